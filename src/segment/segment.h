@@ -1,0 +1,117 @@
+/*
+ * segment.h - rows of one partition of one shard, for reading: growing and sealed.
+ *
+ * GROWING   One writer appends; any number of readers. Rows live in chunks of SEG_CHUNK_ROWS that
+ *           never move; readers see the published row count (release store after the cells are in
+ *           place). A chunk is a set of columns, row-aligned (schema/column.h, fixed or refs).
+ * SEALED    Immutable files opened by mapping: docs/format.md "Segment files". One chunk of all
+ *           rows. Opening reads footers and checks their checksums, parses nothing else.
+ * DELETES   Per row the timestamp of the earliest delete after its insert, in pages allocated on
+ *           the first delete that falls into them; 0 = none. Readers need no lock: a row is visible
+ *           at T when insert_ts <= T and not (0 < delete_ts <= T).
+ * KEYS      growing: hash map key -> rows, behind the segment's lock; sealed: filter + sorted keys.
+ * THREADS   Reference counted. Append, seal: the shard's single writer. seg_delete: one thread at
+ *           a time per segment. Everything else: any thread.
+ */
+#pragma once
+#include "base/arena.h"
+#include "base/pool.h"
+#include "base/status.h"
+#include "index/index.h"
+#include "index/topk.h"
+#include "object/object.h"
+#include "query/filter.h"
+#include "schema/column.h"
+#include "schema/schema.h"
+
+#define SEG_CHUNK_ROWS 8192u
+
+struct segment;
+
+struct seg_info {
+    int64_t id, collection_id, partition_id;
+    uint32_t nrows;              /* published */
+    bool sealed;
+    hts min_ts, max_ts;          /* of inserts; 0 when empty */
+    uint64_t first_position, last_position;
+    size_t memory_bytes;         /* heap */
+    size_t mapped_bytes;         /* files */
+    uint32_t deleted_rows;       /* rows with any delete */
+};
+
+/* Caller frees with seg_unref(). */
+int seg_growing_new(int64_t id, int64_t collection_id, int64_t partition_id,
+                    const struct schema *schema, struct segment **ret_seg, struct status *st);
+struct segment *seg_ref(struct segment *seg);
+void seg_unref(struct segment *seg);
+void seg_get_info(const struct segment *seg, struct seg_info *ret);
+const struct schema *seg_schema(const struct segment *seg);
+
+/* Appends all rows of a batch (columns of every schema field; a missing nullable or defaulted one
+ * is filled) with one insert timestamp, then publishes them. All or nothing.
+ * Fails: ST_NO_MEMORY. Thread: the writer. */
+int seg_append(struct segment *seg, const struct batch *rows, hts ts, uint64_t position,
+               struct status *st);
+
+/* Marks rows whose key is in pks (one column) and whose insert timestamp is < the key's ts as
+ * deleted at ts[i]. *ret_hits counts rows newly marked. Idempotent, any order. */
+int seg_delete(struct segment *seg, const struct column *pks, const hts *ts, uint32_t n,
+               uint32_t *ret_hits, struct status *st);
+
+/* Writes a growing segment's published rows as files under `prefix` of the object store.
+ * *ret_bytes: size of all files. The segment itself is unchanged and readable throughout. */
+int seg_write_files(const struct segment *seg, struct object_store *os, const char *prefix,
+                    uint64_t *ret_bytes, struct status *st);
+/* Opens such files. nrows must match the footer. */
+int seg_open(int64_t id, int64_t collection_id, int64_t partition_id, const struct schema *schema,
+             struct object_store *os, const char *prefix, struct segment **ret_seg,
+             struct status *st);
+/* Every structure against itself and every checksum, blocks included; names what is wrong. */
+int seg_validate(const struct segment *seg, struct status *st);
+
+/* A reader's fixed picture: rows visible at ts (growing: rows published now). Threads that share
+ * one seg_search/seg_query call need nothing more. */
+struct seg_filter {
+    hts ts;
+    const struct expr *expr;     /* NULL: all rows */
+    hts ttl_before;              /* rows with insert ts below are expired; 0: no expiry */
+};
+
+struct seg_search {
+    struct seg_filter filter;
+    int64_t field_id;
+    enum metric metric;
+    const void *queries;         /* nq rows of the field's element type */
+    uint32_t nq;
+    bool has_radius, has_range_filter;
+    float radius, range_filter;
+    bool has_bound;              /* iterator: only hits strictly beyond bound in metric order */
+    float bound;
+    int64_t deadline_us;         /* clock.h */
+    const _Atomic bool *cancel;  /* may be NULL */
+};
+/* Adds this segment's hits to tk (one list per query; row ids are offsets in this segment).
+ * Null vectors are never hits. Fails: ERR_SEGCORE*, ST_TIMEOUT, ST_CANCELLED. */
+int seg_search(const struct segment *seg, const struct seg_search *q, struct topk *tk,
+               struct arena *scratch, struct status *st);
+
+/* Offsets of rows that pass, ordered by (primary key, newer first); at most limit smallest keys
+ * (UINT32_MAX: all). Rows from ar. */
+int seg_query(const struct segment *seg, const struct seg_filter *f, uint32_t limit,
+              int64_t deadline_us, const uint32_t **ret_rows, uint32_t *ret_n, struct arena *ar,
+              struct status *st);
+/* Number of rows that pass. */
+int seg_count(const struct segment *seg, const struct seg_filter *f, int64_t deadline_us,
+              uint64_t *ret, struct arena *scratch, struct status *st);
+
+/* Cells of given rows of one field as a column in ar (borrowing cells from the segment, which the
+ * caller keeps referenced). field_id FIELD_TIMESTAMP gives insert timestamps as Int64. A field the
+ * segment does not have gives its default or nulls. */
+int seg_fetch(const struct segment *seg, int64_t field_id, const uint32_t *rows, uint32_t n,
+              struct arena *ar, struct column *ret, struct status *st);
+
+/* Delete files (docs/format.md "Delete file"): key column and timestamps of one shard. */
+int delta_write(struct object_store *os, const char *key, const struct column *pks, const hts *ts,
+                uint64_t *ret_bytes, struct status *st);
+int delta_read(struct object_store *os, const char *key, struct arena *ar, struct column *ret_pks,
+               const hts **ret_ts, struct status *st);
