@@ -1,0 +1,59 @@
+/*
+ * node.h - the two roles that hold rows: streaming node (shards, growing segments, the log) and
+ * query node (sealed segments). Each is reached through its struct of functions only.
+ *
+ * Order of life: qn_new, sn_new, tell the directory about them, then qn_start and sn_start (which
+ * register with the coordinator and receive their shards), later sn_stop, sn_free, qn_free.
+ */
+#pragma once
+#include "base/pool.h"
+#include "base/status.h"
+#include "object/object.h"
+#include "service/directory.h"
+#include "service/service.h"
+#include "wal/wal.h"
+
+/* ---- query node ---- */
+
+struct qn;
+struct qn_opts {
+    int64_t node_id;
+    const char *address;             /* of its services; "" in process */
+    struct object_store *os;
+    struct pool *compute;            /* shared; may be NULL: searches run on the caller's thread */
+    const struct streaming_service *streaming;
+};
+int qn_new(const struct qn_opts *o, struct qn **ret_qn, struct status *st);
+struct qnode_service qn_service(struct qn *qn);
+int qn_start(struct qn *qn, struct status *st);
+void qn_free(struct qn *qn);
+
+/* ---- streaming node ---- */
+
+struct sn;
+struct sn_opts {
+    int64_t node_id;
+    const char *address;
+    const char *wal_dir;             /* one folder per physical channel below it */
+    enum wal_sync wal_sync;
+    int64_t wal_sync_interval_ms;
+    uint64_t wal_file_size;
+    uint64_t wal_max_bytes;          /* past this the shards holding the log back are flushed */
+    struct object_store *os;
+    struct pool *compute;
+    const struct root_service *root;
+    const struct data_service *data;
+    const struct query_service *query;
+    const struct streaming_service *streaming;
+    struct svc_dir *dir;
+    uint64_t seal_bytes;             /* a growing segment is sealed at this size ... */
+    int64_t seal_idle_ms;            /* ... or when no row came for so long */
+    uint64_t memory_high_bytes;      /* growing data past this: writes answer ST_QUOTA; 0: no bound */
+};
+int sn_new(const struct sn_opts *o, struct sn **ret_sn, struct status *st);
+struct snode_service sn_service(struct sn *sn);
+/* Registers; the coordinator opens this node's shards (replay) before this returns. */
+int sn_start(struct sn *sn, struct status *st);
+/* Stops taking writes, finishes what is queued, syncs the log. Reads still work. */
+void sn_stop(struct sn *sn);
+void sn_free(struct sn *sn);
