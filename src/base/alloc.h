@@ -19,3 +19,5 @@ void mem_free(void *p);
 
 /* Tests: the n-th following alloc_try*, realloc_try fails (1 = the next); 0 switches off. */
 void alloc_fail_after(long n);
+/* Tests: whether the failure asked for has not happened yet. */
+bool alloc_fail_pending(void);

@@ -8,6 +8,7 @@ int64_t clock_mono_ms(void);
 /* Tests: wall and monotonic time advance only by this call until clock_real(). */
 void clock_fake_set_ms(int64_t now_ms);
 void clock_real(void);
+bool clock_is_fake(void);
 
 /* A deadline is a monotonic microsecond count; DEADLINE_NONE never passes. */
 #define DEADLINE_NONE INT64_MAX

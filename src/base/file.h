@@ -20,17 +20,21 @@ struct file_part {
     const void *p;
     size_t n;
 };
-/* All parts in order at the end of the file, with as few system calls as the system allows. */
+/* All parts in order at the end of the file, with as few system calls as the system allows. A
+ * failed append may leave a part of its bytes there. */
 int file_appendv(struct file *f, const struct file_part *parts, size_t nparts, struct status *st);
 /* Short only at the end of the file; *ret_n says how much. */
 int file_pread(struct file *f, uint64_t off, void *p, size_t n, size_t *ret_n, struct status *st);
 int file_size(struct file *f, uint64_t *ret, struct status *st);
 int file_truncate(struct file *f, uint64_t size, struct status *st);
-int file_sync(struct file *f, struct status *st); /* fdatasync */
-/* Reserves disk blocks so that later appends do not change metadata; unsupported is not an error. */
+/* fdatasync. A failed sync is final: the kernel may have dropped the bytes, a retry proves nothing. */
+int file_sync(struct file *f, struct status *st);
+/* Reserves disk blocks so that later appends do not change metadata; unsupported is not an error.
+ * The size of the file does not change. */
 int file_preallocate(struct file *f, uint64_t size, struct status *st);
 
-int dir_make(const char *path, struct status *st); /* with parents; existing is fine */
+/* With parents; existing is fine. What it created is durable: the parents are synced. */
+int dir_make(const char *path, struct status *st);
 int dir_sync(const char *path, struct status *st); /* makes creations and renames in it durable */
 /* Names (no "." entries), sorted bytewise; free with dir_list_free(). */
 int dir_list(const char *path, char ***ret_names, size_t *ret_n, struct status *st);

@@ -29,7 +29,7 @@ static inline void *id_map_ptr(const struct id_map *m, int64_t key)
     uint64_t v;
     return id_map_get(m, key, &v) ? (void *)(uintptr_t)v : NULL;
 }
-/* false when memory is gone; *ret_old (may be NULL) gets the old value and whether there was one. */
+/* Replaces the value of a known key. false when memory is gone: the map is as before. */
 bool id_map_put(struct id_map *m, int64_t key, uint64_t value);
 bool id_map_remove(struct id_map *m, int64_t key);
 bool id_map_next(const struct id_map *m, size_t *pos, int64_t *ret_key, uint64_t *ret_value);

@@ -48,7 +48,8 @@ struct status {
  * character. ST_TIMEOUT, ST_BUSY, ST_UNAVAILABLE and ST_NOT_READY set retriable. */
 COLD int st_fail(struct status *st, int code, const char *fmt, ...) PRINTF_LIKE(3, 4);
 /* Like st_fail for a failed system call: appends the text of err and picks ST_NO_SPACE for ENOSPC
- * and EDQUOT, ST_NOT_FOUND for ENOENT, ST_NO_MEMORY for ENOMEM, ST_IO otherwise. */
+ * and EDQUOT, ST_NOT_FOUND for ENOENT, ST_EXISTS for EEXIST, ST_NO_MEMORY for ENOMEM, ST_IO
+ * otherwise. */
 COLD int st_errno(struct status *st, int err, const char *fmt, ...) PRINTF_LIKE(3, 4);
 /* Puts "context: " in front of the message, keeps code; returns code. */
 COLD int st_context(struct status *st, const char *fmt, ...) PRINTF_LIKE(2, 3);
