@@ -12,6 +12,7 @@
  *             level; the vectors of a search result lie five levels deep.
  */
 #include "proto/proto.h"
+#include "proto/proto_int.h"
 
 /* Writes downward from `at`; start is the lowest legal byte. */
 struct back {
@@ -104,28 +105,6 @@ static unsigned back_number(struct back *k, ProtobufCType type, const void *src)
     return PROTOBUF_C_WIRE_TYPE_VARINT;
 }
 
-static size_t element_size(ProtobufCType type)
-{
-    switch (type) {
-    case PROTOBUF_C_TYPE_INT64:
-    case PROTOBUF_C_TYPE_SINT64:
-    case PROTOBUF_C_TYPE_UINT64:
-    case PROTOBUF_C_TYPE_FIXED64:
-    case PROTOBUF_C_TYPE_SFIXED64:
-    case PROTOBUF_C_TYPE_DOUBLE:
-        return 8;
-    case PROTOBUF_C_TYPE_BOOL:
-        return sizeof(protobuf_c_boolean);
-    case PROTOBUF_C_TYPE_BYTES:
-        return sizeof(ProtobufCBinaryData);
-    case PROTOBUF_C_TYPE_STRING:
-    case PROTOBUF_C_TYPE_MESSAGE:
-        return sizeof(void *);
-    default:
-        return 4;
-    }
-}
-
 static void back_one(struct back *k, const ProtobufCFieldDescriptor *f, const void *src)
 {
     const uint8_t *end = k->at;
@@ -164,7 +143,7 @@ static void back_repeated(struct back *k, const ProtobufCFieldDescriptor *f, siz
                           const char *array)
 {
     const uint8_t *end = k->at;
-    size_t width = element_size(f->type);
+    size_t width = proto__element_size(f->type);
     if (n == 0) {
         return;
     }
@@ -185,7 +164,7 @@ static void back_repeated(struct back *k, const ProtobufCFieldDescriptor *f, siz
 }
 
 /* Does proto3 leave the field out? Also says so for -0.0, as protobuf-c does. */
-static bool is_default(const ProtobufCFieldDescriptor *f, const void *src)
+bool proto__is_default(const ProtobufCFieldDescriptor *f, const void *src)
 {
     switch (f->type) {
     case PROTOBUF_C_TYPE_STRING: {
@@ -201,12 +180,12 @@ static bool is_default(const ProtobufCFieldDescriptor *f, const void *src)
     case PROTOBUF_C_TYPE_DOUBLE:
         return (load_u64(src) & INT64_MAX) == 0;
     default:
-        return element_size(f->type) == 8 ? load_u64(src) == 0 : load_u32(src) == 0;
+        return proto__element_size(f->type) == 8 ? load_u64(src) == 0 : load_u32(src) == 0;
     }
 }
 
 /* In a oneof the choice counts, not the value; pointers that are NULL are still not there. */
-static bool is_unset_choice(const ProtobufCFieldDescriptor *f, uint32_t chosen, const void *src)
+bool proto__is_unset_choice(const ProtobufCFieldDescriptor *f, uint32_t chosen, const void *src)
 {
     if (chosen != f->id) {
         return true;
@@ -228,8 +207,8 @@ static void back_field(struct back *k, const ProtobufCMessage *msg,
         return;
     }
     bool absent = f->flags & PROTOBUF_C_FIELD_FLAG_ONEOF
-                      ? is_unset_choice(f, *(const uint32_t *)quantifier, src)
-                      : is_default(f, src);
+                      ? proto__is_unset_choice(f, *(const uint32_t *)quantifier, src)
+                      : proto__is_default(f, src);
     if (!absent) {
         back_one(k, f, src);
     }
@@ -256,6 +235,9 @@ bool proto_pack(const ProtobufCMessage *msg, struct buf *b)
     }
     if (!buf_reserve(b, n)) {
         return false;
+    }
+    if (n == 0) {
+        return true; /* b->p may be NULL, which is no base for arithmetic */
     }
     struct back k = { .start = b->p + b->n, .at = b->p + b->n + n };
     back_message(&k, msg);

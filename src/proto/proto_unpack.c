@@ -18,6 +18,7 @@
  */
 #include "proto/proto.h"
 #include "base/utf8.h"
+#include "proto/proto_int.h"
 
 enum { WIRE_VARINT = 0, WIRE_64 = 1, WIRE_LEN = 2, WIRE_32 = 5 };
 
@@ -86,28 +87,6 @@ static int wire_of(ProtobufCType type)
     }
 }
 
-static size_t element_size(ProtobufCType type)
-{
-    switch (type) {
-    case PROTOBUF_C_TYPE_INT64:
-    case PROTOBUF_C_TYPE_SINT64:
-    case PROTOBUF_C_TYPE_UINT64:
-    case PROTOBUF_C_TYPE_FIXED64:
-    case PROTOBUF_C_TYPE_SFIXED64:
-    case PROTOBUF_C_TYPE_DOUBLE:
-        return 8;
-    case PROTOBUF_C_TYPE_BOOL:
-        return sizeof(protobuf_c_boolean);
-    case PROTOBUF_C_TYPE_BYTES:
-        return sizeof(ProtobufCBinaryData);
-    case PROTOBUF_C_TYPE_STRING:
-    case PROTOBUF_C_TYPE_MESSAGE:
-        return sizeof(void *);
-    default:
-        return 4;
-    }
-}
-
 static void store_number(ProtobufCType type, uint64_t v, void *dst)
 {
     uint32_t v32 = (uint32_t)v;
@@ -124,7 +103,7 @@ static void store_number(ProtobufCType type, uint64_t v, void *dst)
         store_u64(dst, (v >> 1) ^ (0 - (v & 1)));
         break;
     default:
-        if (element_size(type) == 8) {
+        if (proto__element_size(type) == 8) {
             store_u64(dst, v);
         } else {
             store_u32(dst, v32);
@@ -237,7 +216,7 @@ static int reserve_arrays(const struct unpacker *u, struct level *lv, const size
         }
         size_t *n = (void *)((char *)lv->msg + f->quantifier_offset);
         void **array = (void *)((char *)lv->msg + f->offset);
-        size_t width = element_size(f->type), total, bytes;
+        size_t width = proto__element_size(f->type), total, bytes;
         if (!add_size(*n, counts[i], &total) || !mul_size(total, width, &bytes)) {
             return no_memory(u, lv);
         }
@@ -361,12 +340,10 @@ static int store_packed(const struct unpacker *u, const struct level *lv, const 
                         char *dst, size_t *n)
 {
     const uint8_t *at = (const uint8_t *)t->bytes.p, *end = at + t->bytes.n;
-    size_t width = element_size(t->field->type);
+    size_t width = proto__element_size(t->field->type);
     uint64_t v;
     if (wire_of(t->field->type) != WIRE_VARINT) {
-        if (t->bytes.n) {
-            memcpy(dst, at, t->bytes.n);
-        }
+        memcpy(dst, at, t->bytes.n);
         *n += t->bytes.n / width;
         return 0;
     }
@@ -408,8 +385,12 @@ static int store(const struct unpacker *u, struct level *lv, const struct token 
     int rc = 0;
     if (f->label == PROTOBUF_C_LABEL_REPEATED) {
         size_t *n = quantifier;
-        char *dst = *(char **)member + *n * element_size(f->type);
-        if (t->wire == WIRE_LEN && is_packable(f->type)) {
+        bool packed = t->wire == WIRE_LEN && is_packable(f->type);
+        if (packed && t->bytes.n == 0) {
+            goto out; /* there may be no array at all */
+        }
+        char *dst = *(char **)member + *n * proto__element_size(f->type);
+        if (packed) {
             TRY(store_packed(u, lv, t, dst, n));
         } else {
             TRY(store_one(u, lv, t, NULL, dst));
@@ -420,7 +401,7 @@ static int store(const struct unpacker *u, struct level *lv, const struct token 
     if (f->flags & PROTOBUF_C_FIELD_FLAG_ONEOF) {
         uint32_t *chosen = quantifier;
         if (*chosen != f->id) {
-            memset(member, 0, element_size(f->type)); /* the union held another member */
+            memset(member, 0, proto__element_size(f->type)); /* the union held another member */
             *chosen = f->id;
         }
     }
