@@ -189,7 +189,11 @@ static int count_elements(const struct unpacker *u, const struct level *lv, cons
                            lv->desc->short_name, t->field->name, t->bytes.n, width);
         }
         n = t->bytes.n / width;
-        if (wire == WIRE_VARINT) {
+        if (wire == WIRE_VARINT && t->bytes.n) {
+            if ((uint8_t)t->bytes.p[t->bytes.n - 1] >= 0x80) {
+                return st_fail(u->st, ST_INVALID, "message %s, field %s: number without an end",
+                               lv->desc->short_name, t->field->name);
+            }
             n = 0;
             for (size_t i = 0; i < t->bytes.n; i++) {
                 n += (uint8_t)t->bytes.p[i] < 0x80;
@@ -349,7 +353,7 @@ static int store_packed(const struct unpacker *u, const struct level *lv, const 
     }
     while (at < end) {
         if (!read_varint(&at, end, &v)) {
-            return st_fail(u->st, ST_INVALID, "message %s, field %s: number without an end",
+            return st_fail(u->st, ST_INVALID, "message %s, field %s: number of over 10 bytes",
                            lv->desc->short_name, t->field->name);
         }
         store_number(t->field->type, v, dst);

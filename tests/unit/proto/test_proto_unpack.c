@@ -118,6 +118,9 @@ static void test_unpack_when_damaged_then_says_what_and_where(void **state)
     assert_invalid(fx, STATUS_DESC, SLICE_LIT("\x9d\x06\x01\x02\x03"), "4 bytes");
     assert_invalid(fx, STATUS_DESC, SLICE_LIT("\x99\x06\x01\x02\x03"), "8 bytes");
     assert_invalid(fx, LONGS_DESC, SLICE_LIT("\x0a\x02\x01\x80"), "number without an end");
+    assert_invalid(fx, LONGS_DESC, SLICE_LIT("\x0a\x01\x80"), "number without an end");
+    assert_invalid(fx, LONGS_DESC, SLICE_LIT("\x0a\x0b\x80\x80\x80\x80\x80\x80\x80\x80\x80\x80\x01"),
+                   "over 10 bytes");
     assert_invalid(fx, &milvus__proto__schema__float_array__descriptor,
                    SLICE_LIT("\x0a\x03" "abc"), "3 bytes for numbers of 4");
     /* damage inside a nested message names that message */
