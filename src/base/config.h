@@ -17,7 +17,7 @@ struct config_row {
     const char *key;        /* the Milvus key where one exists: "proxy.maxNameLength" */
     enum config_type type;
     const char *def;        /* default as text */
-    double min, max;        /* numbers only */
+    double min, max;        /* numbers only; equal: no limits */
     const char *choices;    /* CONFIG_CHOICE: "always|interval|never" */
     const char *unit;       /* "ms", "bytes", or "" */
     bool reloadable;
@@ -30,6 +30,7 @@ struct config *config_new(const struct config_row *rows, size_t n);
 void config_free(struct config *cfg);
 /* ST_NOT_FOUND for an unknown key; ST_INVALID names key, value and the limit. */
 int config_set(struct config *cfg, const char *key, struct slice value, struct status *st);
+/* Whether config_set() was never called for it. */
 bool config_is_default(const struct config *cfg, const char *key);
 /* The key must be a row of the right type (a bug otherwise). */
 bool config_bool(const struct config *cfg, const char *key);

@@ -40,11 +40,13 @@ size_t json_count(const struct json_value *container);
 /* Finds object member `key` (decoded form). The last of duplicate keys wins. */
 bool json_member(const struct json_value *obj, struct slice key, struct json_value *ret);
 bool json_element(const struct json_value *arr, size_t i, struct json_value *ret);
-/* Decoded string: the slice inside raw when there are no escapes, else a copy in ar. */
+/* Decoded string: the slice inside raw when there are no escapes, else a copy in ar (p is NULL past
+ * its limit). */
 struct slice json_string(const struct json_value *v, struct arena *ar);
 /* Compares decoded string with s without allocation. */
 bool json_string_eq(const struct json_value *v, struct slice s);
-/* Unescapes s (without quotes) into dst of at least s.n bytes; returns the length. */
+/* Unescapes s (without quotes) into dst of at least s.n bytes, which may be s itself; returns the
+ * length. */
 size_t json_unescape(struct slice s, char *dst);
 double json_number(const struct json_value *v); /* JSON_INT, JSON_UINT, JSON_DOUBLE */
 bool json_is_number(const struct json_value *v);

@@ -18,7 +18,7 @@ struct metric *metric_get(enum metric_kind kind, const char *name, const char *l
 void metric_add(struct metric *m, int64_t v);
 void metric_set(struct metric *m, int64_t v);
 void metric_observe(struct metric *m, double v);
-int64_t metric_value(const struct metric *m);
+int64_t metric_value(const struct metric *m); /* of a histogram: how many observations */
 /* Before each rendering, fn(arg) may set gauges. At most 16 of these. */
 void metrics_on_collect(void (*fn)(void *), void *arg);
 bool metrics_render(struct buf *b);
