@@ -30,7 +30,7 @@ SCALARS = ("double float int32 int64 uint32 uint64 sint32 sint64 fixed32 fixed64
 OPTIONAL = re.compile(r"^(\s*)optional\s+([\w.]+)\s+(\w+)\s*=\s*(\d+)\s*(\[[^\]]*\])?\s*;", re.M)
 
 
-# protobuf-c's options extend these; the real file belongs to a package that is otherwise not needed.
+# protobuf-c's options extend these; the real file is in a package that is otherwise not needed.
 DESCRIPTOR = """syntax = "proto2";
 package google.protobuf;
 message FileOptions { extensions 1000 to max; }
@@ -64,7 +64,8 @@ def without_optional(text, enums):
 def main():
     ap = argparse.ArgumentParser(description=__doc__)
     ap.add_argument("--protoc-c", required=True)
-    ap.add_argument("--options", type=pathlib.Path, required=True, help="protobuf-c's protobuf-c.proto")
+    ap.add_argument("--options", type=pathlib.Path, required=True,
+                    help="the protobuf-c.proto that comes with protobuf-c")
     ap.add_argument("--src", type=pathlib.Path, required=True, help="folder of the .proto files")
     ap.add_argument("--out", type=pathlib.Path, required=True)
     ap.add_argument("proto", help="file name inside --src")

@@ -66,8 +66,8 @@ static void print_base64(struct buf *b, const uint8_t *p, size_t n)
         uint32_t v = (uint32_t)p[i] << 16;
         v |= left > 1 ? (uint32_t)p[i + 1] << 8 : 0;
         v |= left > 2 ? p[i + 2] : 0;
-        char four[4] = { digits[v >> 18], digits[v >> 12 & 63],
-                         left > 1 ? digits[v >> 6 & 63] : '=', left > 2 ? digits[v & 63] : '=' };
+        char four[4] = {digits[v >> 18], digits[v >> 12 & 63], left > 1 ? digits[v >> 6 & 63] : '=',
+                        left > 2 ? digits[v & 63] : '='};
         buf_put(b, four, sizeof four);
     }
 }
@@ -185,7 +185,7 @@ static void print_map(struct printer *pr, ProtobufCMessage *const *entries, size
             print_key(pr, slice_of(*(const char *const *)k), &first);
         } else { /* numbers and bools: quotes make them a JSON key */
             struct buf text;
-            struct printer plain = { .b = &text };
+            struct printer plain = {.b = &text};
             buf_init(&text, 64);
             print_value(&plain, key, k);
             print_key(pr, buf_slice(&text), &first);
@@ -257,7 +257,7 @@ static void print_message(struct printer *pr, const ProtobufCMessage *msg)
 
 bool proto_to_json(const ProtobufCMessage *msg, struct buf *b, const struct proto_json_opts *opts)
 {
-    struct printer pr = { .b = b };
+    struct printer pr = {.b = b};
     if (opts) {
         pr.indent = opts->indent;
         pr.bytes_max = opts->bytes_max;

@@ -239,7 +239,7 @@ bool proto_pack(const ProtobufCMessage *msg, struct buf *b)
     if (n == 0) {
         return true; /* b->p may be NULL, which is no base for arithmetic */
     }
-    struct back k = { .start = b->p + b->n, .at = b->p + b->n + n };
+    struct back k = {.start = b->p + b->n, .at = b->p + b->n + n};
     back_message(&k, msg);
     CHECK(k.at == k.start);
     b->n += n;

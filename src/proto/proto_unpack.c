@@ -158,8 +158,8 @@ static int next_token(const struct unpacker *u, const struct level *lv, const ui
     }
     uint32_t id = (uint32_t)tag >> 3;
     t->wire = (int)(tag & 7);
-    t->field = *hint && (*hint)->id == id ? *hint
-                                          : protobuf_c_message_descriptor_get_field(lv->desc, id);
+    t->field =
+        *hint && (*hint)->id == id ? *hint : protobuf_c_message_descriptor_get_field(lv->desc, id);
     wrong = read_payload(at, end, t);
     if (wrong) {
         return st_fail(u->st, ST_INVALID, "message %s, field %s%s%u: %s", lv->desc->short_name,
@@ -238,11 +238,11 @@ static int reserve_arrays(const struct unpacker *u, struct level *lv, const size
 
 static int survey(const struct unpacker *u, struct level *lv, struct slice wire)
 {
-    size_t counts[FIELDS_MAX] = { 0 };
+    size_t counts[FIELDS_MAX] = {0};
     size_t text = 0, n = 0;
     const uint8_t *at = (const uint8_t *)wire.p, *end = at + wire.n;
     const ProtobufCFieldDescriptor *hint = NULL;
-    struct token t = { 0 };
+    struct token t = {0};
     bool arrays = false;
     int rc = 0;
     if (lv->desc->n_fields > FIELDS_MAX) {
@@ -306,7 +306,7 @@ static int store_string(const struct unpacker *u, struct level *lv, const struct
 static int store_bytes(const struct unpacker *u, const struct level *lv, const struct token *t,
                        void *dst)
 {
-    ProtobufCBinaryData bin = { .len = t->bytes.n, .data = NULL };
+    ProtobufCBinaryData bin = {.len = t->bytes.n, .data = NULL};
     if (bin.len && u->borrow) {
         bin.data = (uint8_t *)(uintptr_t)t->bytes.p;
     } else if (bin.len) {
@@ -324,7 +324,7 @@ static int store_bytes(const struct unpacker *u, const struct level *lv, const s
 static int store_message(const struct unpacker *u, const struct level *lv, const struct token *t,
                          ProtobufCMessage *old, void *dst)
 {
-    struct level sub = { .desc = t->field->descriptor, .msg = old, .depth = lv->depth + 1 };
+    struct level sub = {.desc = t->field->descriptor, .msg = old, .depth = lv->depth + 1};
     if (sub.depth > PROTO_DEPTH_MAX) {
         return st_fail(u->st, ST_INVALID, "message %s, field %s: nested deeper than %d levels",
                        lv->desc->short_name, t->field->name, PROTO_DEPTH_MAX);
@@ -421,7 +421,7 @@ static int fill(const struct unpacker *u, struct level *lv, struct slice wire)
 {
     const uint8_t *at = (const uint8_t *)wire.p, *end = at + wire.n;
     const ProtobufCFieldDescriptor *hint = NULL;
-    struct token t = { 0 };
+    struct token t = {0};
     int rc = 0;
     TRY(survey(u, lv, wire));
     while (at < end) {
@@ -437,7 +437,7 @@ out:
 static void *unpack(const ProtobufCMessageDescriptor *desc, struct slice wire,
                     const struct unpacker *u)
 {
-    struct level top = { .desc = desc, .depth = 1 };
+    struct level top = {.desc = desc, .depth = 1};
     if (wire.n == 0) {
         wire.p = ""; /* arithmetic on NULL is undefined */
     }
@@ -453,11 +453,11 @@ static void *unpack(const ProtobufCMessageDescriptor *desc, struct slice wire,
 void *proto_unpack(const ProtobufCMessageDescriptor *desc, struct slice wire, struct arena *ar,
                    struct status *st)
 {
-    return unpack(desc, wire, &(struct unpacker){ .ar = ar, .st = st, .borrow = false });
+    return unpack(desc, wire, &(struct unpacker){.ar = ar, .st = st, .borrow = false});
 }
 
 void *proto_unpack_borrow(const ProtobufCMessageDescriptor *desc, struct slice wire,
                           struct arena *ar, struct status *st)
 {
-    return unpack(desc, wire, &(struct unpacker){ .ar = ar, .st = st, .borrow = true });
+    return unpack(desc, wire, &(struct unpacker){.ar = ar, .st = st, .borrow = true});
 }

@@ -33,12 +33,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         /* no limit: the packed form may be longer than the input was in memory */
         struct arena *again = arena_new(0);
         ProtobufCMessage *m2 = proto_unpack(d, buf_slice(&first), again, &st);
-        if (!m2 || !proto_pack(m2, &second) ||
-            !slice_eq(buf_slice(&first), buf_slice(&second))) {
+        if (!m2 || !proto_pack(m2, &second) || !slice_eq(buf_slice(&first), buf_slice(&second))) {
             abort();
         }
         buf_reset(&second);
-        (void)proto_to_json(m2, &second, &(struct proto_json_opts){ .bytes_max = 64 });
+        (void)proto_to_json(m2, &second, &(struct proto_json_opts){.bytes_max = 64});
         arena_free(again);
     } else if (!m && st.code != ST_INVALID && st.code != ST_NO_MEMORY) {
         abort();

@@ -5,8 +5,8 @@ label, oneof, proto3 optional, map), enums and their values, methods and their t
 more; elanus.* packages are not part of the public API and are left out. Not compared: options,
 custom option extensions and comments, which never reach the wire.
 
-Runs under pymilvus 3.0 and 2.6. What a release newer than the installed one renamed is reported by
-the failure, one line per difference.
+Runs under pymilvus 3.0 and 2.6. A failure lists every difference on a line of its own, so that a
+field which a release renamed or removed is seen as such.
 """
 import importlib
 import pathlib
@@ -40,8 +40,8 @@ def ours(tmp):
     assert compiler, "neither protoc nor protoc-c is installed"
     protos = sorted(p.name for p in SRC.glob("*.proto") if "package elanus." not in p.read_text())
     out = tmp / "ours.descset"
-    subprocess.run([compiler, f"-I{SRC}", "--include_imports", f"--descriptor_set_out={out}", *protos],
-                   check=True)
+    subprocess.run([compiler, f"-I{SRC}", "--include_imports", f"--descriptor_set_out={out}",
+                    *protos], check=True)
     return descriptor_pb2.FileDescriptorSet.FromString(out.read_bytes()).file
 
 

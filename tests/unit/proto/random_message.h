@@ -61,9 +61,18 @@ static ProtobufCMessage *random_message(struct rng *r, const ProtobufCMessageDes
 static void random_value(struct rng *r, const ProtobufCFieldDescriptor *f, int depth,
                          struct arena *ar, void *dst)
 {
-    static const uint64_t edges[] = { 0, 1, 127, 128, 16383, 16384, INT32_MAX, UINT32_MAX,
-                                      INT64_MAX, UINT64_MAX, (uint64_t)INT64_MIN,
-                                      (uint64_t)INT32_MIN };
+    static const uint64_t edges[] = {0,
+                                     1,
+                                     127,
+                                     128,
+                                     16383,
+                                     16384,
+                                     INT32_MAX,
+                                     UINT32_MAX,
+                                     INT64_MAX,
+                                     UINT64_MAX,
+                                     (uint64_t)INT64_MIN,
+                                     (uint64_t)INT32_MIN};
     uint64_t v = rng_next(r) % 2 ? edges[rng_next(r) % ARRAY_LEN(edges)]
                                  : (uint64_t)rng_next(r) << (rng_next(r) % 33);
     size_t len = rng_next(r) % (depth > 2 ? 20 : 300);
@@ -77,7 +86,7 @@ static void random_value(struct rng *r, const ProtobufCFieldDescriptor *f, int d
         break;
     }
     case PROTOBUF_C_TYPE_BYTES: {
-        ProtobufCBinaryData bin = { .len = len, .data = NULL };
+        ProtobufCBinaryData bin = {.len = len, .data = NULL};
         if (len) {
             bin.data = arena_alloc(ar, len);
             memset(bin.data, (int)v, len);

@@ -15,7 +15,7 @@ static void test_pack_when_any_message_then_bytes_of_protobuf_c(void **state)
     assert_true(n > 300);
     for (size_t i = 0; i < n; i++) {
         for (uint64_t seed = 1; seed <= 6; seed++) {
-            struct rng r = { seed * 1000003 + i };
+            struct rng r = {seed * 1000003 + i};
             struct arena *ar = arena_new(0);
             struct buf b;
             buf_init(&b, 1 << 28);
@@ -85,8 +85,8 @@ static void test_pack_when_message_is_empty_then_no_bytes(void **state)
 static void test_pack_when_unknown_fields_then_kept_behind(void **state)
 {
     Milvus__Proto__Common__Status m = MILVUS__PROTO__COMMON__STATUS__INIT;
-    ProtobufCMessageUnknownField extra = { .tag = 100, .wire_type = PROTOBUF_C_WIRE_TYPE_VARINT,
-                                           .len = 1, .data = (uint8_t *)"\x07" };
+    ProtobufCMessageUnknownField extra = {
+        .tag = 100, .wire_type = PROTOBUF_C_WIRE_TYPE_VARINT, .len = 1, .data = (uint8_t *)"\x07"};
     struct buf b;
     buf_init(&b, 100);
     m.code = 1;
@@ -101,8 +101,8 @@ static void test_pack_when_unknown_fields_then_kept_behind(void **state)
 /* Tag and length of each FileDescriptorProto; collects the names (field 1 of each). */
 static void test_descriptor_set_when_walked_then_public_files_only(void **state)
 {
-    static const char *const want[] = { "common.proto", "schema.proto", "rg.proto",
-                                        "msg.proto",    "feder.proto",  "milvus.proto" };
+    static const char *const want[] = {"common.proto", "schema.proto", "rg.proto",
+                                       "msg.proto",    "feder.proto",  "milvus.proto"};
     struct slice set = proto_descriptor_set();
     const uint8_t *p = (const uint8_t *)set.p, *end = p + set.n;
     size_t files = 0, found = 0;

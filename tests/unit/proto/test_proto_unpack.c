@@ -53,7 +53,7 @@ static void test_unpack_when_any_message_then_packs_to_the_same_bytes(void **sta
     size_t n = all_types(types);
     for (size_t i = 0; i < n; i++) {
         for (uint64_t seed = 1; seed <= 6; seed++) {
-            struct rng r = { seed * 7919 + i };
+            struct rng r = {seed * 7919 + i};
             struct arena *ar = arena_new(0);
             struct status st = STATUS_INIT;
             struct buf a, b;
@@ -80,7 +80,7 @@ static void test_unpack_when_any_message_then_packs_to_the_same_bytes(void **sta
 
 static void test_unpack_when_cut_or_flipped_then_no_harm(void **state)
 {
-    struct rng r = { 42 };
+    struct rng r = {42};
     struct fixture *fx = *state;
     struct arena *ar = arena_new(1 << 20);
     assert_true(proto_pack(random_message(&r, SEARCH_DESC, 4, fx->ar), &fx->b));
@@ -105,7 +105,10 @@ static void test_unpack_when_cut_or_flipped_then_no_harm(void **state)
 static void test_unpack_when_damaged_then_says_what_and_where(void **state)
 {
     struct fixture *fx = *state;
-    assert_invalid(fx, STATUS_DESC, SLICE_LIT("\x12\x05" "abc"), "field reason 2: length reaches");
+    assert_invalid(fx, STATUS_DESC,
+                   SLICE_LIT("\x12\x05"
+                             "abc"),
+                   "field reason 2: length reaches");
     assert_invalid(fx, STATUS_DESC, SLICE_LIT("\x18\xff"), "number without an end");
     assert_invalid(fx, STATUS_DESC, SLICE_LIT("\x18"), "number without an end");
     assert_invalid(fx, STATUS_DESC, SLICE_LIT("\x12"), "length without an end");
@@ -119,10 +122,13 @@ static void test_unpack_when_damaged_then_says_what_and_where(void **state)
     assert_invalid(fx, STATUS_DESC, SLICE_LIT("\x99\x06\x01\x02\x03"), "8 bytes");
     assert_invalid(fx, LONGS_DESC, SLICE_LIT("\x0a\x02\x01\x80"), "number without an end");
     assert_invalid(fx, LONGS_DESC, SLICE_LIT("\x0a\x01\x80"), "number without an end");
-    assert_invalid(fx, LONGS_DESC, SLICE_LIT("\x0a\x0b\x80\x80\x80\x80\x80\x80\x80\x80\x80\x80\x01"),
+    assert_invalid(fx, LONGS_DESC,
+                   SLICE_LIT("\x0a\x0b\x80\x80\x80\x80\x80\x80\x80\x80\x80\x80\x01"),
                    "over 10 bytes");
     assert_invalid(fx, &milvus__proto__schema__float_array__descriptor,
-                   SLICE_LIT("\x0a\x03" "abc"), "3 bytes for numbers of 4");
+                   SLICE_LIT("\x0a\x03"
+                             "abc"),
+                   "3 bytes for numbers of 4");
     /* damage inside a nested message names that message */
     assert_invalid(fx, &milvus__proto__milvus__bool_response__descriptor,
                    SLICE_LIT("\x0a\x02\x12\x05"), "message Status, field reason");
@@ -132,7 +138,10 @@ static void test_unpack_when_string_is_not_text_then_names_field(void **state)
 {
     struct fixture *fx = *state;
     assert_invalid(fx, STATUS_DESC, SLICE_LIT("\x12\x02\xc3\x28"), "Status.reason");
-    assert_invalid(fx, STATUS_DESC, SLICE_LIT("\x12\x03" "a\0b"), "zero byte");
+    assert_invalid(fx, STATUS_DESC,
+                   SLICE_LIT("\x12\x03"
+                             "a\0b"),
+                   "zero byte");
     /* a bytes field takes anything */
     assert_non_null(proto_unpack(&milvus__proto__common__blob__descriptor,
                                  SLICE_LIT("\x0a\x03\xff\x00\xfe"), fx->ar, &fx->st));
@@ -142,7 +151,7 @@ static void test_unpack_when_empty_then_defaults(void **state)
 {
     struct fixture *fx = *state;
     Milvus__Proto__Common__Status *m =
-        proto_unpack(STATUS_DESC, (struct slice){ NULL, 0 }, fx->ar, &fx->st);
+        proto_unpack(STATUS_DESC, (struct slice){NULL, 0}, fx->ar, &fx->st);
     assert_non_null(m);
     assert_string_equal(m->reason, "");
     assert_int_equal(m->code, 0);
@@ -182,15 +191,20 @@ static void test_unpack_when_nested_to_the_limit_then_only_deeper_fails(void **s
     assert_invalid(fx, d, buf_slice(&fx->b), "deeper than 64");
     /* the same bytes in a bytes field are just bytes */
     nest(&fx->b, 1, 1);
-    assert_non_null(proto_unpack(&milvus__proto__common__blob__descriptor, buf_slice(&fx->b),
-                                 fx->ar, &fx->st));
+    assert_non_null(
+        proto_unpack(&milvus__proto__common__blob__descriptor, buf_slice(&fx->b), fx->ar, &fx->st));
 }
 
 static void test_unpack_when_unknown_fields_then_skipped_without_memory(void **state)
 {
     struct fixture *fx = *state;
-    struct slice one = SLICE_LIT("\xa0\x06\x07" "\xa2\x06\x03" "abc" "\xa5\x06" "1234"
-                                 "\xa1\x06" "12345678");
+    struct slice one = SLICE_LIT("\xa0\x06\x07"
+                                 "\xa2\x06\x03"
+                                 "abc"
+                                 "\xa5\x06"
+                                 "1234"
+                                 "\xa1\x06"
+                                 "12345678");
     buf_put_slice(&fx->b, SLICE_LIT("\x18\x05"));
     for (int i = 0; i < 10000; i++) {
         buf_put_slice(&fx->b, one);
@@ -207,8 +221,8 @@ static void test_unpack_when_other_wire_type_then_as_unknown(void **state)
 {
     struct fixture *fx = *state;
     /* code (int32) as a string, reason (string) as a number */
-    Milvus__Proto__Common__Status *m = proto_unpack(
-        STATUS_DESC, SLICE_LIT("\x1a\x02hi\x10\x07\x20\x01"), fx->ar, &fx->st);
+    Milvus__Proto__Common__Status *m =
+        proto_unpack(STATUS_DESC, SLICE_LIT("\x1a\x02hi\x10\x07\x20\x01"), fx->ar, &fx->st);
     assert_non_null(m);
     assert_int_equal(m->code, 0);
     assert_string_equal(m->reason, "");
@@ -218,12 +232,14 @@ static void test_unpack_when_other_wire_type_then_as_unknown(void **state)
 static void test_unpack_when_field_twice_then_last_wins_and_messages_merge(void **state)
 {
     struct fixture *fx = *state;
-    Milvus__Proto__Milvus__BoolResponse *m = proto_unpack(
-        &milvus__proto__milvus__bool_response__descriptor,
-        SLICE_LIT("\x0a\x0e\x12\x01" "a\x18\x01\x32\x07\x0a\x01k\x12\x02v1"
-                  "\x10\x01"
-                  "\x0a\x0e\x12\x01" "b\x20\x01\x32\x07\x0a\x01q\x12\x02v2"),
-        fx->ar, &fx->st);
+    Milvus__Proto__Milvus__BoolResponse *m =
+        proto_unpack(&milvus__proto__milvus__bool_response__descriptor,
+                     SLICE_LIT("\x0a\x0e\x12\x01"
+                               "a\x18\x01\x32\x07\x0a\x01k\x12\x02v1"
+                               "\x10\x01"
+                               "\x0a\x0e\x12\x01"
+                               "b\x20\x01\x32\x07\x0a\x01q\x12\x02v2"),
+                     fx->ar, &fx->st);
     assert_non_null(m);
     assert_string_equal(m->status->reason, "b");
     assert_int_equal(m->status->code, 1);
@@ -244,9 +260,8 @@ static void test_unpack_when_oneof_changes_then_last_member_alone(void **state)
     assert_int_equal(m->cursor_pk_case, MILVUS__PROTO__MILVUS__QUERY_CURSOR__CURSOR_PK_STR_PK);
     assert_string_equal(m->str_pk, "x");
     /* scalars, then vectors: the pointer of the first must not be merged into */
-    Milvus__Proto__Schema__FieldData *fd =
-        proto_unpack(FIELD_DESC, SLICE_LIT("\x1a\x04\x12\x02\x0a\x00\x22\x02\x08\x04"), fx->ar,
-                     &fx->st);
+    Milvus__Proto__Schema__FieldData *fd = proto_unpack(
+        FIELD_DESC, SLICE_LIT("\x1a\x04\x12\x02\x0a\x00\x22\x02\x08\x04"), fx->ar, &fx->st);
     assert_non_null(fd);
     assert_int_equal(fd->field_case, MILVUS__PROTO__SCHEMA__FIELD_DATA__FIELD_VECTORS);
     assert_int_equal(fd->vectors->dim, 4);
@@ -256,8 +271,8 @@ static void test_unpack_when_optional_then_presence_is_seen(void **state)
 {
     struct fixture *fx = *state;
     const ProtobufCMessageDescriptor *d = &milvus__proto__milvus__insert_request__descriptor;
-    Milvus__Proto__Milvus__InsertRequest *m = proto_unpack(d, SLICE_LIT("\x4a\x00"), fx->ar,
-                                                           &fx->st);
+    Milvus__Proto__Milvus__InsertRequest *m =
+        proto_unpack(d, SLICE_LIT("\x4a\x00"), fx->ar, &fx->st);
     assert_non_null(m);
     assert_true(m->has_namespace_case != 0);
     assert_string_equal(m->namespace_, "");
@@ -274,7 +289,7 @@ static void test_unpack_when_numbers_packed_or_not_then_all_in_order(void **stat
         &fx->st);
     assert_non_null(m);
     assert_int_equal(m->n_data, 5);
-    static const int64_t want[] = { 1, 2, 128, 4, 5 };
+    static const int64_t want[] = {1, 2, 128, 4, 5};
     assert_memory_equal(m->data, want, sizeof want);
 }
 
@@ -282,7 +297,8 @@ static void test_unpack_when_arena_is_full_then_no_memory(void **state)
 {
     struct fixture *fx = *state;
     for (int i = 0; i < 100000; i++) {
-        buf_put_slice(&fx->b, SLICE_LIT("\x0a\x00")); /* empty placeholder: 2 bytes, 100 in memory */
+        buf_put_slice(&fx->b,
+                      SLICE_LIT("\x0a\x00")); /* empty placeholder: 2 bytes, 100 in memory */
     }
     for (size_t limit = 64; limit < (1 << 20); limit = limit * 3 / 2) {
         struct arena *ar = arena_new(limit);
