@@ -43,14 +43,16 @@ int object_append(struct object_writer *ow, const void *p, size_t n, struct stat
 int object_appendv(struct object_writer *ow, const struct file_part *parts, size_t nparts,
                    struct status *st);
 uint64_t object_writer_size(const struct object_writer *ow); /* bytes appended so far */
-/* Makes the object visible and durable. Takes ow, also on failure (nothing is left then). */
+/* Makes the object visible and durable. Takes ow, also on failure. After ST_IO or ST_UNAVAILABLE
+ * the object may exist all the same; after other failures it does not. */
 int object_commit(struct object_writer *ow, struct status *st);
 /* Drops what was appended. Takes ow; NULL is fine. */
 void object_abort(struct object_writer *ow);
 
 /* Missing is fine: the state wished for is reached. Open mappings stay valid. */
 int object_delete(struct object_store *os, struct slice key, struct status *st);
-/* Every object whose key starts with prefix (not empty). Not atomic; repeat after a failure. */
+/* Every object whose key starts with prefix (not empty). Not atomic; repeat after a failure. With a
+ * '/' at its end the folder goes too: nobody may be putting below it. */
 int object_delete_prefix(struct object_store *os, struct slice prefix, struct status *st);
 
 /* ---- Reading ---- */

@@ -30,11 +30,11 @@ struct wal_opts {
     enum wal_sync sync;
     int64_t sync_interval_ms; /* WAL_SYNC_INTERVAL; 0: 200 */
     uint64_t file_size;       /* a new file begins behind this many bytes; 0: 64 MiB */
-    uint64_t prealloc;        /* disk space reserved at a time; 0: 4 MiB, at most file_size */
+    uint64_t prealloc;        /* disk space reserved at a time; 0: none */
     /* May be NULL. Called on a thread of the log, never with a lock held, one call at a time:
-     * every record up to position is durable (always rising). err is not NULL when the log has
-     * failed: what lies behind position is not acknowledged and must be treated as unknown; no
-     * call follows. The callback may call anything but wal_close(). */
+     * every record up to position is acknowledged in the sense of the sync mode (always rising).
+     * err is not NULL when the log has failed: what lies behind position is not acknowledged, its
+     * fate is unknown, and no call follows. The callback may call anything but wal_close(). */
     void (*on_durable)(void *arg, uint64_t position, const struct status *err);
     void *on_durable_arg;
 };
@@ -74,8 +74,8 @@ int wal_append(struct wal *w, const struct wal_entry *entries, size_t n, uint64_
  * opts.on_durable is set. Acknowledge nothing before on_durable or wal_wait() says so. */
 int wal_append_begin(struct wal *w, const struct wal_entry *entries, size_t n, uint64_t *ret_first,
                      struct status *st);
-/* Returns when every record up to position is acknowledged. Fails: ST_TIMEOUT at the monotonic
- * deadline; the error of the log when it failed; ST_INVALID when position was never appended. */
+/* Returns when every record up to position is acknowledged; position may be one that nobody has
+ * appended yet. Fails: ST_TIMEOUT at the monotonic deadline; the error of the log when it failed. */
 int wal_wait(struct wal *w, uint64_t position, int64_t deadline_us, struct status *st);
 /* Syncs everything written so far, in any mode. */
 int wal_sync(struct wal *w, struct status *st);
