@@ -60,5 +60,8 @@ int schema_check(Milvus__Proto__Schema__CollectionSchema *pb, const struct schem
                  struct arena *ar, struct status *st);
 int schema_check_field(Milvus__Proto__Schema__FieldSchema *pb, const char *collection_name,
                        const struct schema_limits *lim, struct arena *ar, struct status *st);
-/* Field names: rule, keywords, reserved names. */
+/* The same for AddCollectionField: also against the fields that s has already. */
+int schema_check_added_field(const struct schema *s, Milvus__Proto__Schema__FieldSchema *pb,
+                             const struct schema_limits *lim, struct arena *ar, struct status *st);
+/* Field names: rule, keywords, reserved names. Other names: names.h. */
 int schema_check_field_name(struct slice name, uint32_t max_len, struct status *st);
