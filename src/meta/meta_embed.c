@@ -236,7 +236,7 @@ out:
 static int expand(struct meta_embed *me, const struct meta_op *ops, size_t nops, struct arena *ar,
                   struct change_list *cl, struct status *st)
 {
-    struct meta_lease *l;
+    struct meta_lease *l = NULL;
     struct meta_item item;
     int rc = 0;
     for (size_t i = 0; i < nops; i++) {
@@ -332,7 +332,7 @@ out:
 static int embed_lease_grant(struct meta *m, int64_t ttl_ms, int64_t *ret_lease, struct status *st)
 {
     struct meta_embed *me = (struct meta_embed *)m;
-    struct meta_lease *l;
+    struct meta_lease *l = NULL;
     if (me->readonly) {
         return st_fail(st, ST_DENIED, "the metadata is open read-only");
     }
@@ -353,7 +353,7 @@ static int embed_lease_grant(struct meta *m, int64_t ttl_ms, int64_t *ret_lease,
 static int embed_lease_keepalive(struct meta *m, int64_t lease, struct status *st)
 {
     struct meta_embed *me = (struct meta_embed *)m;
-    struct meta_lease *l;
+    struct meta_lease *l = NULL;
     int rc;
     lock_acquire(&me->lock);
     expire_locked(me);
@@ -368,7 +368,7 @@ out:
 static int embed_lease_revoke(struct meta *m, int64_t lease, struct status *st)
 {
     struct meta_embed *me = (struct meta_embed *)m;
-    struct meta_lease *l;
+    struct meta_lease *l = NULL;
     int rc;
     lock_acquire(&me->lock);
     TRY(lease_need(me, lease, &l, st));
