@@ -1,0 +1,673 @@
+/*
+ * rpc_load.c - load on one gRPC unary method, and how fast the answers come.
+ *
+ * Closed loop (default): every connection keeps --inflight calls open. Open loop (--rate): calls are
+ * due at fixed intervals over all connections and latency counts from the time they were due, so a
+ * server that stalls is not flattered. One thread, raw HTTP/2 frames and a request head encoded
+ * once: the generator should cost less than the server it measures, and prints its own share.
+ *
+ * Relies on nghttp2 for decoding response heads only. Plain TCP.
+ */
+#include "base/clock.h"
+#include "base/compiler.h"
+#include <errno.h>
+#include <getopt.h>
+#include <netdb.h>
+#include <netinet/tcp.h>
+#include <nghttp2/nghttp2.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define FRAME_MAX 16384
+#define WINDOW_INIT 65535
+#define READ_CAP (256u << 10)
+#define HIST_SUB 64
+#define HIST_COUNT (HIST_SUB * 26)
+
+enum { F_DATA = 0, F_HEADERS = 1, F_RST = 3, F_SETTINGS = 4, F_PING = 6, F_GOAWAY = 7, F_WINDOW = 8,
+       F_CONTINUATION = 9 };
+
+struct call {
+    uint32_t stream;
+    size_t body_off;  /* sent, prefix included */
+    int64_t due_us;
+    int64_t window;
+    bool used, failed;
+};
+
+struct conn {
+    int fd;
+    nghttp2_hd_inflater *inf;
+    uint8_t *in;
+    size_t in_n, in_cap;
+    uint8_t *out;
+    size_t out_n, out_off, out_cap;
+    uint32_t next_stream;
+    int64_t window, window_init; /* towards the server */
+    size_t frame_max;
+    int64_t eaten; /* received DATA not yet given back as window */
+    struct call *calls;
+    int busy;
+    bool want_write;
+};
+
+static struct {
+    const char *addr, *path;
+    uint8_t *body; /* with the five-byte prefix */
+    size_t body_n;
+    int conns, inflight;
+    double seconds, warmup;
+    double rate;
+    char md[8][2][256];
+    int md_count;
+} opt = { .addr = "127.0.0.1:19530", .path = "/milvus.proto.milvus.MilvusService/GetVersion",
+          .conns = 32, .inflight = 1, .seconds = 5, .warmup = 0.5 };
+
+static uint8_t head[4096];
+static size_t head_n;
+static uint64_t hist[HIST_COUNT], done, failed, bytes_in;
+static int64_t max_us, stop_us, measure_us;
+static double next_due_us;
+static int last_status = -1;
+
+NORETURN static void die(const char *what)
+{
+    (void)fprintf(stderr, "rpc_load: %s: %s\n", what, errno ? strerror(errno) : "");
+    exit(1);
+}
+
+static size_t hist_slot(int64_t us)
+{
+    uint64_t v = us < 0 ? 0 : (uint64_t)us;
+    int shift = v < HIST_SUB ? 0 : 63 - __builtin_clzll(v) - 5;
+    size_t i = shift ? (size_t)shift * (HIST_SUB / 2) + (size_t)(v >> shift) : (size_t)v;
+    return i < HIST_COUNT ? i : HIST_COUNT - 1;
+}
+
+static int64_t hist_value(size_t i)
+{
+    size_t shift = i < HIST_SUB ? 0 : i / (HIST_SUB / 2) - 1;
+    return (int64_t)(i - shift * (HIST_SUB / 2)) << shift;
+}
+
+static int64_t percentile(double p)
+{
+    uint64_t n = 0, want = (uint64_t)((double)done * p);
+    for (size_t i = 0; i < HIST_COUNT; i++) {
+        n += hist[i];
+        if (n > want) {
+            return hist_value(i);
+        }
+    }
+    return max_us;
+}
+
+/* ---------- request head: literals without indexing, so that it is the same for every call ---------- */
+
+static void put_str(const char *s)
+{
+    size_t n = strlen(s);
+    if (n > 126 + 128 || head_n + n + 3 > sizeof head) {
+        die("metadata too long");
+    }
+    if (n < 127) {
+        head[head_n++] = (uint8_t)n;
+    } else {
+        head[head_n++] = 127;
+        head[head_n++] = (uint8_t)(n - 127);
+    }
+    memcpy(head + head_n, s, n);
+    head_n += n;
+}
+
+static void build_head(void)
+{
+    head[head_n++] = 0x83; /* :method POST */
+    head[head_n++] = 0x86; /* :scheme http */
+    head[head_n++] = 0x04; /* :path */
+    put_str(opt.path);
+    head[head_n++] = 0x01; /* :authority */
+    put_str(opt.addr);
+    head[head_n++] = 0;
+    put_str("content-type");
+    put_str("application/grpc");
+    head[head_n++] = 0;
+    put_str("te");
+    put_str("trailers");
+    head[head_n++] = 0;
+    put_str("user-agent");
+    put_str("rpc_load");
+    for (int i = 0; i < opt.md_count; i++) {
+        head[head_n++] = 0;
+        put_str(opt.md[i][0]);
+        put_str(opt.md[i][1]);
+    }
+}
+
+/* ---------- output ---------- */
+
+static uint8_t *room(struct conn *c, size_t n)
+{
+    uint8_t *p;
+    if (c->out_n + n > c->out_cap) {
+        c->out_cap = MAX(c->out_cap * 2, c->out_n + n);
+        c->out = realloc(c->out, c->out_cap);
+        if (!c->out) {
+            die("memory");
+        }
+    }
+    p = c->out + c->out_n;
+    c->out_n += n;
+    return p;
+}
+
+static void put_frame(struct conn *c, size_t n, int type, int flags, uint32_t stream,
+                      const void *payload)
+{
+    uint8_t *p = room(c, 9 + n);
+    p[0] = (uint8_t)(n >> 16);
+    p[1] = (uint8_t)(n >> 8);
+    p[2] = (uint8_t)n;
+    p[3] = (uint8_t)type;
+    p[4] = (uint8_t)flags;
+    p[5] = (uint8_t)(stream >> 24);
+    p[6] = (uint8_t)(stream >> 16);
+    p[7] = (uint8_t)(stream >> 8);
+    p[8] = (uint8_t)stream;
+    memcpy(p + 9, payload, n);
+}
+
+static void put_window(struct conn *c, uint32_t stream, uint32_t by)
+{
+    uint8_t p[4] = { (uint8_t)(by >> 24), (uint8_t)(by >> 16), (uint8_t)(by >> 8), (uint8_t)by };
+    put_frame(c, 4, F_WINDOW, 0, stream, p);
+}
+
+/* Sends as much of the call's body as windows allow; not more than a few MiB ahead of the socket. */
+static void pump(struct conn *c, struct call *ca)
+{
+    while (ca->body_off < opt.body_n && c->out_n - c->out_off < (4u << 20)) {
+        size_t n = MIN(opt.body_n - ca->body_off, c->frame_max);
+        int64_t win = MIN(c->window, ca->window);
+        if (win <= 0) {
+            return;
+        }
+        n = MIN(n, (size_t)win);
+        put_frame(c, n, F_DATA, ca->body_off + n == opt.body_n ? 1 : 0, ca->stream,
+                  opt.body + ca->body_off);
+        ca->body_off += n;
+        c->window -= (int64_t)n;
+        ca->window -= (int64_t)n;
+    }
+}
+
+static void start_call(struct conn *c, int64_t due_us)
+{
+    for (int i = 0; i < opt.inflight; i++) {
+        struct call *ca = &c->calls[i];
+        if (!ca->used) {
+            *ca = (struct call){ .stream = c->next_stream, .due_us = due_us, .used = true,
+                                 .window = c->window_init };
+            c->next_stream += 2;
+            c->busy++;
+            put_frame(c, head_n, F_HEADERS, 4, ca->stream, head);
+            pump(c, ca);
+            return;
+        }
+    }
+}
+
+static struct call *find(struct conn *c, uint32_t stream)
+{
+    for (int i = 0; i < opt.inflight; i++) {
+        if (c->calls[i].used && c->calls[i].stream == stream) {
+            return &c->calls[i];
+        }
+    }
+    return NULL;
+}
+
+static void end_call(struct conn *c, struct call *ca, int64_t now)
+{
+    int64_t us = now - ca->due_us;
+    ca->used = false;
+    c->busy--;
+    if (now >= measure_us) {
+        hist[hist_slot(us)]++;
+        max_us = MAX(max_us, us);
+        done++;
+        failed += ca->failed;
+    }
+    if (opt.rate <= 0 && now < stop_us) {
+        start_call(c, now);
+    }
+}
+
+/* ---------- input ---------- */
+
+static void on_head(struct conn *c, struct call *ca, const uint8_t *p, size_t n, int flags)
+{
+    if (flags & 0x20) {
+        p += 5;
+        n -= 5;
+    }
+    for (;;) {
+        nghttp2_nv nv;
+        int fl = 0;
+        ssize_t r = nghttp2_hd_inflate_hd2(c->inf, &nv, &fl, p, n, 1);
+        if (r < 0) {
+            die("broken response head");
+        }
+        p += r;
+        n -= (size_t)r;
+        if (fl & NGHTTP2_HD_INFLATE_EMIT) {
+            if (ca && nv.namelen == 11 && memcmp(nv.name, "grpc-status", 11) == 0) {
+                last_status = atoi((const char *)nv.value);
+                ca->failed = last_status != 0;
+            } else if (ca && nv.namelen == 7 && memcmp(nv.name, ":status", 7) == 0 &&
+                       memcmp(nv.value, "200", 3) != 0) {
+                ca->failed = true;
+            }
+        }
+        if (fl & NGHTTP2_HD_INFLATE_FINAL) {
+            (void)nghttp2_hd_inflate_end_headers(c->inf);
+            return;
+        }
+    }
+}
+
+static void on_settings(struct conn *c, const uint8_t *p, size_t n)
+{
+    for (; n >= 6; p += 6, n -= 6) {
+        uint32_t v = (uint32_t)p[2] << 24 | (uint32_t)p[3] << 16 | (uint32_t)p[4] << 8 | p[5];
+        int id = p[0] << 8 | p[1];
+        if (id == 4) {
+            for (int i = 0; i < opt.inflight; i++) {
+                c->calls[i].window += (int64_t)v - c->window_init;
+            }
+            c->window_init = v;
+        } else if (id == 5) {
+            c->frame_max = MIN((size_t)v, (size_t)1 << 20);
+        }
+    }
+    put_frame(c, 0, F_SETTINGS, 1, 0, "");
+}
+
+static void on_frame(struct conn *c, int type, int flags, uint32_t stream, const uint8_t *p,
+                     size_t n, int64_t now)
+{
+    struct call *ca = stream ? find(c, stream) : NULL;
+    switch (type) {
+    case F_HEADERS:
+        if (!(flags & 4)) {
+            die("a response head in several frames is not understood here");
+        }
+        on_head(c, ca, p, n, flags);
+        break;
+    case F_DATA:
+        bytes_in += n;
+        c->eaten += (int64_t)n;
+        if (c->eaten > 256 << 20) {
+            put_window(c, 0, (uint32_t)c->eaten);
+            c->eaten = 0;
+        }
+        break;
+    case F_RST:
+        if (ca) {
+            ca->failed = true;
+            end_call(c, ca, now);
+        }
+        return;
+    case F_SETTINGS:
+        if (!(flags & 1)) {
+            on_settings(c, p, n);
+        }
+        return;
+    case F_PING:
+        if (!(flags & 1)) {
+            put_frame(c, 8, F_PING, 1, 0, p);
+        }
+        return;
+    case F_GOAWAY:
+        errno = 0;
+        die("the server said GOAWAY");
+    case F_WINDOW: {
+        int64_t by = (int64_t)((uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 |
+                               p[3]);
+        if (!stream) {
+            c->window += by;
+        } else if (ca) {
+            ca->window += by;
+        }
+        return;
+    }
+    default:
+        return;
+    }
+    if ((flags & 1) && ca) {
+        end_call(c, ca, now);
+    }
+}
+
+static void on_readable(struct conn *c)
+{
+    ssize_t r;
+    size_t at = 0;
+    int64_t now;
+    r = read(c->fd, c->in + c->in_n, c->in_cap - c->in_n);
+    if (r < 0 && errno == EAGAIN) {
+        return;
+    }
+    if (r <= 0) {
+        die("connection lost");
+    }
+    c->in_n += (size_t)r;
+    now = clock_mono_us();
+    while (c->in_n - at >= 9) {
+        const uint8_t *h = c->in + at;
+        size_t n = (size_t)h[0] << 16 | (size_t)h[1] << 8 | h[2];
+        if (c->in_n - at < 9 + n) {
+            break;
+        }
+        on_frame(c, h[3], h[4],
+                 ((uint32_t)h[5] << 24 | (uint32_t)h[6] << 16 | (uint32_t)h[7] << 8 | h[8]) &
+                     0x7fffffff,
+                 h + 9, n, now);
+        at += 9 + n;
+    }
+    if (at < c->in_n) {
+        memmove(c->in, c->in + at, c->in_n - at);
+    }
+    c->in_n -= at;
+}
+
+static void flush(struct conn *c, int ep)
+{
+    struct epoll_event ev = { .events = EPOLLIN, .data.ptr = c };
+    bool want;
+    if (c->busy && opt.body_n > FRAME_MAX) {
+        for (int i = 0; i < opt.inflight; i++) {
+            if (c->calls[i].used) {
+                pump(c, &c->calls[i]);
+            }
+        }
+    }
+    if (c->out_n > c->out_off) {
+        ssize_t w = send(c->fd, c->out + c->out_off, c->out_n - c->out_off, MSG_NOSIGNAL);
+        if (w < 0 && errno != EAGAIN) {
+            die("send");
+        }
+        c->out_off += w > 0 ? (size_t)w : 0;
+        if (c->out_off == c->out_n) {
+            c->out_off = c->out_n = 0;
+        } else if (c->out_off > 1 << 20) {
+            memmove(c->out, c->out + c->out_off, c->out_n - c->out_off);
+            c->out_n -= c->out_off;
+            c->out_off = 0;
+        }
+    }
+    want = c->out_n > c->out_off;
+    if (want != c->want_write) {
+        c->want_write = want;
+        ev.events = want ? EPOLLIN | EPOLLOUT : EPOLLIN;
+        (void)epoll_ctl(ep, EPOLL_CTL_MOD, c->fd, &ev);
+    }
+}
+
+/* ---------- set-up ---------- */
+
+static int dial(void)
+{
+    char host[256];
+    const char *colon = strrchr(opt.addr, ':');
+    struct addrinfo hints = { .ai_socktype = SOCK_STREAM }, *ai;
+    int fd, on = 1;
+    errno = 0;
+    if (!colon || (size_t)(colon - opt.addr) >= sizeof host) {
+        die("--addr is host:port");
+    }
+    memcpy(host, opt.addr, (size_t)(colon - opt.addr));
+    host[colon - opt.addr] = 0;
+    if (getaddrinfo(host, colon + 1, &hints, &ai) != 0) {
+        die("cannot resolve --addr");
+    }
+    fd = socket(ai->ai_family, SOCK_STREAM, 0);
+    if (fd < 0 || connect(fd, ai->ai_addr, ai->ai_addrlen) != 0) {
+        die("connect");
+    }
+    freeaddrinfo(ai);
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    return fd;
+}
+
+static void open_conn(struct conn *c, int ep)
+{
+    static const char preface[] = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    static const uint8_t settings[] = { 0, 4, 0x7f, 0xff, 0xff, 0xff, 0, 2, 0, 0, 0, 0 };
+    struct epoll_event ev = { .events = EPOLLIN, .data.ptr = c };
+    c->fd = dial();
+    c->in_cap = READ_CAP;
+    c->in = malloc(c->in_cap);
+    c->calls = calloc((size_t)opt.inflight, sizeof *c->calls);
+    c->next_stream = 1;
+    c->window = c->window_init = WINDOW_INIT;
+    c->frame_max = FRAME_MAX;
+    if (!c->in || !c->calls || nghttp2_hd_inflate_new(&c->inf) != 0) {
+        die("memory");
+    }
+    memcpy(room(c, 24), preface, 24);
+    put_frame(c, sizeof settings, F_SETTINGS, 0, 0, settings);
+    put_window(c, 0, 0x7fffffff - WINDOW_INIT);
+    if (send(c->fd, c->out, c->out_n, MSG_NOSIGNAL) != (ssize_t)c->out_n) {
+        die("send");
+    }
+    c->out_n = 0;
+    if (epoll_ctl(ep, EPOLL_CTL_ADD, c->fd, &ev) != 0) {
+        die("epoll_ctl");
+    }
+}
+
+static void set_body(const uint8_t *p, size_t n)
+{
+    opt.body = malloc(n + 5);
+    if (!opt.body) {
+        die("memory");
+    }
+    opt.body[0] = 0;
+    opt.body[1] = (uint8_t)(n >> 24);
+    opt.body[2] = (uint8_t)(n >> 16);
+    opt.body[3] = (uint8_t)(n >> 8);
+    opt.body[4] = (uint8_t)n;
+    if (n) {
+        memcpy(opt.body + 5, p, n);
+    }
+    opt.body_n = n + 5;
+}
+
+static void body_from_hex(const char *s)
+{
+    size_t n = strlen(s) / 2;
+    uint8_t *p = malloc(n + 1);
+    for (size_t i = 0; i < n; i++) {
+        unsigned v;
+        if (!p || sscanf(s + 2 * i, "%2x", &v) != 1) {
+            die("--body-hex");
+        }
+        p[i] = (uint8_t)v;
+    }
+    set_body(p, n);
+    free(p);
+}
+
+static void body_from_file(const char *name)
+{
+    FILE *f = fopen(name, "rb");
+    uint8_t *p;
+    long n;
+    if (!f || fseek(f, 0, SEEK_END) != 0 || (n = ftell(f)) < 0) {
+        die(name);
+    }
+    rewind(f);
+    p = malloc((size_t)n + 1);
+    if (!p || fread(p, 1, (size_t)n, f) != (size_t)n) {
+        die(name);
+    }
+    (void)fclose(f);
+    set_body(p, (size_t)n);
+    free(p);
+}
+
+static void usage(void)
+{
+    (void)fprintf(stderr, "usage: rpc_load [--addr host:port] [--path /service/method]\n"
+                          "  [--body-file f | --body-hex hex | --body-zeros n] [--md name=value]...\n"
+                          "  [--conns n] [--inflight per connection] [--seconds s] [--rate calls/s]\n");
+    exit(2);
+}
+
+static void parse_args(int argc, char **argv)
+{
+    static const struct option longs[] = {
+        { "addr", 1, NULL, 'a' },     { "path", 1, NULL, 'p' },      { "body-file", 1, NULL, 'f' },
+        { "body-hex", 1, NULL, 'x' }, { "body-zeros", 1, NULL, 'z' }, { "conns", 1, NULL, 'c' },
+        { "inflight", 1, NULL, 'i' }, { "seconds", 1, NULL, 's' },   { "rate", 1, NULL, 'r' },
+        { "md", 1, NULL, 'm' },       { NULL, 0, NULL, 0 },
+    };
+    int o;
+    while ((o = getopt_long(argc, argv, "", longs, NULL)) != -1) {
+        char *eq;
+        switch (o) {
+        case 'a': opt.addr = optarg; break;
+        case 'p': opt.path = optarg; break;
+        case 'f': body_from_file(optarg); break;
+        case 'x': body_from_hex(optarg); break;
+        case 'z': {
+            size_t n = strtoul(optarg, NULL, 10);
+            uint8_t *p = calloc(n + 1, 1);
+            set_body(p, n);
+            free(p);
+            break;
+        }
+        case 'c': opt.conns = atoi(optarg); break;
+        case 'i': opt.inflight = atoi(optarg); break;
+        case 's': opt.seconds = atof(optarg); break;
+        case 'r': opt.rate = atof(optarg); break;
+        case 'm':
+            eq = strchr(optarg, '=');
+            if (!eq || opt.md_count == 8) {
+                usage();
+            }
+            (void)snprintf(opt.md[opt.md_count][0], 256, "%.*s", (int)(eq - optarg), optarg);
+            (void)snprintf(opt.md[opt.md_count++][1], 256, "%s", eq + 1);
+            break;
+        default: usage();
+        }
+    }
+    if (opt.conns < 1 || opt.inflight < 1 || opt.seconds <= 0) {
+        usage();
+    }
+    if (!opt.body) {
+        set_body(NULL, 0);
+    }
+}
+
+/* Open loop: starts what is due on connections with room. */
+static void start_due(struct conn *conns, int ep)
+{
+    static int turn;
+    int64_t now = clock_mono_us();
+    while (next_due_us <= (double)now && now < stop_us) {
+        struct conn *c = NULL;
+        for (int i = 0; i < opt.conns && !c; i++) {
+            struct conn *x = &conns[turn++ % opt.conns];
+            c = x->busy < opt.inflight ? x : NULL;
+        }
+        if (!c) {
+            return; /* all busy: those due wait, and their latency runs */
+        }
+        start_call(c, (int64_t)next_due_us);
+        flush(c, ep);
+        next_due_us += 1e6 / opt.rate;
+    }
+}
+
+static double cpu_seconds(void)
+{
+    struct rusage ru;
+    (void)getrusage(RUSAGE_SELF, &ru);
+    return (double)(ru.ru_utime.tv_sec + ru.ru_stime.tv_sec) +
+           (double)(ru.ru_utime.tv_usec + ru.ru_stime.tv_usec) / 1e6;
+}
+
+int main(int argc, char **argv)
+{
+    struct epoll_event ev[256];
+    struct conn *conns;
+    int ep = epoll_create1(0), busy = 1;
+    double cpu, wall;
+    int64_t now;
+    parse_args(argc, argv);
+    build_head();
+    conns = calloc((size_t)opt.conns, sizeof *conns);
+    if (!conns || ep < 0) {
+        die("memory");
+    }
+    for (int i = 0; i < opt.conns; i++) {
+        open_conn(&conns[i], ep);
+    }
+    now = clock_mono_us();
+    measure_us = now + (int64_t)(opt.warmup * 1e6);
+    stop_us = measure_us + (int64_t)(opt.seconds * 1e6);
+    next_due_us = (double)now;
+    for (int i = 0; i < opt.conns && opt.rate <= 0; i++) {
+        for (int k = 0; k < opt.inflight; k++) {
+            start_call(&conns[i], now);
+        }
+        flush(&conns[i], ep);
+    }
+    cpu = cpu_seconds();
+    wall = (double)now;
+    while (busy) {
+        int wait = 100, n;
+        now = clock_mono_us();
+        if (opt.rate > 0) {
+            start_due(conns, ep);
+            /* Due within the millisecond epoll cannot measure: look again at once. */
+            wait = now < stop_us ? (next_due_us - (double)now > 1000 ? 1 : 0) : 100;
+        }
+        n = epoll_wait(ep, ev, 256, wait);
+        for (int i = 0; i < n; i++) {
+            struct conn *c = ev[i].data.ptr;
+            if (ev[i].events & (EPOLLIN | EPOLLHUP | EPOLLERR)) {
+                on_readable(c);
+            }
+            flush(c, ep);
+        }
+        busy = 0;
+        if (now < stop_us) {
+            busy = 1;
+        } else if (now < stop_us + 5000000) {
+            for (int i = 0; i < opt.conns; i++) {
+                busy += conns[i].busy;
+            }
+        }
+    }
+    wall = ((double)clock_mono_us() - wall) / 1e6;
+    cpu = cpu_seconds() - cpu;
+    (void)printf("calls=%llu failed=%llu calls_per_s=%.0f p50_us=%lld p99_us=%lld p999_us=%lld "
+                 "max_us=%lld in_mb_per_s=%.1f out_mb_per_s=%.1f own_cpu=%.2f\n",
+                 (unsigned long long)done, (unsigned long long)failed,
+                 (double)done / (wall - opt.warmup), (long long)percentile(0.5),
+                 (long long)percentile(0.99), (long long)percentile(0.999), (long long)max_us,
+                 (double)bytes_in / wall / 1e6, (double)done * (double)opt.body_n / wall / 1e6,
+                 cpu / wall);
+    if (failed) {
+        (void)printf("last grpc-status=%d\n", last_status);
+    }
+    return failed ? 1 : 0;
+}
