@@ -15,7 +15,8 @@ struct flat_rows {
     size_t stride;         /* bytes from row to row, at least vec_bytes(type, dim) */
     size_t nrows;          /* below 2^32 */
     uint64_t row_base;     /* number of the first row in results */
-    const uint64_t *allow; /* bit i set: row i of this chunk may be a result; NULL: all may */
+    const uint64_t *allow; /* bit i set: row i of this chunk may be a result; NULL: all may.
+                            * Bits past nrows are ignored. */
 };
 
 struct flat_query {
