@@ -43,10 +43,6 @@ static inline struct call call_internal(struct arena *ar)
 
 #include "service/service_structs.h"
 
-/* Sets every field of a response to its default; callers use it before a call:
- *     Elanus__AllocResp resp;
- *     SVC_INIT(&resp, elanus__alloc_resp); */
-#define SVC_INIT(msg, prefix) prefix##__init(msg)
 
 /* ---- The wire form ---- */
 

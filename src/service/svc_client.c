@@ -103,7 +103,11 @@ static int svc_forward(void *self, enum svc_method_id id, const struct call *cal
     }
     /* The answer's strings and bytes are copied by unpacking, so the body can go. */
     body = buf_slice(&answer.body);
-    TRY(proto_unpack(m->resp, body, call->ar, &unpacked, st));
+    unpacked = proto_unpack(m->resp, body, call->ar, st);
+    if (!unpacked) {
+        rc = st_context(st, "%s.%s: answer", m->service, m->name);
+        goto out;
+    }
     memcpy(resp, unpacked, m->resp->sizeof_message);
 out:
     grpc_resp_done(&answer);
@@ -116,7 +120,7 @@ out:
                                           const Elanus__##Request *req, Elanus__##Response *resp,  \
                                           struct status *st)                                       \
     {                                                                                              \
-        return svc_forward(self, SVC_M_##service##_##name, call, &req->base, &resp->base, st);     \
+        return svc_forward(self, SVC_M_##service##_##name, call, &req->pb, &resp->pb, st);     \
     }
 #include "service/services.def"
 #undef METHOD

@@ -47,7 +47,11 @@ static void serve_call(struct grpc_call *gc, void *arg)
     };
 
     buf_init(&out, (size_t)512 << 20);
-    TRY(proto_unpack(m->req, grpc_request(gc), ar, &req, &st));
+    req = proto_unpack_borrow(m->req, grpc_request(gc), ar, &st);
+    if (!req) {
+        rc = st.code;
+        goto out;
+    }
     resp = arena_alloc(ar, m->resp->sizeof_message);
     m->resp->message_init(resp);
     TRY(m->invoke(sv->impl, &call, req, resp, &st));

@@ -1,0 +1,42 @@
+/*
+ * nd_read.h - reading several segments of one process as one: search, query, fetch.
+ *
+ * Shared by the shard (its growing segments) and the query node (its sealed ones); the merging of
+ * answers from both is here too. Segments passed in are referenced by the caller for the call; what
+ * is returned owns copies in call->ar, so the references may go afterwards.
+ * Thread: any; works in parallel over segments on `compute`.
+ */
+#pragma once
+#include "base/pool.h"
+#include "segment/segment.h"
+#include "service/service.h"
+
+/* Best k hits per query over all segments, equal keys once. Fills counts, scores, pks,
+ * segment_ids, rows, timestamps, searched_rows of resp. req->read_ts is the snapshot. */
+int nd_search(struct segment *const *segs, size_t nsegs, const struct schema *schema,
+              const Elanus__SearchReq *req, struct pool *compute, const struct call *call,
+              Elanus__SearchResp *resp, struct status *st);
+
+/* Rows by ascending key (req->limit smallest), newest of equal keys, or their number. */
+int nd_query(struct segment *const *segs, size_t nsegs, const struct schema *schema,
+             const Elanus__QueryReq *req, struct pool *compute, const struct call *call,
+             Elanus__QueryResp *resp, struct status *st);
+
+/* Cells of given (segment, row) pairs, in order, as a batch with one column per field id.
+ * ERR_INCONSISTENT_REQUERY when a segment is not among segs. */
+int nd_fetch(struct segment *const *segs, size_t nsegs, const struct schema *schema,
+             const int64_t *segment_ids, const uint32_t *rows, size_t n, const int64_t *field_ids,
+             size_t nfields, const struct call *call, struct batch *ret, struct status *st);
+
+/* Merges answers of several sources into one; `retry_k` (may be NULL) says that equal keys cost
+ * hits although some source had more: ask again with a greater k. */
+int nd_merge_search(const Elanus__SearchResp *const *parts, size_t nparts, uint32_t nq, uint32_t k,
+                    bool larger_is_better, const struct call *call, Elanus__SearchResp *resp,
+                    uint32_t **ret_part_of_hit, bool *retry_k, struct status *st);
+int nd_merge_query(const Elanus__QueryResp *const *parts, size_t nparts, int64_t limit,
+                   int64_t max_bytes, const struct call *call, Elanus__QueryResp *resp,
+                   struct status *st);
+
+/* A batch as the bytes field of an answer, memory from ar. */
+int nd_batch_bytes(const struct batch *b, struct arena *ar, ProtobufCBinaryData *ret,
+                   struct status *st);

@@ -1,0 +1,338 @@
+/*
+ * sn_read.c - reads of one shard: wait for the snapshot, pin the view, ask everyone, merge.
+ *
+ * WHAT      Growing segments are searched here, sealed ones by the query nodes that hold them; hits
+ *           are merged by score and key, and the output fields of the winners are fetched from where
+ *           they are.
+ * THREADS   Any. The view is referenced for the whole request, so growing segments stay; a sealed
+ *           segment that left its node meanwhile gives a retriable error.
+ */
+#include "node/streaming/sn_int.h"
+#include "base/alloc.h"
+#include "schema/errors.h"
+
+/* Everything one read needs, released by read_done(). */
+struct reading {
+    struct sn_shard *sh;
+    struct sn_view *vw;
+    hts read_ts, ttl_before;
+    size_t ngrowing;
+    struct segment **growing;         /* borrowed from the view */
+    size_t nnodes;
+    struct node_part {
+        int64_t node_id;
+        const struct qnode_service *qs;
+        size_t n;
+        int64_t *segment_ids;
+    } *nodes;
+};
+
+static void read_done(struct reading *r)
+{
+    sn__view_unref(r->vw);
+    sn__shard_unref(r->sh);
+}
+
+static bool wanted(const struct sn_view *vw, const int64_t *ids, size_t n, int64_t partition_id)
+{
+    if (n == 0) {
+        return sn__view_has_partition(vw, partition_id);
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (ids[i] == partition_id) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static int group_sealed(struct sn *sn, struct reading *r, const int64_t *partitions,
+                        size_t npartitions, struct arena *ar, struct status *st)
+{
+    const struct sn_view *vw = r->vw;
+    int rc = 0;
+
+    r->nodes = arena_try_array(ar, vw->nsealed + 1, sizeof *r->nodes);
+    if (!r->nodes) {
+        FAIL(st, ST_NO_MEMORY, "no memory for %zu segments", vw->nsealed);
+    }
+    for (size_t i = 0; i < vw->nsealed; i++) {
+        const struct sn_sealed *s = &vw->sealed[i];
+        struct node_part *np = NULL;
+        if (!wanted(vw, partitions, npartitions, s->meta->partition_id)) {
+            continue;
+        }
+        for (size_t j = 0; j < r->nnodes && !np; j++) {
+            np = r->nodes[j].node_id == s->node_id ? &r->nodes[j] : NULL;
+        }
+        if (!np) {
+            np = &r->nodes[r->nnodes++];
+            np->node_id = s->node_id;
+            np->segment_ids = arena_try_array(ar, vw->nsealed, sizeof *np->segment_ids);
+            if (!np->segment_ids) {
+                FAIL(st, ST_NO_MEMORY, "no memory for %zu segments", vw->nsealed);
+            }
+            TRY(svc_dir_qnode(sn->opts.dir, s->node_id, &np->qs, st));
+        }
+        np->segment_ids[np->n++] = s->meta->id;
+    }
+out:
+    return rc;
+}
+
+static int read_begin(struct sn *sn, const struct call *call, const char *vchannel,
+                      const int64_t *partitions, size_t npartitions, hts guarantee_ts,
+                      hts read_ts, bool ignore_growing, struct reading *r, struct status *st)
+{
+    hts complete;
+    int rc;
+
+    *r = (struct reading){ 0 };
+    TRY(sn__shard_find(sn, vchannel, &r->sh, st));
+    lock_acquire(&r->sh->lock);
+    *st = r->sh->failed;
+    lock_release(&r->sh->lock);
+    TRY(st->code);
+    TRY(sn__wait_ts(r->sh->ch, MAX(guarantee_ts, read_ts), call->deadline_us, &complete, st));
+    r->read_ts = read_ts ? read_ts : complete;
+    r->vw = sn__view_get(r->sh);
+    if (!r->vw || !r->vw->loaded) {
+        FAIL(st, ERR_COLLECTION_NOT_LOADED, "collection not loaded[collection=%lld]",
+             (long long)r->sh->collection_id);
+    }
+    for (size_t i = 0; i < npartitions; i++) {
+        if (!sn__view_has_partition(r->vw, partitions[i])) {
+            FAIL(st, ERR_PARTITION_NOT_LOADED, "partition not loaded[partition=%lld]",
+                 (long long)partitions[i]);
+        }
+    }
+    if (r->vw->ttl_ms) {
+        int64_t before = clock_now_ms() - r->vw->ttl_ms;
+        r->ttl_before = before > 0 ? hts_make(before, 0) : 0;
+    }
+    r->growing = arena_try_array(call->ar, r->vw->ngrowing + 1, sizeof *r->growing);
+    if (!r->growing) {
+        FAIL(st, ST_NO_MEMORY, "no memory for %zu segments", r->vw->ngrowing);
+    }
+    for (size_t i = 0; i < r->vw->ngrowing && !ignore_growing; i++) {
+        struct seg_info info;
+        seg_get_info(r->vw->growing[i], &info);
+        if (info.nrows && wanted(r->vw, partitions, npartitions, info.partition_id)) {
+            r->growing[r->ngrowing++] = r->vw->growing[i];
+        }
+    }
+    TRY(group_sealed(sn, r, partitions, npartitions, call->ar, st));
+out:
+    return rc;
+}
+
+/* ---- search ---- */
+
+/* All sources for one k; *ret is the merged answer, *ret_part says where each hit came from
+ * (0 is this node when there are growing segments). */
+static int search_parts(struct reading *r, const struct sn *sn, const struct call *call,
+                        const Elanus__SearchReq *req, uint32_t k, Elanus__SearchResp *ret,
+                        uint32_t **ret_part, bool *retry_k, struct status *st)
+{
+    size_t nparts = 0;
+    Elanus__SearchResp **parts =
+        arena_try_array(call->ar, r->nnodes + 1, sizeof(Elanus__SearchResp *));
+    Elanus__SearchReq sub = *req;
+    int rc = 0;
+
+    if (!parts) {
+        FAIL(st, ST_NO_MEMORY, "no memory for %zu nodes", r->nnodes);
+    }
+    sub.k = k;
+    sub.read_ts = r->read_ts;
+    sub.ttl_before = r->ttl_before;
+    sub.n_output_field_ids = 0;
+    if (r->ngrowing) {
+        parts[nparts] = ARENA_NEW(call->ar, Elanus__SearchResp);
+        elanus__search_resp__init(parts[nparts]);
+        TRY(nd_search(r->growing, r->ngrowing, r->vw->schema, &sub, sn->opts.compute, call,
+                      parts[nparts], st));
+        nparts++;
+    }
+    for (size_t i = 0; i < r->nnodes; i++) {
+        parts[nparts] = ARENA_NEW(call->ar, Elanus__SearchResp);
+        elanus__search_resp__init(parts[nparts]);
+        sub.segment_ids = r->nodes[i].segment_ids;
+        sub.n_segment_ids = r->nodes[i].n;
+        TRY(r->nodes[i].qs->search(r->nodes[i].qs->self, call, &sub, parts[nparts], st));
+        nparts++;
+    }
+    *retry_k = false;
+    if (nparts == 1) { /* nothing to merge */
+        *ret = *parts[0];
+        *ret_part = arena_try_array(call->ar, ret->n_scores + 1, sizeof **ret_part);
+        if (!*ret_part) {
+            FAIL(st, ST_NO_MEMORY, "no memory for %zu hits", ret->n_scores);
+        }
+        goto out;
+    }
+    TRY(nd_merge_search((const Elanus__SearchResp *const *)parts, nparts, req->nq, k,
+                        metric_larger_is_better((enum metric)req->metric), call, ret, ret_part,
+                        retry_k, st));
+out:
+    return rc;
+}
+
+/* One source's share of the output rows, in the order of the hits. */
+static int fetch_part(struct reading *r, size_t source, const struct call *call,
+                      const Elanus__SearchReq *req, const int64_t *segs, const uint32_t *rows,
+                      size_t n, struct batch *ret, struct status *st)
+{
+    Elanus__FetchReq freq;
+    Elanus__FetchResp fresp;
+    const struct node_part *np;
+    int rc;
+
+    if (r->ngrowing && source == 0) {
+        return nd_fetch(r->growing, r->ngrowing, r->vw->schema, segs, rows, n,
+                        req->output_field_ids, req->n_output_field_ids, call, ret, st);
+    }
+    np = &r->nodes[source - (r->ngrowing ? 1 : 0)];
+    elanus__fetch_req__init(&freq);
+    elanus__fetch_resp__init(&fresp);
+    freq.collection_id = req->collection_id;
+    freq.segment_ids = (int64_t *)(uintptr_t)segs;
+    freq.n_segment_ids = n;
+    freq.rows = (uint32_t *)(uintptr_t)rows;
+    freq.n_rows = n;
+    freq.field_ids = req->output_field_ids;
+    freq.n_field_ids = req->n_output_field_ids;
+    TRY(np->qs->fetch(np->qs->self, call, &freq, &fresp, st));
+    TRY(batch_decode(slice_n(fresp.batch.data, fresp.batch.len), call->ar, ret, st));
+out:
+    return rc;
+}
+
+static int fetch_fields(struct reading *r, const struct call *call, const Elanus__SearchReq *req,
+                        const uint32_t *part, Elanus__SearchResp *resp, struct status *st)
+{
+    size_t n = resp->n_scores, nsources = r->nnodes + (r->ngrowing ? 1 : 0);
+    struct arena *ar = call->ar;
+    struct batch *got = arena_try_array(ar, nsources + 1, sizeof *got);
+    int64_t *segs = arena_try_array(ar, n + 1, sizeof *segs);
+    uint32_t *rows = arena_try_array(ar, n + 1, sizeof *rows);
+    uint32_t *rank = arena_try_array(ar, n + 1, sizeof *rank);
+    struct column *cols = arena_try_array(ar, req->n_output_field_ids + 1, sizeof *cols);
+    int rc = 0;
+
+    if (!got || !segs || !rows || !rank || !cols) {
+        FAIL(st, ST_NO_MEMORY, "no memory for %zu hits", n);
+    }
+    for (size_t s = 0; s < nsources; s++) {
+        size_t m = 0;
+        for (size_t i = 0; i < n; i++) {
+            if (part[i] == s) {
+                segs[m] = resp->segment_ids[i];
+                rank[i] = (uint32_t)m;
+                rows[m++] = resp->rows[i];
+            }
+        }
+        if (m) {
+            TRY(fetch_part(r, s, call, req, segs, rows, m, &got[s], st));
+        }
+        if (m == n) { /* one source has them all, in order */
+            TRY(nd_batch_bytes(&got[s], ar, &resp->fields, st));
+            goto out;
+        }
+    }
+    for (size_t f = 0; f < req->n_output_field_ids; f++) {
+        const struct field *fd = schema_field(r->vw->schema, req->output_field_ids[f]);
+        struct column_builder *cb = column_builder_new(
+            ar, req->output_field_ids[f], fd ? fd->type : DT_INT64, fd ? fd->elem : DT_NONE,
+            fd ? fd->dim : 0, (uint32_t)n);
+        for (size_t i = 0; i < n; i++) {
+            if (!column_builder_take(cb, &got[part[i]].cols[f], rank[i])) {
+                FAIL(st, ST_NO_MEMORY, "no memory for the output fields of %zu hits", n);
+            }
+        }
+        column_builder_finish(cb, &cols[f]);
+    }
+    struct batch b = { (uint32_t)n, (uint32_t)req->n_output_field_ids, cols };
+    TRY(nd_batch_bytes(&b, ar, &resp->fields, st));
+out:
+    return rc;
+}
+
+int sn__search(struct sn *sn, const struct call *call, const Elanus__SearchReq *req,
+               Elanus__SearchResp *resp, struct status *st)
+{
+    struct reading r;
+    uint32_t k = req->k, *part = NULL;
+    bool retry_k = false;
+    int rc;
+
+    TRY(read_begin(sn, call, req->vchannel, req->partition_ids, req->n_partition_ids,
+                   req->guarantee_ts, req->read_ts, req->ignore_growing, &r, st));
+    if (r.ngrowing == 0 && r.nnodes == 0) { /* nothing there: nq empty lists */
+        resp->counts = arena_try_array(call->ar, req->nq, sizeof *resp->counts);
+        if (!resp->counts) {
+            FAIL(st, ST_NO_MEMORY, "no memory for %u queries", req->nq);
+        }
+        resp->n_counts = req->nq;
+        resp->read_ts = r.read_ts;
+        goto out;
+    }
+    do {
+        elanus__search_resp__init(resp);
+        TRY(search_parts(&r, sn, call, req, k, resp, &part, &retry_k, st));
+        k = MIN(k * 2, (uint32_t)INDEX_TOPK_MAX);
+    } while (retry_k && k < INDEX_TOPK_MAX);
+    if (req->n_output_field_ids && resp->n_scores) {
+        TRY(fetch_fields(&r, call, req, part, resp, st));
+    }
+    resp->read_ts = r.read_ts;
+out:
+    read_done(&r);
+    return rc;
+}
+
+/* ---- query ---- */
+
+int sn__query(struct sn *sn, const struct call *call, const Elanus__QueryReq *req,
+              Elanus__QueryResp *resp, struct status *st)
+{
+    struct reading r;
+    Elanus__QueryResp **parts;
+    Elanus__QueryReq sub = *req;
+    size_t nparts = 0;
+    int rc;
+
+    TRY(read_begin(sn, call, req->vchannel, req->partition_ids, req->n_partition_ids,
+                   req->guarantee_ts, req->read_ts, req->ignore_growing, &r, st));
+    parts = arena_try_array(call->ar, r.nnodes + 1, sizeof(Elanus__QueryResp *));
+    if (!parts) {
+        FAIL(st, ST_NO_MEMORY, "no memory for %zu nodes", r.nnodes);
+    }
+    sub.read_ts = r.read_ts;
+    sub.ttl_before = r.ttl_before;
+    if (r.ngrowing || r.nnodes == 0) {
+        parts[nparts] = ARENA_NEW(call->ar, Elanus__QueryResp);
+        elanus__query_resp__init(parts[nparts]);
+        TRY(nd_query(r.growing, r.ngrowing, r.vw->schema, &sub, sn->opts.compute, call,
+                     parts[nparts], st));
+        nparts++;
+    }
+    for (size_t i = 0; i < r.nnodes; i++) {
+        parts[nparts] = ARENA_NEW(call->ar, Elanus__QueryResp);
+        elanus__query_resp__init(parts[nparts]);
+        sub.segment_ids = r.nodes[i].segment_ids;
+        sub.n_segment_ids = r.nodes[i].n;
+        TRY(r.nodes[i].qs->query(r.nodes[i].qs->self, call, &sub, parts[nparts], st));
+        nparts++;
+    }
+    if (nparts == 1) {
+        *resp = *parts[0];
+    } else {
+        TRY(nd_merge_query((const Elanus__QueryResp *const *)parts, nparts, req->limit,
+                           req->max_bytes, call, resp, st));
+    }
+    resp->read_ts = r.read_ts;
+out:
+    read_done(&r);
+    return rc;
+}
