@@ -29,7 +29,7 @@
  *   The term file, "term", holds "term <decimal>\n": the lowest term that may append.
  *
  * THE END OF A LOG
- *   A record is valid when its length fits the file, its position is the expected one and its
+ *   A record is valid when it fits the file with its padding, its position is the expected one and its
  *   checksum is right. The log ends behind the last valid record with flag 1 that is reached
  *   through valid records only: a batch whose last record is missing never happened.
  *   What follows that end in the last file is one of these:

@@ -40,8 +40,9 @@ static int record_at(struct scan *s, uint64_t off, uint64_t min, uint64_t max, e
         goto out; /* the file became shorter while we looked */
     }
     h = wal__record_header_get(p);
+    /* A record without all of its padding is torn too: the next one would not be aligned. */
     if (h.position < min || h.position > max || h.len > WAL_RECORD_MAX ||
-        s->size - off - WAL_RECORD_HEADER < h.len) {
+        s->size - off < wal__record_size(h.len)) {
         *ret_v = memcmp(p, zeros, sizeof zeros) == 0 ? REC_NONE : REC_BAD;
         goto out;
     }

@@ -6,7 +6,7 @@
  * what was handed over, and the highest position that was acknowledged. After the power came back:
  *   - the log opens;
  *   - every acknowledged record that was not truncated is there, unchanged, in order;
- *   - nothing is there that was not handed over;
+ *   - nothing is there that was not handed over, and no batch is there in part;
  *   - it takes appends, and those survive a clean close.
  * The power goes a second time during or after recovery too.
  */
@@ -21,6 +21,8 @@ enum { POSITIONS = 400, FILE_SIZE = 1500, ROUNDS = 2 };
 
 struct life {
     uint64_t id[POSITIONS]; /* handed over at this position */
+    bool ends_batch[POSITIONS];
+    bool same_term;         /* the log is opened again with the term it had */
     uint64_t submitted;     /* highest position handed over */
     uint64_t acked;
     uint64_t truncated;     /* records before this may be gone */
@@ -50,6 +52,7 @@ static int append(struct life *li, struct wal *w, size_t n, struct status *st)
         entries[i] = (struct wal_entry){ &parts[i], 1, (uint16_t)id };
         assert_in_range(position + i, 1, POSITIONS - 1);
         li->id[position + i] = id;
+        li->ends_batch[position + i] = i + 1 == n;
         li->submitted = position + i;
     }
     int rc = wal_append_begin(w, entries, n, &first, st);
@@ -69,9 +72,17 @@ out:
     return rc;
 }
 
+static struct wal_opts next_opts(struct life *li)
+{
+    if (!li->same_term || li->term == 0) {
+        li->term++;
+    }
+    return (struct wal_opts){ .dir = "log", .term = li->term, .file_size = FILE_SIZE };
+}
+
 static int live_once(struct life *li, struct status *st)
 {
-    struct wal_opts opts = { .dir = "log", .term = ++li->term, .file_size = FILE_SIZE };
+    struct wal_opts opts = next_opts(li);
     struct status closing = STATUS_INIT;
     struct wal *w = NULL;
     int rc;
@@ -112,6 +123,7 @@ static void check(const struct life *li, struct wal *w)
     uint8_t bytes[256];
     assert_true(last >= li->acked);
     assert_true(last <= li->submitted);
+    assert_true(last == 0 || li->ends_batch[last]);
     assert_true(first <= MAX(li->truncated, (uint64_t)1));
     OK(wal_reader_open(w, first, &r, st));
     for (uint64_t p = first; p <= last; p++) {
@@ -131,7 +143,7 @@ static void check(const struct life *li, struct wal *w)
 /* With the power on: opens, checks, appends, closes, opens, checks. */
 static void check_life_goes_on(struct life *li)
 {
-    struct wal_opts opts = { .dir = "log", .term = ++li->term, .file_size = FILE_SIZE };
+    struct wal_opts opts = next_opts(li);
     struct wal *w = NULL;
     for (int round = 0; round < 2; round++) {
         OK(wal_local_open(&opts, &w, st));
@@ -148,7 +160,7 @@ static void check_life_goes_on(struct life *li)
 static bool one_case(enum crash_mode mode, bool at_change, long n, long again, uint64_t seed)
 {
     struct crash_fs *fs = crash_fs_new(seed);
-    struct life li = { .next_id = 1 };
+    struct life li = { .next_id = 1, .same_term = seed & 1 };
     if (at_change) {
         crash_fs_arm_change(fs, mode, n);
     } else {
@@ -210,12 +222,37 @@ static void test_crash_when_power_goes_again_during_recovery(void **state)
     }
 }
 
+/* The process is killed: what it wrote is in the kernel, not on disk. What an open shows counts as
+ * durable from then on, so it must survive power loss. */
+static void test_crash_when_power_goes_after_recovery_from_a_kill(void **state)
+{
+    for (int same_term = 0; same_term < 2; same_term++) {
+        struct crash_fs *fs = crash_fs_new(1);
+        struct life li = { .next_id = 1, .same_term = same_term };
+        struct wal_opts opts = next_opts(&li);
+        struct status closing = STATUS_INIT;
+        struct wal *killed = NULL, *w = NULL;
+        OK(wal_local_open(&opts, &killed, st));
+        OK(append(&li, killed, 3, st));
+        opts = next_opts(&li);
+        OK(wal_local_open(&opts, &w, st));
+        assert_int_equal(wal_durable_position(w), 3);
+        li.acked = 3;
+        crash_fs_power_off(fs, CRASH_DROP);
+        (void)wal_close(w, &closing);
+        (void)wal_close(killed, &closing);
+        crash_fs_restart(fs);
+        check_life_goes_on(&li);
+        crash_fs_free(fs);
+    }
+}
+
 /* Without a crash: sync failures at every place leave a log that can be opened again. */
 static void test_crash_when_a_sync_fails_at_any_place(void **state)
 {
     for (long n = 1; n < 80; n++) {
         struct crash_fs *fs = crash_fs_new((uint64_t)n);
-        struct life li = { .next_id = 1 };
+        struct life li = { .next_id = 1, .same_term = n & 1 };
         crash_fs_fail_sync(fs, n);
         live(&li);
         crash_fs_fail_sync(fs, 0);
@@ -229,7 +266,7 @@ static void test_crash_when_the_disk_is_full_at_any_byte(void **state)
 {
     for (uint64_t space = 0; space < 3000; space += 7) {
         struct crash_fs *fs = crash_fs_new(space + 1);
-        struct life li = { .next_id = 1 };
+        struct life li = { .next_id = 1, .same_term = space & 1 };
         crash_fs_set_space(fs, space);
         live(&li);
         crash_fs_set_space(fs, UINT64_MAX);
@@ -249,7 +286,7 @@ static void test_crash_when_a_step_fails_at_a_fault_point(void **state)
         for (int nth = 1; nth < 12; nth++) {
             for (int action = 0; action < 2; action++) {
                 struct crash_fs *fs = crash_fs_new(1);
-                struct life li = { .next_id = 1 };
+                struct life li = { .next_id = 1, .same_term = nth & 1 };
                 char spec[80];
                 (void)snprintf(spec, sizeof spec, "%s:%s:%d", points[i],
                                action ? "nospace" : "error", nth);
@@ -273,6 +310,7 @@ int main(void)
         cmocka_unit_test(test_crash_when_killed_and_nothing_is_lost),
         cmocka_unit_test(test_crash_when_power_goes_at_any_change),
         cmocka_unit_test(test_crash_when_power_goes_again_during_recovery),
+        cmocka_unit_test(test_crash_when_power_goes_after_recovery_from_a_kill),
         cmocka_unit_test(test_crash_when_a_sync_fails_at_any_place),
         cmocka_unit_test(test_crash_when_the_disk_is_full_at_any_byte),
 #ifdef ELANUS_FAULTS
