@@ -27,6 +27,7 @@
 #define SEG_CHUNK_ROWS 8192u
 
 struct segment;
+struct flat_rows;
 
 struct seg_info {
     int64_t id, collection_id, partition_id;
@@ -45,13 +46,21 @@ int seg_growing_new(int64_t id, int64_t collection_id, int64_t partition_id,
 struct segment *seg_ref(struct segment *seg);
 void seg_unref(struct segment *seg);
 void seg_get_info(const struct segment *seg, struct seg_info *ret);
+/* Valid as long as the segment. */
 const struct schema *seg_schema(const struct segment *seg);
+/* A newer schema for readers: fields it adds have their default, or null, in these rows. A growing
+ * segment keeps storing the fields it was made with. Thread: any. */
+void seg_set_schema(struct segment *seg, const struct schema *schema);
 
 /* Appends all rows of a batch (columns of every schema field; a missing nullable or defaulted one
  * is filled) with one insert timestamp, then publishes them. All or nothing.
  * Fails: ST_NO_MEMORY. Thread: the writer. */
 int seg_append(struct segment *seg, const struct batch *rows, hts ts, uint64_t position,
                struct status *st);
+
+/* The same with a timestamp per row (compaction, import). */
+int seg_append_at(struct segment *seg, const struct batch *rows, const hts *ts,
+                  uint64_t first_position, uint64_t last_position, struct status *st);
 
 /* Marks rows whose key is in pks (one column) and whose insert timestamp is < the key's ts as
  * deleted at ts[i]. *ret_hits counts rows newly marked. Idempotent, any order. */
@@ -90,19 +99,34 @@ struct seg_search {
     int64_t deadline_us;         /* clock.h */
     const _Atomic bool *cancel;  /* may be NULL */
 };
-/* Adds this segment's hits to tk (one list per query; row ids are offsets in this segment).
+/* Lists fit for q: direction, and q's radius, range filter and bound as their range. Caller frees
+ * with topk_free(). */
+int seg_topk_new(const struct seg_search *q, uint32_t topk, struct topk **ret_tk,
+                 struct status *st);
+/* Adds this segment's hits to tk (one list per query; row ids are offsets in this segment), made by
+ * seg_topk_new(): bounds are enforced there. The lists are finished (sorted) afterwards.
  * Null vectors are never hits. Fails: ERR_SEGCORE*, ST_TIMEOUT, ST_CANCELLED. */
 int seg_search(const struct segment *seg, const struct seg_search *q, struct topk *tk,
                struct arena *scratch, struct status *st);
 
 /* Offsets of rows that pass, ordered by (primary key, newer first); at most limit smallest keys
- * (UINT32_MAX: all). Rows from ar. */
+ * (UINT32_MAX: all), and all passing rows of each: a key may have several. Rows from ar. */
 int seg_query(const struct segment *seg, const struct seg_filter *f, uint32_t limit,
               int64_t deadline_us, const uint32_t **ret_rows, uint32_t *ret_n, struct arena *ar,
               struct status *st);
 /* Number of rows that pass. */
 int seg_count(const struct segment *seg, const struct seg_filter *f, int64_t deadline_us,
               uint64_t *ret, struct arena *scratch, struct status *st);
+
+/* The rows that pass as bits, for a search through an index: *ret_bits covers *ret_nrows rows, of
+ * which *ret_count are set. not_null_field >= 0: only rows with a value in that field. From ar. */
+int seg_bits(const struct segment *seg, const struct seg_filter *f, int64_t not_null_field,
+             int64_t deadline_us, struct arena *ar, uint64_t **ret_bits, uint32_t *ret_nrows,
+             uint32_t *ret_count, struct status *st);
+/* A sealed segment's dense vectors as they lie in the mapping, for building an index (metric is
+ * left 0); *ret_valid NULL: no row is null. false when there are none. Valid as the segment. */
+bool seg_vectors(const struct segment *seg, int64_t field_id, struct flat_rows *ret,
+                 const uint64_t **ret_valid);
 
 /* Cells of given rows of one field as a column in ar (borrowing cells from the segment, which the
  * caller keeps referenced). field_id FIELD_TIMESTAMP gives insert timestamps as Int64. A field the

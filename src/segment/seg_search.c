@@ -1,0 +1,173 @@
+/*
+ * seg_search.c - exact search over a segment's vectors.
+ *
+ * WHAT        Span by span: bits of the rows that pass and have a vector, then index/flat.h over
+ *             the span's raw rows, which leaves the best in the caller's lists. No bits at all
+ *             when every row passes.
+ * THREADS     Any. One call runs on one thread; callers spread segments over threads, each with
+ *             lists of its own.
+ * NOT HERE    Index search: whoever holds the index asks seg_bits() for the allowed rows.
+ */
+#include <math.h>
+#include "index/flat.h"
+#include "segment/seg_int.h"
+#include "schema/errors.h"
+
+static int vec_type_of(const struct seg_field *f, enum vec_type *ret, struct status *st)
+{
+    switch (f->type) {
+    case DT_FLOAT_VECTOR:
+        *ret = VEC_F32;
+        return 0;
+    case DT_FLOAT16_VECTOR:
+        *ret = VEC_F16;
+        return 0;
+    case DT_BFLOAT16_VECTOR:
+        *ret = VEC_BF16;
+        return 0;
+    case DT_INT8_VECTOR:
+        *ret = VEC_I8;
+        return 0;
+    case DT_BINARY_VECTOR:
+        *ret = VEC_BIN;
+        return 0;
+    default:
+        return st_fail(st, ERR_SEGCORE_UNSUPPORTED, "field %lld of type %s cannot be searched",
+                       (long long)f->id, dtype_name(f->type));
+    }
+}
+
+int seg_topk_new(const struct seg_search *q, uint32_t topk, struct topk **ret_tk, struct status *st)
+{
+    bool larger = metric_larger_is_better(q->metric);
+    struct topk_range range = { .has_radius = q->has_radius,
+                                .has_range_filter = q->has_range_filter,
+                                .radius = q->radius,
+                                .range_filter = q->range_filter };
+    if (q->has_bound) {
+        /* Strictly beyond: the nearest float on the far side, as a limit that counts itself. */
+        float beyond = nextafterf(q->bound, larger ? -INFINITY : INFINITY);
+        bool tighter = !range.has_range_filter ||
+                       (larger ? beyond < range.range_filter : beyond > range.range_filter);
+        if (tighter) {
+            range.has_range_filter = true;
+            range.range_filter = beyond;
+        }
+    }
+    return topk_new(q->nq, topk, larger, &range, ret_tk, st);
+}
+
+/* One call's state; bits has room for the largest span. */
+struct searching {
+    const struct segment *seg;
+    const struct seg_search *q;
+    uint32_t f, nrows;
+    enum vec_type type;
+    struct flat_query fq;
+    struct arena *tmp;
+    uint64_t *bits;
+    bool is_list;
+    uint32_t *rows;
+    uint32_t n, at; /* list: rows before at belong to earlier spans */
+};
+
+static int allowed(struct searching *s, const struct seg_span *sp, struct status *st)
+{
+    if (!s->is_list) {
+        return seg__pass(sp, &s->q->filter, s->tmp, s->bits, st);
+    }
+    bits_fill(s->bits, sp->nrows, false);
+    for (; s->at < s->n && s->rows[s->at] - sp->row0 < sp->nrows; s->at++) {
+        bit_set(s->bits, s->rows[s->at] - sp->row0);
+    }
+    return 0;
+}
+
+static int search_span(struct searching *s, const struct seg_span *sp, struct topk *tk,
+                       struct status *st)
+{
+    struct column col;
+    int rc;
+    if (s->is_list && (s->at == s->n || s->rows[s->at] - sp->row0 >= sp->nrows)) {
+        return 0;
+    }
+    TRY(allowed(s, sp, st));
+    TRY(seg__span_column(sp, s->f, false, s->tmp, &col, st));
+    if (col.valid) {
+        bits_and(s->bits, col.valid, sp->nrows);
+    }
+    size_t n = bits_count(s->bits, sp->nrows);
+    if (n == 0) {
+        goto out;
+    }
+    struct flat_rows rows = { .metric = s->q->metric,
+                              .type = s->type,
+                              .dim = col.dim,
+                              .base = col.data,
+                              .stride = col.width,
+                              .nrows = sp->nrows,
+                              .row_base = sp->row0,
+                              .allow = n == sp->nrows ? NULL : s->bits };
+    TRY(flat_search(&rows, &s->fq, tk, st));
+out:
+    return rc;
+}
+
+int seg_search(const struct segment *seg, const struct seg_search *q, struct topk *tk,
+               struct arena *scratch, struct status *st)
+{
+    struct seg_stop stop = { .deadline_us = q->deadline_us, .cancel = q->cancel };
+    struct searching s = { .seg = seg, .q = q, .nrows = seg__nrows(seg) };
+    uint32_t nspans = seg__nspans(seg, s.nrows);
+    const struct field *field = schema_field(seg_schema(seg), q->field_id);
+    int f = seg__field(seg, q->field_id), rc = 0;
+    if (!field) {
+        FAIL(st, ERR_FIELD_NOT_FOUND, "field %lld", (long long)q->field_id);
+    }
+    struct seg_field sf = seg__field_of(field);
+    TRY(vec_type_of(&sf, &s.type, st));
+    if (f < 0 || s.nrows == 0) {
+        goto out; /* added after these rows: null in all of them */
+    }
+    s.f = (uint32_t)f;
+    s.tmp = arena_new(SEG_TMP_MAX);
+    s.fq = (struct flat_query){ .queries = q->queries,
+                                .query_stride = sf.width,
+                                .nq = q->nq,
+                                .check = seg__stop_check,
+                                .check_arg = &stop };
+    s.bits = arena_try(scratch, bits_words(seg->sealed ? s.nrows : SEG_CHUNK_ROWS) * 8);
+    if (!s.bits) {
+        FAIL(st, ST_NO_MEMORY, "no memory for the bits of %u rows", s.nrows);
+    }
+    TRY(seg__pass_list(seg, &q->filter, s.nrows, scratch, &s.is_list, &s.rows, &s.n, st));
+    for (uint32_t i = 0; i < nspans; i++) {
+        struct seg_span sp = seg__span(seg, i, s.nrows);
+        TRY(seg__stop_check(&stop, st));
+        arena_reset(s.tmp);
+        TRY(search_span(&s, &sp, tk, st));
+    }
+    topk_finish(tk);
+out:
+    arena_free(s.tmp);
+    return rc;
+}
+
+bool seg_vectors(const struct segment *seg, int64_t field_id, struct flat_rows *ret,
+                 const uint64_t **ret_valid)
+{
+    int f = seg__field(seg, field_id);
+    struct status st = STATUS_INIT;
+    enum vec_type type;
+    if (!seg->sealed || f < 0 || vec_type_of(&seg->fields[f], &type, &st) != 0) {
+        return false;
+    }
+    const struct column *col = &seg->s.cols[f];
+    *ret = (struct flat_rows){ .type = type,
+                               .dim = col->dim,
+                               .base = col->data,
+                               .stride = col->width,
+                               .nrows = col->nrows };
+    *ret_valid = col->valid;
+    return true;
+}
