@@ -50,7 +50,7 @@ char *xstrdup(const char *s)
     return xstrndup(s, strlen(s));
 }
 
-/* Relaxed: a test counts its own thread's allocations, or accepts that threads race for the n-th. */
+/* Relaxed: a test counts its own thread's allocations, or accepts a race for the n-th. */
 static bool must_fail(void)
 {
     long left = atomic_load_explicit(&fail_in, memory_order_relaxed);

@@ -3,7 +3,7 @@
  *
  * MEMORY  The first block is FIRST_BLOCK bytes, each further one twice the last up to MAX_BLOCK. A
  *         request over a quarter of the next block gets a block of exactly its size, put behind the
- *         current one, so that the rest of the current block stays in use: waste is below a quarter.
+ *         current one, so that the rest of that stays in use: waste is below a quarter.
  *         The limit counts what was handed out (rounded to 16), not block overhead: the same
  *         requests then hit it at the same place in every run.
  *         Under the address sanitizer the unused part of each block is poisoned.

@@ -23,7 +23,8 @@ struct config_row {
     bool reloadable;
     const char *help;       /* one sentence */
 };
-/* In a .def file:  CONFIG_ROW("key", INT, "default", min, max, choices, "unit", reloadable, "help") */
+/* In a .def file:
+ * CONFIG_ROW("key", INT, "default", min, max, choices, "unit", reloadable, "help") */
 
 struct config;
 struct config *config_new(const struct config_row *rows, size_t n);

@@ -27,7 +27,8 @@ int file_appendv(struct file *f, const struct file_part *parts, size_t nparts, s
 int file_pread(struct file *f, uint64_t off, void *p, size_t n, size_t *ret_n, struct status *st);
 int file_size(struct file *f, uint64_t *ret, struct status *st);
 int file_truncate(struct file *f, uint64_t size, struct status *st);
-/* fdatasync. A failed sync is final: the kernel may have dropped the bytes, a retry proves nothing. */
+/* fdatasync. A failed sync is final: the kernel may have dropped the bytes, a retry proves
+ * nothing. */
 int file_sync(struct file *f, struct status *st);
 /* Reserves disk blocks so that later appends do not change metadata; unsupported is not an error.
  * The size of the file does not change. */

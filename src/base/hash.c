@@ -11,7 +11,7 @@
  *
  * Without these instructions: eight tables, eight bytes a step, made at first use.
  *
- * The instructions are reached through compiler builtins, not <immintrin.h>: that header is simd/'s.
+ * The instructions are reached through compiler builtins: <immintrin.h> is simd/'s.
  */
 #include "base/hash.h"
 #include <pthread.h>

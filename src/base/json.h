@@ -14,7 +14,16 @@
 
 #define JSON_DEPTH_MAX 512
 
-enum json_type { JSON_NULL, JSON_BOOL, JSON_INT, JSON_UINT, JSON_DOUBLE, JSON_STRING, JSON_ARRAY, JSON_OBJECT };
+enum json_type {
+    JSON_NULL,
+    JSON_BOOL,
+    JSON_INT,
+    JSON_UINT,
+    JSON_DOUBLE,
+    JSON_STRING,
+    JSON_ARRAY,
+    JSON_OBJECT
+};
 
 struct json_value {
     enum json_type type;
@@ -33,7 +42,8 @@ int json_validate(struct slice text, struct status *st);
 /* Parses the value that text (already validated, or checked as far as read) begins with. */
 bool json_parse(struct slice text, struct json_value *ret);
 /* Walks an array or object: pos starts at 0. key is untouched for arrays; a key is returned raw
- * without quotes, *ret_key_escaped tells whether it holds escapes. false at the end or on damage. */
+ * without quotes, *ret_key_escaped tells whether it holds escapes. false at the end or on
+ * damage. */
 bool json_next(const struct json_value *container, size_t *pos, struct slice *ret_key,
                bool *ret_key_escaped, struct json_value *ret);
 size_t json_count(const struct json_value *container);

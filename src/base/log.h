@@ -16,7 +16,8 @@ void log_write(enum log_level lv, const char *room, const char *fmt, ...) PRINTF
 bool log_level_parse(const char *s, enum log_level *ret);
 
 /* Each .c file that logs defines LOG_ROOM, for example "wal". */
-#define LOG_AT(lv, ...) ((int)(lv) >= log_threshold ? log_write((lv), LOG_ROOM, __VA_ARGS__) : (void)0)
+#define LOG_AT(lv, ...)                                                                            \
+    ((int)(lv) >= log_threshold ? log_write((lv), LOG_ROOM, __VA_ARGS__) : (void)0)
 #define LOG_D(...) LOG_AT(LOG_DEBUG, __VA_ARGS__)
 #define LOG_I(...) LOG_AT(LOG_INFO, __VA_ARGS__)
 #define LOG_W(...) LOG_AT(LOG_WARN, __VA_ARGS__)

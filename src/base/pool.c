@@ -8,7 +8,7 @@
  *          choose a grain (a segment, a block of rows) that makes the counter cheap.
  * NESTING  The caller of an inner loop takes indices until there are none and then waits only for
  *          workers that are inside fn right now. Those never wait for the caller, so a chain of
- *          waiting ends at a thread that is running: no deadlock at any depth, even with one worker.
+ *          waiting ends at a thread that is running: no deadlock at any depth, with one worker too.
  * THREADS  Everything in struct pool and the helpers count of a loop are under pool->lock, which is
  *          never held while fn runs. loop->next is relaxed: what workers wrote is
  *          published to the caller by the lock, which each worker takes when it leaves the loop.
@@ -289,7 +289,7 @@ void parallel_for(struct pool *p, size_t n, void (*fn)(void *ctx, size_t i), voi
         }
         cpu_relax();
     }
-    /* Under the lock even when the spin saw 0: a worker may still be about to signal, or to join. */
+    /* Under the lock even when the spin saw 0: a worker may be about to signal, or to join. */
     lock_acquire(&p->lock);
     loop_unlist(p, &lp);
     while (atomic_load_explicit(&lp.helpers, memory_order_acquire) > 0) {
