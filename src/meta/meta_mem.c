@@ -118,25 +118,26 @@ out:
 static void apply(struct meta_mem *mem, const struct meta_change *c, int64_t revision)
 {
     size_t i = lower_bound(mem, c->key);
-    struct mem_item *it = &mem->items[i];
-    bool there = i < mem->n && slice_eq(key_of(it), c->key);
+    bool there = i < mem->n && slice_eq(key_of(&mem->items[i]), c->key);
+    struct mem_item *it;
+    if (!there && c->kind == META_DELETE) {
+        return;
+    }
+    if (mem->n == mem->cap) {
+        mem->cap = mem->cap ? mem->cap * 2 : 64;
+        mem->items = xrealloc(mem->items, mem->cap * sizeof *mem->items);
+    }
+    it = &mem->items[i];
     if (there) {
         mem_free(it->value);
     }
     if (c->kind == META_DELETE) {
-        if (there) {
-            mem_free(it->key);
-            memmove(it, it + 1, (mem->n - i - 1) * sizeof *it);
-            mem->n--;
-        }
+        mem_free(it->key);
+        memmove(it, it + 1, (mem->n - i - 1) * sizeof *it);
+        mem->n--;
         return;
     }
     if (!there) {
-        if (mem->n == mem->cap) {
-            mem->cap = mem->cap ? mem->cap * 2 : 64;
-            mem->items = xrealloc(mem->items, mem->cap * sizeof *mem->items);
-            it = &mem->items[i];
-        }
         memmove(it + 1, it, (mem->n - i) * sizeof *it);
         mem->n++;
         it->key = xstrndup(c->key.p, c->key.n);
