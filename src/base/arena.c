@@ -79,6 +79,13 @@ struct arena *arena_new(size_t limit_bytes)
     return ar;
 }
 
+struct arena *arena_new_small(size_t first_block)
+{
+    struct arena *ar = arena_new(0);
+    ar->next_size = first_block;
+    return ar;
+}
+
 static void free_blocks_but(struct arena *ar, struct block *keep)
 {
     struct block *next;

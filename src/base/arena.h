@@ -14,6 +14,8 @@ struct arena;
 
 /* limit_bytes 0: no limit. Free with arena_free(). */
 struct arena *arena_new(size_t limit_bytes);
+/* Starts with a block of first_block bytes: for the many that hold one small object each. */
+struct arena *arena_new_small(size_t first_block);
 void arena_free(struct arena *ar);
 /* Forgets everything allocated, keeps the first block for reuse. */
 void arena_reset(struct arena *ar);

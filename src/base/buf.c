@@ -15,14 +15,14 @@
 
 void buf_init(struct buf *b, size_t max)
 {
-    *b = (struct buf){ .max = max };
+    *b = (struct buf){.max = max};
 }
 
 void buf_done(struct buf *b)
 {
     if (b) {
         mem_free(b->p);
-        *b = (struct buf){ .max = b->max };
+        *b = (struct buf){.max = b->max};
     }
 }
 
@@ -217,7 +217,7 @@ uint8_t *buf_take(struct buf *b, size_t *ret_n)
 {
     uint8_t *p = b->p;
     *ret_n = b->n;
-    *b = (struct buf){ .max = b->max };
+    *b = (struct buf){.max = b->max};
     return p;
 }
 

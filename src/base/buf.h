@@ -48,7 +48,7 @@ struct reader {
 
 static inline struct reader reader_of(struct slice s)
 {
-    return (struct reader){ (const uint8_t *)s.p, (const uint8_t *)s.p + s.n, false };
+    return (struct reader){(const uint8_t *)s.p, (const uint8_t *)s.p + s.n, false};
 }
 static inline size_t reader_left(const struct reader *r)
 {

@@ -33,8 +33,7 @@ static const char *suffix(const struct config_row *row)
     return row->unit ? row->unit : "";
 }
 
-static int check_range(const struct config_row *row, double v, struct slice text,
-                       struct status *st)
+static int check_range(const struct config_row *row, double v, struct slice text, struct status *st)
 {
     if (row->min == row->max || (v >= row->min && v <= row->max)) {
         return 0;

@@ -14,14 +14,14 @@
 enum config_type { CONFIG_BOOL, CONFIG_INT, CONFIG_FLOAT, CONFIG_STRING, CONFIG_CHOICE };
 
 struct config_row {
-    const char *key;        /* the Milvus key where one exists: "proxy.maxNameLength" */
+    const char *key; /* the Milvus key where one exists: "proxy.maxNameLength" */
     enum config_type type;
-    const char *def;        /* default as text */
-    double min, max;        /* numbers only; equal: no limits */
-    const char *choices;    /* CONFIG_CHOICE: "always|interval|never" */
-    const char *unit;       /* "ms", "bytes", or "" */
+    const char *def;     /* default as text */
+    double min, max;     /* numbers only; equal: no limits */
+    const char *choices; /* CONFIG_CHOICE: "always|interval|never" */
+    const char *unit;    /* "ms", "bytes", or "" */
     bool reloadable;
-    const char *help;       /* one sentence */
+    const char *help; /* one sentence */
 };
 /* In a .def file:
  * CONFIG_ROW("key", INT, "default", min, max, choices, "unit", reloadable, "help") */

@@ -52,7 +52,7 @@ NORETURN COLD static void bad_spec(const char *spec)
 /* Holds mutex. */
 static void arm(const char *spec)
 {
-    static const char *const actions[] = { "kill", "error", "nospace" };
+    static const char *const actions[] = {"kill", "error", "nospace"};
     const char *colon = strchr(spec, ':');
     const char *point = colon ? find_point(spec, (size_t)(colon - spec)) : NULL;
     if (!point) {

@@ -60,7 +60,7 @@ void file_close(struct file *f)
 
 int file_append(struct file *f, const void *p, size_t n, struct status *st)
 {
-    struct file_part part = { p, n };
+    struct file_part part = {p, n};
     return f->be->appendv(f->h, &part, 1, st);
 }
 

@@ -83,7 +83,7 @@ typedef long long v2di __attribute__((vector_size(16)));
 
 __attribute__((target("sse4.2,pclmul"))) static inline uint64_t advance(uint32_t c, uint32_t k)
 {
-    v2di a = { (long long)c, 0 }, b = { (long long)k, 0 };
+    v2di a = {(long long)c, 0}, b = {(long long)k, 0};
     v2di r = (v2di)__builtin_ia32_pclmulqdq128(a, b, 0);
     return (uint64_t)r[0];
 }

@@ -216,8 +216,8 @@ static bool in_object(const struct checker *c)
 static int open_container(struct checker *c, bool object)
 {
     if (c->depth == JSON_DEPTH_MAX) {
-        return st_fail(c->st, ST_INVALID, "JSON: nested deeper than %d at byte %zu",
-                       JSON_DEPTH_MAX, c->i);
+        return st_fail(c->st, ST_INVALID, "JSON: nested deeper than %d at byte %zu", JSON_DEPTH_MAX,
+                       c->i);
     }
     if (object) {
         bit_set(c->is_object, c->depth);
@@ -302,7 +302,7 @@ out:
 
 int json_validate(struct slice text, struct status *st)
 {
-    struct checker c = { .t = text, .st = st };
+    struct checker c = {.t = text, .st = st};
     bool more = true, opened;
     int rc = 0;
     while (more) {

@@ -27,13 +27,13 @@ enum json_type {
 
 struct json_value {
     enum json_type type;
-    struct slice raw;    /* the value's own text, quotes and brackets included */
-    bool escaped;        /* JSON_STRING: raw contains a backslash */
+    struct slice raw; /* the value's own text, quotes and brackets included */
+    bool escaped;     /* JSON_STRING: raw contains a backslash */
     union {
         bool b;
-        int64_t i;       /* JSON_INT */
-        uint64_t u;      /* JSON_UINT: integers above INT64_MAX */
-        double d;        /* JSON_DOUBLE; integers beyond uint64 become doubles */
+        int64_t i;  /* JSON_INT */
+        uint64_t u; /* JSON_UINT: integers above INT64_MAX */
+        double d;   /* JSON_DOUBLE; integers beyond uint64 become doubles */
     };
 };
 

@@ -196,7 +196,7 @@ bool json_next(const struct json_value *container, size_t *pos, struct slice *re
 {
     struct slice t = container->raw;
     size_t i = skip_blanks(t, *pos ? *pos : 1);
-    struct slice key = { 0 };
+    struct slice key = {0};
     bool key_escaped = false;
     struct json_value v;
     if (container->type != JSON_OBJECT && container->type != JSON_ARRAY) {

@@ -159,7 +159,7 @@ bool cond_wait_until(struct cond *c, struct lock *l, int64_t deadline_us)
     if (clock_is_fake()) {
         return wait_fake(c, l, deadline_us);
     }
-    struct timespec ts = { 0 };
+    struct timespec ts = {0};
     if (deadline_us > 0) {
         ts.tv_sec = (time_t)(deadline_us / 1000000);
         ts.tv_nsec = (long)(deadline_us % 1000000) * 1000;

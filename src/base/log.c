@@ -19,7 +19,7 @@
 
 _Atomic int log_threshold = LOG_INFO;
 
-static const char *const level_names[] = { "DEBUG", "INFO", "WARN", "ERROR" };
+static const char *const level_names[] = {"DEBUG", "INFO", "WARN", "ERROR"};
 
 void log_write(enum log_level lv, const char *room, const char *fmt, ...)
 {
@@ -56,7 +56,7 @@ void log_write(enum log_level lv, const char *room, const char *fmt, ...)
 
 bool log_level_parse(const char *s, enum log_level *ret)
 {
-    static const char *const names[] = { "debug", "info", "warn", "error" };
+    static const char *const names[] = {"debug", "info", "warn", "error"};
     for (size_t i = 0; i < ARRAY_LEN(names); i++) {
         if (strcmp(s, names[i]) == 0) {
             *ret = (enum log_level)i;

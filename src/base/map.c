@@ -164,7 +164,7 @@ void *str_map_remove(struct str_map *m, struct slice key)
             gap = i;
         }
     }
-    m->slots[gap] = (struct str_slot){ 0 };
+    m->slots[gap] = (struct str_slot){0};
     m->count--;
     return old;
 }
@@ -289,7 +289,7 @@ bool id_map_put(struct id_map *m, int64_t key, uint64_t value)
     if ((m->nslots == 0 || too_full(m->count + 1, m->nslots)) && !id_grow(m)) {
         return false;
     }
-    *id_find(m, key) = (struct id_slot){ key, value };
+    *id_find(m, key) = (struct id_slot){key, value};
     m->count++;
     return true;
 }
@@ -315,7 +315,7 @@ bool id_map_remove(struct id_map *m, int64_t key)
             gap = i;
         }
     }
-    m->slots[gap] = (struct id_slot){ 0 };
+    m->slots[gap] = (struct id_slot){0};
     m->count--;
     return true;
 }

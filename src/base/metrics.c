@@ -24,7 +24,7 @@ struct metric {
     struct metric *next; /* same family, by labels */
     char *labels;
     enum metric_kind kind;
-    _Atomic int64_t value; /* histogram: number of observations above the last bound */
+    _Atomic int64_t value;             /* histogram: number of observations above the last bound */
     _Atomic int64_t buckets[NBUCKETS]; /* histogram: not cumulative */
     _Atomic double sum;
 };
@@ -44,7 +44,7 @@ static struct {
         void *arg;
     } collectors[COLLECTORS_MAX];
     size_t ncollectors;
-} reg = { .lock = { PTHREAD_MUTEX_INITIALIZER, RANK_METRICS } };
+} reg = {.lock = {PTHREAD_MUTEX_INITIALIZER, RANK_METRICS}};
 
 static struct family *family_get(enum metric_kind kind, const char *name, const char *help)
 {
@@ -162,7 +162,7 @@ static void render_histogram(struct buf *b, const struct family *fam, const stru
 
 static void render_help(struct buf *b, const struct family *fam)
 {
-    static const char *const kinds[] = { "counter", "gauge", "histogram" };
+    static const char *const kinds[] = {"counter", "gauge", "histogram"};
     buf_printf(b, "# HELP %s ", fam->name);
     for (const char *s = fam->help; *s; s++) {
         if (*s == '\\') {

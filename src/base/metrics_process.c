@@ -49,7 +49,7 @@ static void put_stat(struct buf *b)
     if (!at) {
         return;
     }
-    double field[25] = { 0 };
+    double field[25] = {0};
     char *save = NULL;
     char *word = strtok_r(at + 1, " ", &save);
     for (size_t i = 3; word && i < ARRAY_LEN(field); i++, word = strtok_r(NULL, " ", &save)) {

@@ -43,7 +43,7 @@ static void *thread_main(void *p)
 
 struct thread *thread_start(const char *name, void (*fn)(void *), void *arg)
 {
-    static const int handled[] = { SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGPIPE };
+    static const int handled[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGPIPE};
     struct thread *t = xalloc(sizeof *t);
     t->fn = fn;
     t->arg = arg;
@@ -236,7 +236,7 @@ int pool_submit(struct pool *p, void (*fn)(void *), void *arg, struct status *st
     if (p->ring_n == p->ring_cap && !ring_grow(p)) {
         FAIL(st, ST_NO_MEMORY, "no memory for a task queue of %zu", p->ring_n + 1);
     }
-    p->ring[(p->ring_head + p->ring_n) % p->ring_cap] = (struct task){ fn, arg };
+    p->ring[(p->ring_head + p->ring_n) % p->ring_cap] = (struct task){fn, arg};
     p->ring_n++;
     cond_signal(&p->work);
 out:
@@ -270,7 +270,7 @@ void parallel_for(struct pool *p, size_t n, void (*fn)(void *ctx, size_t i), voi
         }
         return;
     }
-    struct loop lp = { .fn = fn, .ctx = ctx, .n = n, .listed = true };
+    struct loop lp = {.fn = fn, .ctx = ctx, .n = n, .listed = true};
     cond_init(&lp.finished);
     lock_acquire(&p->lock);
     lp.next_loop = p->loops;

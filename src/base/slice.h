@@ -8,18 +8,18 @@ struct slice {
     size_t n;
 };
 
-#define SLICE_LIT(s) ((struct slice){ "" s, sizeof(s) - 1 })
+#define SLICE_LIT(s) ((struct slice){"" s, sizeof(s) - 1})
 /* printf: "%.*s", SLICE_ARG(s) */
 #define SLICE_ARG(s) (int)(s).n, (s).p
 
 static inline struct slice slice_of(const char *s)
 {
-    return (struct slice){ s, s ? strlen(s) : 0 };
+    return (struct slice){s, s ? strlen(s) : 0};
 }
 
 static inline struct slice slice_n(const void *p, size_t n)
 {
-    return (struct slice){ (const char *)p, n };
+    return (struct slice){(const char *)p, n};
 }
 
 static inline bool slice_eq(struct slice a, struct slice b)

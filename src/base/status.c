@@ -162,8 +162,8 @@ static const char *number_name_of(int code)
             snprintf(fresh->text, sizeof fresh->text, "error %d", code);
         }
         fresh->next = head;
-        if (atomic_compare_exchange_weak_explicit(&number_names, &head, fresh,
-                                                  memory_order_release, memory_order_acquire)) {
+        if (atomic_compare_exchange_weak_explicit(&number_names, &head, fresh, memory_order_release,
+                                                  memory_order_acquire)) {
             return fresh->text;
         }
     }

@@ -11,27 +11,27 @@
 
 enum {
     ST_OK = 0,
-    ST_INVALID = 1,      /* the caller's argument is wrong */
-    ST_NOT_FOUND,        /* the named thing does not exist */
-    ST_EXISTS,           /* the named thing exists already */
-    ST_IO,               /* the operating system refused; errno text is in the message */
-    ST_CORRUPT,          /* bytes read are not what was written: file and offset are named */
-    ST_NO_SPACE,         /* disk full */
-    ST_NO_MEMORY,        /* an outside size could not be allocated */
-    ST_TIMEOUT,          /* the deadline passed */
-    ST_CANCELLED,        /* the caller went away */
-    ST_FENCED,           /* a newer term owns this */
-    ST_CONFLICT,         /* a transaction's condition did not hold */
-    ST_QUOTA,            /* a limit of the configuration would be passed */
-    ST_BUSY,             /* a queue is full: try again later */
-    ST_UNAVAILABLE,      /* the other side is not there (now) */
-    ST_UNSUPPORTED,      /* understood, not served */
-    ST_DENIED,           /* no permission */
-    ST_UNAUTHENTICATED,  /* no or wrong credentials */
-    ST_TOO_LARGE,        /* a message or value over its limit */
-    ST_INTERNAL,         /* a bug, reported instead of a crash */
-    ST_NOT_READY,        /* still starting or already stopping */
-    ST_CODE_API = 100,   /* first of the API's own numbers */
+    ST_INVALID = 1,     /* the caller's argument is wrong */
+    ST_NOT_FOUND,       /* the named thing does not exist */
+    ST_EXISTS,          /* the named thing exists already */
+    ST_IO,              /* the operating system refused; errno text is in the message */
+    ST_CORRUPT,         /* bytes read are not what was written: file and offset are named */
+    ST_NO_SPACE,        /* disk full */
+    ST_NO_MEMORY,       /* an outside size could not be allocated */
+    ST_TIMEOUT,         /* the deadline passed */
+    ST_CANCELLED,       /* the caller went away */
+    ST_FENCED,          /* a newer term owns this */
+    ST_CONFLICT,        /* a transaction's condition did not hold */
+    ST_QUOTA,           /* a limit of the configuration would be passed */
+    ST_BUSY,            /* a queue is full: try again later */
+    ST_UNAVAILABLE,     /* the other side is not there (now) */
+    ST_UNSUPPORTED,     /* understood, not served */
+    ST_DENIED,          /* no permission */
+    ST_UNAUTHENTICATED, /* no or wrong credentials */
+    ST_TOO_LARGE,       /* a message or value over its limit */
+    ST_INTERNAL,        /* a bug, reported instead of a crash */
+    ST_NOT_READY,       /* still starting or already stopping */
+    ST_CODE_API = 100,  /* first of the API's own numbers */
 };
 
 #define STATUS_MSG_MAX 768
@@ -42,7 +42,10 @@ struct status {
     char msg[STATUS_MSG_MAX];
 };
 
-#define STATUS_INIT { .code = 0, .retriable = false, .msg = { 0 } }
+#define STATUS_INIT                                                                                \
+    {                                                                                              \
+        .code = 0, .retriable = false, .msg = { 0 }                                                \
+    }
 
 /* Sets code and message, returns code. Messages longer than the buffer are cut on a whole UTF-8
  * character. ST_TIMEOUT, ST_BUSY, ST_UNAVAILABLE and ST_NOT_READY set retriable. */

@@ -162,9 +162,9 @@ static bool scan_decimal(struct slice s, struct decimal *d)
 
 static bool small_decimal(const struct decimal *d, double *ret)
 {
-    static const double powers[] = { 1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,
-                                     1e8,  1e9,  1e10, 1e11, 1e12, 1e13, 1e14, 1e15,
-                                     1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22 };
+    static const double powers[] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,
+                                    1e8,  1e9,  1e10, 1e11, 1e12, 1e13, 1e14, 1e15,
+                                    1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22};
     if (d->n > 15 || d->exp10 < -22 || d->exp10 > 22) {
         return false;
     }
@@ -208,8 +208,8 @@ bool parse_f64(struct slice s, double *ret)
 
 bool parse_bool(struct slice s, bool *ret)
 {
-    static const char *const yes[] = { "true", "True", "TRUE", "1" };
-    static const char *const no[] = { "false", "False", "FALSE", "0" };
+    static const char *const yes[] = {"true", "True", "TRUE", "1"};
+    static const char *const no[] = {"false", "False", "FALSE", "0"};
     for (size_t i = 0; i < ARRAY_LEN(yes); i++) {
         if (slice_is(s, yes[i])) {
             *ret = true;

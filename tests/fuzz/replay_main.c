@@ -37,7 +37,7 @@ static void give(const uint8_t *p, size_t n)
 
 static void give_mutated(const uint8_t *p, size_t n, uint64_t *rng)
 {
-    static const uint8_t interesting[] = { 0, 1, 0x7F, 0x80, 0xFF, '"', '\\', '{', ']', '-' };
+    static const uint8_t interesting[] = {0, 1, 0x7F, 0x80, 0xFF, '"', '\\', '{', ']', '-'};
     uint8_t *copy = xalloc(n);
     memcpy(copy, p, n);
     size_t len = n;

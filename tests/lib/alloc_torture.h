@@ -33,5 +33,5 @@ static inline bool alloc_torture_next(long *run, bool *done)
 }
 
 #define ALLOC_TORTURE                                                                              \
-    for (long ALLOC_TORTURE_RUN = 0, at_once_ = 1; at_once_; at_once_ = 0)                          \
+    for (long ALLOC_TORTURE_RUN = 0, at_once_ = 1; at_once_; at_once_ = 0)                         \
         for (bool at_done_ = false; alloc_torture_next(&ALLOC_TORTURE_RUN, &at_done_);)

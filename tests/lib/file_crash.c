@@ -117,7 +117,7 @@ static void entry_set(struct entries *es, struct inode *dir, const char *name, s
         es->cap = es->cap ? es->cap * 2 : 16;
         es->v = xrealloc(es->v, es->cap * sizeof *es->v);
     }
-    es->v[es->n++] = (struct entry){ dir, xstrdup(name), ino };
+    es->v[es->n++] = (struct entry){dir, xstrdup(name), ino};
 }
 
 static void entry_del(struct entries *es, const struct inode *dir, const char *name)
@@ -342,7 +342,7 @@ static int crash_open(void *self, const char *path, int flags, void **ret_h, str
     if (!ino) {
         TRY(count_change(fs, st));
         ino = inode_new(fs, false);
-        change_names(fs, (struct name_op){ .add_dir = dir, .add_name = name, .add_ino = ino });
+        change_names(fs, (struct name_op){.add_dir = dir, .add_name = name, .add_ino = ino});
     } else if ((flags & FILE_TRUNC) && ino->now.n > 0) {
         TRY(count_change(fs, st));
         ino->now.n = ino->stable = 0;
@@ -401,8 +401,7 @@ out:
     return leave(fs, rc);
 }
 
-static int crash_pread(void *p, uint64_t off, void *dst, size_t n, size_t *ret_n,
-                       struct status *st)
+static int crash_pread(void *p, uint64_t off, void *dst, size_t n, size_t *ret_n, struct status *st)
 {
     struct crash_handle *h = p;
     int rc;
@@ -486,8 +485,8 @@ static int crash_dir_make(void *self, const char *path, struct status *st)
         FAIL(st, ST_EXISTS, "make directory %s: file exists", path);
     }
     TRY(count_change(fs, st));
-    change_names(fs, (struct name_op){
-                         .add_dir = dir, .add_name = name, .add_ino = inode_new(fs, true) });
+    change_names(
+        fs, (struct name_op){.add_dir = dir, .add_name = name, .add_ino = inode_new(fs, true)});
 out:
     mem_free(name);
     return leave(fs, rc);
@@ -606,7 +605,7 @@ static int crash_rename(void *self, const char *from, const char *to, struct sta
     }
     TRY(count_change(fs, st));
     if (target != ino) {
-        change_names(fs, (struct name_op){ from_dir, to_dir, from_name, to_name, ino });
+        change_names(fs, (struct name_op){from_dir, to_dir, from_name, to_name, ino});
     }
 out:
     mem_free(from_name);
@@ -630,7 +629,7 @@ static int remove_name(struct crash_fs *fs, const char *path, bool want_dir, str
         FAIL(st, ST_IO, "remove %s: directory not empty", path);
     }
     TRY(count_change(fs, st));
-    change_names(fs, (struct name_op){ .del_dir = dir, .del_name = name });
+    change_names(fs, (struct name_op){.del_dir = dir, .del_name = name});
 out:
     mem_free(name);
     return leave(fs, rc);

@@ -44,7 +44,7 @@ static void check(const uint64_t *w, const bool *b, size_t n)
 static void test_operations_when_any_size_then_equal_bool_arrays(void **state)
 {
     for (size_t n = 0; n < NMAX; n += n < 140 ? 1 : 41) {
-        uint64_t wa[8] = { 0 }, wb[8] = { 0 };
+        uint64_t wa[8] = {0}, wb[8] = {0};
         bool a[NMAX], b[NMAX], r[NMAX];
         for (size_t i = 0; i < n; i++) {
             a[i] = coin();
@@ -56,7 +56,10 @@ static void test_operations_when_any_size_then_equal_bool_arrays(void **state)
         for (int op = 0; op < 4; op++) {
             set_from(wa, a, n);
             for (size_t i = 0; i < n; i++) {
-                r[i] = op == 0 ? a[i] && b[i] : op == 1 ? a[i] || b[i] : op == 2 ? a[i] && !b[i] : !a[i];
+                r[i] = op == 0   ? a[i] && b[i]
+                       : op == 1 ? a[i] || b[i]
+                       : op == 2 ? a[i] && !b[i]
+                                 : !a[i];
             }
             if (op == 0) {
                 bits_and(wa, wb, n);

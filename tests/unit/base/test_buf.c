@@ -23,7 +23,7 @@ static void test_put_when_ceiling_would_be_passed_then_nothing_changes(void **st
 
 static void test_put_when_values_then_little_endian(void **state)
 {
-    static const uint8_t want[] = { 7, 4, 3, 2, 1, 8, 7, 6, 5, 4, 3, 2, 1, 0, 0, 0 };
+    static const uint8_t want[] = {7, 4, 3, 2, 1, 8, 7, 6, 5, 4, 3, 2, 1, 0, 0, 0};
     struct buf b;
     buf_init(&b, 100);
     buf_put_u8(&b, 7);
@@ -61,15 +61,15 @@ static void test_json_str_when_any_bytes_then_valid_json(void **state)
         struct slice in;
         const char *out;
     } rows[] = {
-        { { "", 0 }, "\"\"" },
-        { { "plain", 5 }, "\"plain\"" },
-        { { "q\" b\\ /", 7 }, "\"q\\\" b\\\\ /\"" },
-        { { "\n\r\t\b\0\x1f", 6 }, "\"\\n\\r\\t\\u0008\\u0000\\u001f\"" },
-        { { "\x7f", 1 }, "\"\x7f\"" },
-        { { "ä€😀", 9 }, "\"ä€😀\"" },
-        { { "a\xff", 2 }, "\"a\xEF\xBF\xBD\"" },
-        { { "\xe2\x82", 2 }, "\"\xEF\xBF\xBD\xEF\xBF\xBD\"" },
-        { { "\xed\xa0\x80", 3 }, "\"\xEF\xBF\xBD\xEF\xBF\xBD\xEF\xBF\xBD\"" },
+        {{"", 0}, "\"\""},
+        {{"plain", 5}, "\"plain\""},
+        {{"q\" b\\ /", 7}, "\"q\\\" b\\\\ /\""},
+        {{"\n\r\t\b\0\x1f", 6}, "\"\\n\\r\\t\\u0008\\u0000\\u001f\""},
+        {{"\x7f", 1}, "\"\x7f\""},
+        {{"ä€😀", 9}, "\"ä€😀\""},
+        {{"a\xff", 2}, "\"a\xEF\xBF\xBD\""},
+        {{"\xe2\x82", 2}, "\"\xEF\xBF\xBD\xEF\xBF\xBD\""},
+        {{"\xed\xa0\x80", 3}, "\"\xEF\xBF\xBD\xEF\xBF\xBD\xEF\xBF\xBD\""},
     };
     struct buf b;
     buf_init(&b, 1000);
@@ -120,13 +120,13 @@ static void test_put_when_memory_fails_then_false_and_a_prefix_remains(void **st
 
 static void test_reader_when_past_the_end_then_false_for_ever(void **state)
 {
-    static const uint8_t bytes[] = { 1, 2, 3, 4, 5, 6, 7 };
+    static const uint8_t bytes[] = {1, 2, 3, 4, 5, 6, 7};
     struct reader r = reader_of(slice_n(bytes, sizeof bytes));
     uint8_t a = 0;
     uint16_t b = 0;
     uint32_t c = 0;
     uint64_t d = 9;
-    struct slice s = { 0 };
+    struct slice s = {0};
     assert_true(reader_u8(&r, &a) && reader_u16(&r, &b) && reader_bytes(&r, 2, &s));
     assert_int_equal(a, 1);
     assert_int_equal(b, 0x0302);

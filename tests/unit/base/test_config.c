@@ -3,13 +3,14 @@
 #include "base/config.h"
 
 static const struct config_row rows[] = {
-    { "net.port", CONFIG_INT, "19530", 1, 65535, NULL, "", false, "Port." },
-    { "wal.sync", CONFIG_CHOICE, "always", 0, 0, "always|interval|never", "", false, "When to sync." },
-    { "q.ratio", CONFIG_FLOAT, "0.5", 0, 1, NULL, "", true, "Ratio." },
-    { "auth.on", CONFIG_BOOL, "false", 0, 0, NULL, "", false, "Users must log in." },
-    { "data.dir", CONFIG_STRING, "", 0, 0, NULL, "", false, "Folder." },
-    { "cache.size", CONFIG_INT, "-7", 0, 0, NULL, "bytes", true, "Any number." },
-    { "q.delay", CONFIG_INT, "10", 5, 50, NULL, "ms", true, "Delay." },
+    {"net.port", CONFIG_INT, "19530", 1, 65535, NULL, "", false, "Port."},
+    {"wal.sync", CONFIG_CHOICE, "always", 0, 0, "always|interval|never", "", false,
+     "When to sync."},
+    {"q.ratio", CONFIG_FLOAT, "0.5", 0, 1, NULL, "", true, "Ratio."},
+    {"auth.on", CONFIG_BOOL, "false", 0, 0, NULL, "", false, "Users must log in."},
+    {"data.dir", CONFIG_STRING, "", 0, 0, NULL, "", false, "Folder."},
+    {"cache.size", CONFIG_INT, "-7", 0, 0, NULL, "bytes", true, "Any number."},
+    {"q.delay", CONFIG_INT, "10", 5, 50, NULL, "ms", true, "Delay."},
 };
 
 static void test_config_when_nothing_is_set_then_defaults(void **state)
@@ -56,19 +57,19 @@ static void test_config_when_value_is_bad_then_refused_with_reason(void **state)
     static const struct {
         const char *key, *value, *why;
     } bad[] = {
-        { "net.port", "0", "0 is below the minimum 1" },
-        { "net.port", "65536", "65536 is above the maximum 65535" },
-        { "net.port", "12x", "\"12x\" is not an integer" },
-        { "net.port", "", "not an integer" },
-        { "net.port", "99999999999999999999", "not an integer" },
-        { "q.delay", "51", "51 is above the maximum 50 ms" },
-        { "q.ratio", "1.01", "above the maximum 1" },
-        { "q.ratio", "nan", "not a number" },
-        { "wal.sync", "alway", "not one of always|interval|never" },
-        { "wal.sync", "", "not one of" },
-        { "wal.sync", "always|interval", "not one of" },
-        { "auth.on", "yes", "neither true nor false" },
-        { "data.dir", "\xff", "UTF-8" },
+        {"net.port", "0", "0 is below the minimum 1"},
+        {"net.port", "65536", "65536 is above the maximum 65535"},
+        {"net.port", "12x", "\"12x\" is not an integer"},
+        {"net.port", "", "not an integer"},
+        {"net.port", "99999999999999999999", "not an integer"},
+        {"q.delay", "51", "51 is above the maximum 50 ms"},
+        {"q.ratio", "1.01", "above the maximum 1"},
+        {"q.ratio", "nan", "not a number"},
+        {"wal.sync", "alway", "not one of always|interval|never"},
+        {"wal.sync", "", "not one of"},
+        {"wal.sync", "always|interval", "not one of"},
+        {"auth.on", "yes", "neither true nor false"},
+        {"data.dir", "\xff", "UTF-8"},
     };
     struct config *cfg = config_new(rows, ARRAY_LEN(rows));
     for (size_t i = 0; i < ARRAY_LEN(bad); i++) {

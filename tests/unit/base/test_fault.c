@@ -56,8 +56,15 @@ static void test_point_when_kill_then_the_process_dies(void **state)
 
 static void test_arm_when_spec_is_wrong_then_the_process_ends(void **state)
 {
-    static const char *const bad[] = { "", "x", "no_such_point:kill", POINT, POINT ":", POINT ":boom",
-                                       POINT ":kill:0", POINT ":kill:x", POINT ":error:1x" };
+    static const char *const bad[] = {"",
+                                      "x",
+                                      "no_such_point:kill",
+                                      POINT,
+                                      POINT ":",
+                                      POINT ":boom",
+                                      POINT ":kill:0",
+                                      POINT ":kill:x",
+                                      POINT ":error:1x"};
     for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
         int status = child_status(bad[i]);
         assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 2);

@@ -5,7 +5,7 @@
 #include <stdio.h>
 
 struct place {
-    char *dir; /* a folder of its own */
+    char *dir;           /* a folder of its own */
     struct crash_fs *fs; /* NULL: the disk */
 };
 
@@ -105,7 +105,7 @@ static void test_appendv_when_many_parts_then_in_order(void **state)
     static char text[N];
     for (size_t i = 0; i < N; i++) {
         text[i] = (char)('a' + i % 26);
-        parts[i] = (struct file_part){ &text[i], i % 10 == 9 ? 0 : 1 };
+        parts[i] = (struct file_part){&text[i], i % 10 == 9 ? 0 : 1};
     }
     ASSERT_OK(file_open(in(*state, "v"), FILE_READ | FILE_WRITE | FILE_CREATE, &f, &st));
     ASSERT_OK(file_appendv(f, parts, N, &st));
@@ -322,8 +322,8 @@ static void test_read_all_when_size_is_unknown_then_read_to_the_end(void **state
 
 static void test_path_join_when_slashes_then_one(void **state)
 {
-    static const char *const rows[][3] = { { "a", "b", "a/b" }, { "a/", "b", "a/b" },
-                                           { "/", "b", "/b" },  { "", "b", "b" } };
+    static const char *const rows[][3] = {
+        {"a", "b", "a/b"}, {"a/", "b", "a/b"}, {"/", "b", "/b"}, {"", "b", "b"}};
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
         char *p = path_join(rows[i][0], rows[i][1]);
         assert_string_equal(p, rows[i][2]);

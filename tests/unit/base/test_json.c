@@ -18,10 +18,29 @@ static bool valid(struct slice text, struct status *st)
 static void test_validate_when_wellformed_then_ok(void **state)
 {
     static const char *const good[] = {
-        "null", "true", "false", "0", "-0", "10", "-1.5e-10", "1E+5", "0.0", "\"\"", "[]", "{}",
-        " [ ] ", "\t{\r\n}\n", "[1,2,[3,{\"a\":[]}]]", "{\"a\":{\"b\":{}},\"c\":[{}]}",
-        "\"\\u0000\\ud83d\\ude00\\/\"", "\"äöü€😀\x7f\"", "{\"a\":1,\"a\":2}", "{\"\":0}",
-        "123456789012345678901234567890", "1e-999", "\"12345678\\\"12345678\"",
+        "null",
+        "true",
+        "false",
+        "0",
+        "-0",
+        "10",
+        "-1.5e-10",
+        "1E+5",
+        "0.0",
+        "\"\"",
+        "[]",
+        "{}",
+        " [ ] ",
+        "\t{\r\n}\n",
+        "[1,2,[3,{\"a\":[]}]]",
+        "{\"a\":{\"b\":{}},\"c\":[{}]}",
+        "\"\\u0000\\ud83d\\ude00\\/\"",
+        "\"äöü€😀\x7f\"",
+        "{\"a\":1,\"a\":2}",
+        "{\"\":0}",
+        "123456789012345678901234567890",
+        "1e-999",
+        "\"12345678\\\"12345678\"",
     };
     for (size_t i = 0; i < ARRAY_LEN(good); i++) {
         struct status st = STATUS_INIT;
@@ -36,48 +55,48 @@ static void test_validate_when_damaged_then_place_and_expectation(void **state)
     static const struct {
         const char *text, *why;
     } bad[] = {
-        { "", "a value at byte 0" },
-        { "  ", "a value at byte 2" },
-        { "nul", "a value at byte 0" },
-        { "True", "a value at byte 0" },
-        { "1 2", "the end of the text at byte 2" },
-        { "[1,]", "a value at byte 3" },
-        { "[1 2]", "',' or ']' at byte 3" },
-        { "[,1]", "a value at byte 1" },
-        { "[1", "',' or ']' at byte 2" },
-        { "[", "a value at byte 1" },
-        { "]", "a value at byte 0" },
-        { "[1}", "',' or ']' at byte 2" },
-        { "{\"a\":1,}", "a member name at byte 7" },
-        { "{1:2}", "a member name at byte 1" },
-        { "{\"a\" 1}", "':' at byte 5" },
-        { "{\"a\":}", "a value at byte 5" },
-        { "{\"a\":1", "',' or '}' at byte 6" },
-        { "{\"a\":1]", "',' or '}' at byte 6" },
-        { "{\"a", "the end of a string at byte 3" },
-        { "\"a\nb\"", "an escaped control character at byte 2" },
-        { "\"\\x\"", "an escape sequence at byte 1" },
-        { "\"\\", "an escape sequence at byte 1" },
-        { "\"\\u12g4\"", "four hex digits at byte 1" },
-        { "\"\\u12", "four hex digits at byte 1" },
-        { "\"\\ud800\"", "a whole surrogate pair at byte 1" },
-        { "\"\\ud800\\u0041\"", "a whole surrogate pair at byte 1" },
-        { "\"\\udc00\"", "a whole surrogate pair at byte 1" },
-        { "\"abc\xff\"", "UTF-8 at byte 4" },
-        { "\"\xe2\x82", "UTF-8 at byte 1" },
-        { "01", "a number without leading zeros at byte 0" },
-        { "-", "a digit at byte 1" },
-        { "-a", "a digit at byte 1" },
-        { "1.", "a digit at byte 2" },
-        { ".5", "a value at byte 0" },
-        { "+1", "a value at byte 0" },
-        { "1e", "a digit at byte 2" },
-        { "1e+", "a digit at byte 3" },
-        { "[1e999]", "a number in the range of a double at byte 1" },
-        { "NaN", "a value at byte 0" },
-        { "\xef\xbb\xbf{}", "a value at byte 0" },
-        { "/**/1", "a value at byte 0" },
-        { "'a'", "a value at byte 0" },
+        {"", "a value at byte 0"},
+        {"  ", "a value at byte 2"},
+        {"nul", "a value at byte 0"},
+        {"True", "a value at byte 0"},
+        {"1 2", "the end of the text at byte 2"},
+        {"[1,]", "a value at byte 3"},
+        {"[1 2]", "',' or ']' at byte 3"},
+        {"[,1]", "a value at byte 1"},
+        {"[1", "',' or ']' at byte 2"},
+        {"[", "a value at byte 1"},
+        {"]", "a value at byte 0"},
+        {"[1}", "',' or ']' at byte 2"},
+        {"{\"a\":1,}", "a member name at byte 7"},
+        {"{1:2}", "a member name at byte 1"},
+        {"{\"a\" 1}", "':' at byte 5"},
+        {"{\"a\":}", "a value at byte 5"},
+        {"{\"a\":1", "',' or '}' at byte 6"},
+        {"{\"a\":1]", "',' or '}' at byte 6"},
+        {"{\"a", "the end of a string at byte 3"},
+        {"\"a\nb\"", "an escaped control character at byte 2"},
+        {"\"\\x\"", "an escape sequence at byte 1"},
+        {"\"\\", "an escape sequence at byte 1"},
+        {"\"\\u12g4\"", "four hex digits at byte 1"},
+        {"\"\\u12", "four hex digits at byte 1"},
+        {"\"\\ud800\"", "a whole surrogate pair at byte 1"},
+        {"\"\\ud800\\u0041\"", "a whole surrogate pair at byte 1"},
+        {"\"\\udc00\"", "a whole surrogate pair at byte 1"},
+        {"\"abc\xff\"", "UTF-8 at byte 4"},
+        {"\"\xe2\x82", "UTF-8 at byte 1"},
+        {"01", "a number without leading zeros at byte 0"},
+        {"-", "a digit at byte 1"},
+        {"-a", "a digit at byte 1"},
+        {"1.", "a digit at byte 2"},
+        {".5", "a value at byte 0"},
+        {"+1", "a value at byte 0"},
+        {"1e", "a digit at byte 2"},
+        {"1e+", "a digit at byte 3"},
+        {"[1e999]", "a number in the range of a double at byte 1"},
+        {"NaN", "a value at byte 0"},
+        {"\xef\xbb\xbf{}", "a value at byte 0"},
+        {"/**/1", "a value at byte 0"},
+        {"'a'", "a value at byte 0"},
     };
     for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
         struct status st = STATUS_INIT;
@@ -121,7 +140,7 @@ static void test_validate_when_nested_then_depth_is_limited(void **state)
 
 static void test_validate_when_long_string_has_one_bad_byte_then_found_at_any_place(void **state)
 {
-    static const char special[] = { '\n', '\x01', '\x80', '\xff' };
+    static const char special[] = {'\n', '\x01', '\x80', '\xff'};
     for (size_t len = 1; len < 40; len++) {
         for (size_t at = 0; at < len; at++) {
             for (size_t k = 0; k < ARRAY_LEN(special); k++) {
@@ -139,7 +158,7 @@ static void test_validate_when_long_string_has_one_bad_byte_then_found_at_any_pl
 
 static struct json_value parsed(const char *text)
 {
-    struct json_value v = { 0 };
+    struct json_value v = {0};
     struct status st = STATUS_INIT;
     ASSERT_OK(json_validate(slice_of(text), &st));
     assert_true(json_parse(slice_of(text), &v));
@@ -235,8 +254,8 @@ static void test_unescape_when_in_place_or_damaged_then_bounded(void **state)
     char text[] = "a\\nb\\u20acc";
     size_t n = json_unescape(slice_of(text), text);
     assert_true(slice_eq(slice_n(text, n), SLICE_LIT("a\nb€c")));
-    static const char *const odd[] = { "\\", "\\u", "\\u1", "\\u12g4", "\\ud800", "\\ud800\\", "\\q",
-                                       "\\ud800\\u0041", "\\udfff" };
+    static const char *const odd[] = {"\\",        "\\u", "\\u1",           "\\u12g4", "\\ud800",
+                                      "\\ud800\\", "\\q", "\\ud800\\u0041", "\\udfff"};
     for (size_t i = 0; i < ARRAY_LEN(odd); i++) {
         size_t len = strlen(odd[i]);
         char *in = xalloc(len), *out = xalloc(len);
@@ -249,8 +268,9 @@ static void test_unescape_when_in_place_or_damaged_then_bounded(void **state)
 
 static void test_parse_when_unchecked_then_never_past_the_text(void **state)
 {
-    static const char *const odd[] = { "[1,", "{\"a\":", "{\"a\"", "{\"a", "\"abc\\", "[\"]", "tru", "-",
-                                       "{]", "[}", "{1:2}", "[1 2]", "1-2", "[[", "{\"a\":1,,}" };
+    static const char *const odd[] = {"[1,",   "{\"a\":", "{\"a\"", "{\"a", "\"abc\\",
+                                      "[\"]",  "tru",     "-",      "{]",   "[}",
+                                      "{1:2}", "[1 2]",   "1-2",    "[[",   "{\"a\":1,,}"};
     for (size_t i = 0; i < ARRAY_LEN(odd); i++) {
         size_t len = strlen(odd[i]);
         char *in = xalloc(len);
@@ -262,7 +282,7 @@ static void test_parse_when_unchecked_then_never_past_the_text(void **state)
         }
         mem_free(in);
     }
-    struct json_value v = { .type = JSON_NULL };
+    struct json_value v = {.type = JSON_NULL};
     assert_false(json_parse(slice_n(NULL, 0), &v));
     assert_false(json_parse(SLICE_LIT("   "), &v));
     assert_false(json_parse(SLICE_LIT("x"), &v));

@@ -221,10 +221,11 @@ static void add_many(void *arg)
 
 static void test_rwlock_when_two_writers_then_no_update_is_lost(void **state)
 {
-    long seen[2] = { 0 };
+    long seen[2] = {0};
     rwlock_init(&rw, RANK_LEAF);
     shared = 0;
-    struct thread *a = thread_start("a", add_many, &seen[0]), *b = thread_start("b", add_many, &seen[1]);
+    struct thread *a = thread_start("a", add_many, &seen[0]),
+                  *b = thread_start("b", add_many, &seen[1]);
     thread_join(a);
     thread_join(b);
     thread_join(NULL);

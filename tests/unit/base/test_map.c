@@ -20,7 +20,7 @@ static void test_str_map_when_random_history_then_equals_model(void **state)
 {
     enum { KEYS = 500 };
     static char values[KEYS * 2];
-    char *model[KEYS] = { 0 };
+    char *model[KEYS] = {0};
     size_t count = 0;
     struct str_map *m = str_map_new();
     for (int step = 0; step < 50000; step++) {
@@ -100,7 +100,7 @@ static void test_id_map_when_random_history_then_equals_model(void **state)
     struct {
         bool has;
         uint64_t v;
-    } model[KEYS] = { 0 };
+    } model[KEYS] = {0};
     size_t count = 0;
     struct id_map *m = id_map_new();
     for (int step = 0; step < 80000; step++) {
@@ -139,7 +139,7 @@ static void test_id_map_when_random_history_then_equals_model(void **state)
 
 static void test_id_map_when_extreme_keys_then_kept(void **state)
 {
-    static const int64_t keys[] = { 0, 1, -1, INT64_MIN, INT64_MAX, INT64_C(1) << 32 };
+    static const int64_t keys[] = {0, 1, -1, INT64_MIN, INT64_MAX, INT64_C(1) << 32};
     struct id_map *m = id_map_new();
     uint64_t v;
     assert_false(id_map_get(m, 0, &v));

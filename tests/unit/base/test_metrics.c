@@ -60,7 +60,7 @@ static void test_render_when_families_then_grouped_sorted_with_help(void **state
 static void test_histogram_when_observed_then_cumulative_buckets(void **state)
 {
     struct metric *m = metric_get(METRIC_HISTOGRAM, "t_ms", "f=\"x\"", "Time.");
-    static const double values[] = { 0, 1, 1.5, 2, 3, 65536, 65537, 1e9 };
+    static const double values[] = {0, 1, 1.5, 2, 3, 65536, 65537, 1e9};
     for (size_t i = 0; i < ARRAY_LEN(values); i++) {
         metric_observe(m, values[i]);
     }

@@ -20,7 +20,7 @@ static void mark(void *ctx, size_t i)
 
 static struct marks marks_new(size_t n, struct pool *p)
 {
-    return (struct marks){ n, xalloc((n + 1) * sizeof(atomic_int)), p };
+    return (struct marks){n, xalloc((n + 1) * sizeof(atomic_int)), p};
 }
 
 static void check_and_free(struct marks *m)
@@ -34,7 +34,7 @@ static void check_and_free(struct marks *m)
 
 static void test_parallel_for_when_any_count_then_each_index_once(void **state)
 {
-    static const size_t counts[] = { 0, 1, 2, 3, 7, 100, 5000 };
+    static const size_t counts[] = {0, 1, 2, 3, 7, 100, 5000};
     for (int threads = 0; threads <= 5; threads++) {
         struct pool *p = threads ? pool_new("compute", threads, 10) : NULL;
         for (size_t k = 0; k < ARRAY_LEN(counts); k++) {
@@ -62,7 +62,7 @@ static void nested(void *ctx, size_t i)
         atomic_fetch_add(n->leaves, 1);
         return;
     }
-    struct nest deeper = { n->pool, n->depth - 1, n->leaves };
+    struct nest deeper = {n->pool, n->depth - 1, n->leaves};
     parallel_for(n->pool, 3, nested, &deeper);
 }
 
@@ -71,7 +71,7 @@ static void test_parallel_for_when_nested_then_no_deadlock(void **state)
     for (int threads = 1; threads <= 4; threads++) {
         struct pool *p = pool_new("nest", threads, 10);
         atomic_long leaves = 0;
-        struct nest n = { p, 6, &leaves };
+        struct nest n = {p, 6, &leaves};
         for (int round = 0; round < 5; round++) {
             leaves = 0;
             nested(&n, 0);

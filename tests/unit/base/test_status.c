@@ -7,7 +7,8 @@
 static void test_fail_when_message_is_short_then_code_and_text_are_set(void **state)
 {
     struct status st = STATUS_INIT;
-    assert_int_equal(st_fail(&st, ST_INVALID, "dimension %d, field \"%s\"", 129, "emb"), ST_INVALID);
+    assert_int_equal(st_fail(&st, ST_INVALID, "dimension %d, field \"%s\"", 129, "emb"),
+                     ST_INVALID);
     assert_int_equal(st.code, ST_INVALID);
     assert_false(st.retriable);
     assert_string_equal(st.msg, "dimension 129, field \"emb\"");
@@ -15,7 +16,7 @@ static void test_fail_when_message_is_short_then_code_and_text_are_set(void **st
 
 static void test_fail_when_code_is_temporary_then_retriable(void **state)
 {
-    static const int yes[] = { ST_TIMEOUT, ST_BUSY, ST_UNAVAILABLE, ST_NOT_READY };
+    static const int yes[] = {ST_TIMEOUT, ST_BUSY, ST_UNAVAILABLE, ST_NOT_READY};
     for (int code = 1; code <= ST_NOT_READY; code++) {
         struct status st = STATUS_INIT;
         bool want = false;
@@ -38,11 +39,11 @@ static void test_fail_when_message_is_its_own_argument_then_it_is_whole(void **s
 
 static void test_fail_when_too_long_then_cut_on_a_character(void **state)
 {
-    static const char *const chars[] = { "a", "ä", "€", "😀" };
+    static const char *const chars[] = {"a", "ä", "€", "😀"};
     for (size_t c = 0; c < ARRAY_LEN(chars); c++) {
         size_t len = strlen(chars[c]);
         for (size_t lead = 0; lead < 4; lead++) {
-            char text[2048] = { 0 };
+            char text[2048] = {0};
             memset(text, '.', lead);
             for (size_t n = lead; n < 1500; n += len) {
                 memcpy(text + n, chars[c], len);
@@ -83,9 +84,9 @@ static void test_errno_when_known_then_code_matches(void **state)
 {
     static const struct {
         int err, code;
-    } rows[] = { { ENOSPC, ST_NO_SPACE }, { EDQUOT, ST_NO_SPACE }, { ENOENT, ST_NOT_FOUND },
-                 { EEXIST, ST_EXISTS },   { ENOMEM, ST_NO_MEMORY }, { EIO, ST_IO },
-                 { EACCES, ST_IO } };
+    } rows[] = {{ENOSPC, ST_NO_SPACE}, {EDQUOT, ST_NO_SPACE},  {ENOENT, ST_NOT_FOUND},
+                {EEXIST, ST_EXISTS},   {ENOMEM, ST_NO_MEMORY}, {EIO, ST_IO},
+                {EACCES, ST_IO}};
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
         struct status st = STATUS_INIT;
         assert_int_equal(st_errno(&st, rows[i].err, "open %s", "/x"), rows[i].code);

@@ -7,8 +7,18 @@
 static void test_utf8_when_wellformed_then_valid(void **state)
 {
     static const char *const good[] = {
-        "", "a", "\x7f", "\xc2\x80", "\xdf\xbf", "\xe0\xa0\x80", "\xed\x9f\xbf", "\xee\x80\x80",
-        "\xef\xbf\xbf", "\xf0\x90\x80\x80", "\xf4\x8f\xbf\xbf", "seven7\xc3\xa4 eight888 ",
+        "",
+        "a",
+        "\x7f",
+        "\xc2\x80",
+        "\xdf\xbf",
+        "\xe0\xa0\x80",
+        "\xed\x9f\xbf",
+        "\xee\x80\x80",
+        "\xef\xbf\xbf",
+        "\xf0\x90\x80\x80",
+        "\xf4\x8f\xbf\xbf",
+        "seven7\xc3\xa4 eight888 ",
     };
     for (size_t i = 0; i < ARRAY_LEN(good); i++) {
         assert_true(utf8_valid(slice_of(good[i])));
@@ -20,9 +30,24 @@ static void test_utf8_when_wellformed_then_valid(void **state)
 static void test_utf8_when_malformed_then_invalid_at_any_place(void **state)
 {
     static const char *const bad[] = {
-        "\x80", "\xbf", "\xc0\x80", "\xc1\xbf", "\xc2", "\xc2 ", "\xe0\x80\x80", "\xe0\x9f\xbf",
-        "\xe2\x82", "\xed\xa0\x80", "\xed\xbf\xbf", "\xf0\x8f\xbf\xbf", "\xf0\x90\x80",
-        "\xf4\x90\x80\x80", "\xf5\x80\x80\x80", "\xfe", "\xff", "\xe2\x28\xa1",
+        "\x80",
+        "\xbf",
+        "\xc0\x80",
+        "\xc1\xbf",
+        "\xc2",
+        "\xc2 ",
+        "\xe0\x80\x80",
+        "\xe0\x9f\xbf",
+        "\xe2\x82",
+        "\xed\xa0\x80",
+        "\xed\xbf\xbf",
+        "\xf0\x8f\xbf\xbf",
+        "\xf0\x90\x80",
+        "\xf4\x90\x80\x80",
+        "\xf5\x80\x80\x80",
+        "\xfe",
+        "\xff",
+        "\xe2\x28\xa1",
     };
     for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
         for (int lead = 0; lead < 20; lead++) {
@@ -41,22 +66,22 @@ static void test_parse_i64_when_any_text_then_exact_or_refused(void **state)
         bool ok;
         int64_t v;
     } rows[] = {
-        { "0", true, 0 },
-        { "-0", true, 0 },
-        { "007", true, 7 },
-        { "9223372036854775807", true, INT64_MAX },
-        { "-9223372036854775808", true, INT64_MIN },
-        { "9223372036854775808", false, 0 },
-        { "-9223372036854775809", false, 0 },
-        { "99999999999999999999999", false, 0 },
-        { "", false, 0 },
-        { "-", false, 0 },
-        { "+1", false, 0 },
-        { " 1", false, 0 },
-        { "1 ", false, 0 },
-        { "0x10", false, 0 },
-        { "1.0", false, 0 },
-        { "--1", false, 0 },
+        {"0", true, 0},
+        {"-0", true, 0},
+        {"007", true, 7},
+        {"9223372036854775807", true, INT64_MAX},
+        {"-9223372036854775808", true, INT64_MIN},
+        {"9223372036854775808", false, 0},
+        {"-9223372036854775809", false, 0},
+        {"99999999999999999999999", false, 0},
+        {"", false, 0},
+        {"-", false, 0},
+        {"+1", false, 0},
+        {" 1", false, 0},
+        {"1 ", false, 0},
+        {"0x10", false, 0},
+        {"1.0", false, 0},
+        {"--1", false, 0},
     };
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
         int64_t v = 77;
@@ -68,16 +93,38 @@ static void test_parse_i64_when_any_text_then_exact_or_refused(void **state)
 static void test_parse_f64_when_any_text_then_nearest_or_refused(void **state)
 {
     static const char *const good[] = {
-        "0", "1", "-1", "+1", "1.", ".5", "-.5e1", "1e5", "1E-5", "1e+5", "0.1", "123456789012345",
-        "1234567890123456789", "9007199254740993", "1e22", "1e23", "1.7976931348623157e308",
-        "4.9406564584124654e-324", "2.2250738585072011e-308", "1e-400", "0e999999999999999999999",
-        "0.000000000000000000000000000000000000000000001", "1000000000000000000000000000000000000",
+        "0",
+        "1",
+        "-1",
+        "+1",
+        "1.",
+        ".5",
+        "-.5e1",
+        "1e5",
+        "1E-5",
+        "1e+5",
+        "0.1",
+        "123456789012345",
+        "1234567890123456789",
+        "9007199254740993",
+        "1e22",
+        "1e23",
+        "1.7976931348623157e308",
+        "4.9406564584124654e-324",
+        "2.2250738585072011e-308",
+        "1e-400",
+        "0e999999999999999999999",
+        "0.000000000000000000000000000000000000000000001",
+        "1000000000000000000000000000000000000",
         "3.14159265358979323846264338327950288419716939937510582097494459",
-        "6.6312983e-7", "89255.0e-22", "1e-22", "15e22",
+        "6.6312983e-7",
+        "89255.0e-22",
+        "1e-22",
+        "15e22",
     };
-    static const char *const bad[] = { "",     "-",   ".",    "e5",   "1e",  "1e+", "0x1p3", "inf",
-                                       "nan",  " 1",  "1 ",   "1,5",  "1e5.", "1.2.3", "1e309",
-                                       "-1e309", "1e99999999999", "--1", "+-1" };
+    static const char *const bad[] = {
+        "",   "-",   ".",    "e5",    "1e",    "1e+",    "0x1p3",         "inf", "nan", " 1",
+        "1 ", "1,5", "1e5.", "1.2.3", "1e309", "-1e309", "1e99999999999", "--1", "+-1"};
     double v;
     for (size_t i = 0; i < ARRAY_LEN(good); i++) {
         assert_true(parse_f64(slice_of(good[i]), &v));
@@ -143,9 +190,9 @@ static void test_parse_f64_when_random_then_roundtrip(void **state)
 
 static void test_parse_bool_when_known_words_then_value(void **state)
 {
-    static const char *const yes[] = { "true", "True", "TRUE", "1" };
-    static const char *const no[] = { "false", "False", "FALSE", "0" };
-    static const char *const bad[] = { "", "tRUE", "yes", "2", "true ", "01" };
+    static const char *const yes[] = {"true", "True", "TRUE", "1"};
+    static const char *const no[] = {"false", "False", "FALSE", "0"};
+    static const char *const bad[] = {"", "tRUE", "yes", "2", "true ", "01"};
     bool v;
     for (size_t i = 0; i < 4; i++) {
         assert_true(parse_bool(slice_of(yes[i]), &v) && v);
