@@ -37,6 +37,7 @@ bool config_is_default(const struct config *cfg, const char *key);
 bool config_bool(const struct config *cfg, const char *key);
 int64_t config_int(const struct config *cfg, const char *key);
 double config_float(const struct config *cfg, const char *key);
-const char *config_str(const struct config *cfg, const char *key); /* also CHOICE */
+/* Also CHOICE. Valid until the key is set again. */
+const char *config_str(const struct config *cfg, const char *key);
 /* Rows in table order, for help and documentation. */
 const struct config_row *config_rows(const struct config *cfg, size_t *ret_n);
