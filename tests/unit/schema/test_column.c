@@ -238,20 +238,22 @@ static void test_batch_when_memory_fails_then_says_so(void **state)
     buf_done(&b);
 }
 
-static void touch(const struct batch *b)
+/* Reads the ends of every cell and element; what it returns does not matter. */
+static unsigned touch(const struct batch *b)
 {
-    volatile uint8_t sink = 0;
+    unsigned sink = 0;
     for (uint32_t c = 0; c < b->ncols; c++) {
         const struct column *col = &b->cols[c];
         for (uint32_t i = 0; i < b->nrows; i++) {
             struct slice cell = column_cell(col, i);
-            sink ^= (uint8_t)(cell.n ? cell.p[0] ^ cell.p[cell.n - 1] : column_is_null(col, i));
+            sink += (uint8_t)(cell.n ? cell.p[0] ^ cell.p[cell.n - 1] : column_is_null(col, i));
             for (uint32_t e = 0; col->type == DT_ARRAY && e < array_count(col->elem, cell); e++) {
                 struct slice el = array_elem(col->elem, cell, e);
-                sink ^= (uint8_t)(el.n ? el.p[el.n - 1] : 0);
+                sink += (uint8_t)(el.n ? el.p[el.n - 1] : 0);
             }
         }
     }
+    return sink;
 }
 
 static void test_batch_when_any_byte_is_changed_then_is_refused_or_safe(void **state)
@@ -271,7 +273,7 @@ static void test_batch_when_any_byte_is_changed_then_is_refused_or_safe(void **s
             copy[i] ^= (uint8_t)(1 << bit);
             int rc = batch_decode(slice_n(copy, b.n), ar, &out, &st);
             if (rc == 0) {
-                touch(&out);
+                assert_true(touch(&out) < 1000000);
             } else {
                 assert_int_equal(rc, ST_CORRUPT);
                 fx_has(st.msg, "column batch");

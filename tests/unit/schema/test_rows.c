@@ -43,6 +43,12 @@ static struct probe probe_new(struct arena *ar, int type, const char *param)
     return p;
 }
 
+static void probe_again(struct probe *p, int type, const char *param)
+{
+    schema_unref(p->s);
+    *p = probe_new(p->ar, type, param);
+}
+
 static int probe_run(struct probe *p, fx_data *x)
 {
     fx_data *d[] = { x, fx_float_vectors(p->ar, "vec", 4, 8, vec2), fx_longs(p->ar, "id", 2, ids2) };
@@ -174,23 +180,23 @@ static void test_rows_when_numbers_are_narrow_then_range_is_checked(void **state
     fx_cell(c, 1, "\x7f", 1);
     probe_fails(&p, fx_ints(p.ar, "x", 2, (int32_t[]){ 0, 128 }), 1100,
                 "the 1th element (128) of field x is out of range");
-    p = probe_new(*state, DT_INT16, NULL);
+    probe_again(&p, DT_INT16, NULL);
     c = probe_ok(&p, fx_ints(p.ar, "x", 2, (int32_t[]){ -32768, 2 }));
     fx_cell(c, 0, "\x00\x80", 2);
     probe_fails(&p, fx_ints(p.ar, "x", 2, (int32_t[]){ -32769, 0 }), 1100,
                 "[-32769 out of range -32768 <= value <= 32767]");
-    p = probe_new(*state, DT_INT32, NULL);
+    probe_again(&p, DT_INT32, NULL);
     fx_data *ints = fx_ints(p.ar, "x", 2, (int32_t[]){ INT32_MIN, 2 });
     c = probe_ok(&p, ints);
     assert_ptr_equal(c->data, ints->scalars->int_data->data);
-    p = probe_new(*state, DT_BOOL, NULL);
+    probe_again(&p, DT_BOOL, NULL);
     c = probe_ok(&p, fx_bools(p.ar, "x", 2, (protobuf_c_boolean[]){ 0, 5 }));
     fx_cell(c, 0, "\0", 1);
     fx_cell(c, 1, "\1", 1);
-    p = probe_new(*state, DT_DOUBLE, NULL);
+    probe_again(&p, DT_DOUBLE, NULL);
     probe_ok(&p, fx_doubles(p.ar, "x", 2, (double[]){ 1, -1e308 }));
     probe_fails(&p, fx_doubles(p.ar, "x", 2, (double[]){ 1, INFINITY }), 1100, "field x, row 1");
-    p = probe_new(*state, DT_FLOAT, NULL);
+    probe_again(&p, DT_FLOAT, NULL);
     probe_fails(&p, fx_floats(p.ar, "x", 2, (float[]){ NAN, 1 }), 1100,
                 "is not a number or infinity, field x, row 0");
     schema_unref(p.s);
@@ -278,12 +284,12 @@ static void test_rows_when_vectors_are_given_then_size_and_values_are_checked(vo
                 "is not a number or infinity, field x, row 1, component 2");
     probe_fails(&p, fx_byte_vectors(ar, "x", 4, DT_INT8_VECTOR, 8, v), 1100, "array type mismatch");
     probe_fails(&p, fx_longs(ar, "x", 2, ids2), 1100, "array type mismatch");
-    p = probe_new(ar, DT_BINARY_VECTOR, "16");
+    probe_again(&p, DT_BINARY_VECTOR, "16");
     const struct column *c = probe_ok(&p, fx_byte_vectors(ar, "x", 16, DT_BINARY_VECTOR, 4, "abcd"));
     fx_cell(c, 1, "cd", 2);
     probe_fails(&p, fx_byte_vectors(ar, "x", 16, DT_BINARY_VECTOR, 3, "abc"), 1100,
                 "the num(24) of all bits should divide the dim(16)");
-    p = probe_new(ar, DT_INT8_VECTOR, "2");
+    probe_again(&p, DT_INT8_VECTOR, "2");
     probe_ok(&p, fx_byte_vectors(ar, "x", 2, DT_INT8_VECTOR, 4, "\xff\xfe\xfd\xfc"));
     probe_fails(&p, fx_byte_vectors(ar, "x", 2, DT_INT8_VECTOR, 5, "abcde"), 1100,
                 "the length(5) of int8 data should divide the dim(2)");
@@ -305,7 +311,7 @@ static void test_rows_when_halves_are_given_then_fp32_is_narrowed(void **state)
     assert_ptr_equal(c->data, raw->vectors->float16_vector.data);
     raw->vectors->float16_vector.data[5] = 0x7c;
     probe_fails(&p, raw, 1100, "row 1, component 0");
-    p = probe_new(ar, DT_BFLOAT16_VECTOR, "2");
+    probe_again(&p, DT_BFLOAT16_VECTOR, "2");
     v[2] = 1.00390625f; /* a tie between 1 and 1 + 2^-7: the even one */
     c = probe_ok(&p, fx_float_vectors(ar, "x", 2, 4, v));
     fx_cell(c, 0, "\x80\x3f\x00\xc0", 4);
@@ -331,7 +337,7 @@ static void test_rows_when_arrays_are_given_then_capacity_and_elements_are_check
     probe_fails(&p, fx_arrays(ar, "x", 2, rows), 1100, "row index: 1, array index: 0");
     rows[1] = fx_longs(ar, "", 2, ids2);
     probe_fails(&p, fx_arrays(ar, "x", 2, rows), 1100, "element type mismatch");
-    p = probe_new(ar, DT_ARRAY, "3");
+    probe_again(&p, DT_ARRAY, "3");
     p.f->element_type = (Milvus__Proto__Schema__DataType)DT_VARCHAR;
     fx_param(ar, p.f, "max_length", "3");
     rows[0] = fx_strings(ar, "", 2, (char *[]){ "abc", "d" });
@@ -344,7 +350,7 @@ static void test_rows_when_arrays_are_given_then_capacity_and_elements_are_check
     probe_fails(&p, fx_arrays(ar, "x", 2, rows), 1100,
                 "length of VarChar array field \"x\" exceeds max length, row index: 1, array index: 1, "
                 "length: 4, max length: 3");
-    p = probe_new(ar, DT_ARRAY, "3");
+    probe_again(&p, DT_ARRAY, "3");
     p.f->element_type = (Milvus__Proto__Schema__DataType)DT_FLOAT;
     rows[0] = fx_floats(ar, "", 2, (float[]){ 1, NAN });
     probe_fails(&p, fx_arrays(ar, "x", 2, rows), 1100, "array index: 1");
@@ -383,7 +389,7 @@ static void test_rows_when_values_are_null_then_both_encodings_are_understood(vo
     p.f->nullable = false;
     probe_fails(&p, fx_valid(ar, fx_ints(ar, "x", 1, (int32_t[]){ 1 }), "01"), 1100,
                 "the length of valid_data of field(x) is wrong");
-    p = probe_new(ar, DT_JSON, NULL); /* a row-aligned placeholder is not looked at */
+    probe_again(&p, DT_JSON, NULL); /* a row-aligned placeholder is not looked at */
     p.f->nullable = true;
     c = probe_ok(&p, fx_valid(ar, fx_jsons(ar, "x", 2, (const char *[]){ "", "null" }), "01"));
     assert_true(column_is_null(c, 0) && !column_is_null(c, 1));
@@ -391,7 +397,7 @@ static void test_rows_when_values_are_null_then_both_encodings_are_understood(vo
     fx_cell(c, 1, "null", 4);
     probe_fails(&p, fx_valid(ar, fx_jsons(ar, "x", 1, (const char *[]){ "{" }), "01"), 1100,
                 "row number: 1 is not valid JSON"); /* the row, not the place in the payload */
-    p = probe_new(ar, DT_FLOAT_VECTOR, "4");
+    probe_again(&p, DT_FLOAT_VECTOR, "4");
     p.f->nullable = true;
     c = probe_ok(&p, fx_valid(ar, fx_float_vectors(ar, "x", 4, 4, vec2), "01"));
     assert_true(column_is_null(c, 0));
