@@ -21,7 +21,8 @@
  *
  * BATCH   Encoded rows: header and columns, every section 8-byte aligned; the layout is in
  * docs/format.md ("Column batch"). batch_decode() borrows from the bytes and checks every offset,
- * so it is safe on bytes from outside. Decoding copies nothing.
+ * so it is safe on bytes from outside. Decoding copies nothing, unless the bytes begin at an
+ * address that is no multiple of 8: then they are copied into the arena once.
  */
 #pragma once
 #include "base/arena.h"
@@ -82,6 +83,7 @@ struct batch {
 const struct column *batch_column(const struct batch *b, int64_t field_id);
 /* Appends the encoded batch; false when buf's ceiling is passed or memory is gone. */
 bool batch_encode(const struct batch *b, struct buf *out);
+/* Takes all of bytes as one batch. Fails: ST_CORRUPT, names the field; ST_NO_MEMORY. */
 int batch_decode(struct slice bytes, struct arena *ar, struct batch *ret, struct status *st);
 
 /* Builds columns row by row or gathered from others; everything lives in the arena. */
@@ -94,8 +96,8 @@ bool column_builder_null(struct column_builder *cb);
 bool column_builder_take(struct column_builder *cb, const struct column *from, uint32_t row);
 void column_builder_finish(struct column_builder *cb, struct column *ret);
 
-/* A sub-range of a column; ends/valid-based columns are re-based in the arena. NULL-free result
- * false past the arena's limit. */
+/* The rows in the order given, repetitions allowed. Fixed and refs columns are borrowed when the
+ * rows follow one another; the rest is copied to the arena. false past the arena's limit. */
 bool column_select(const struct column *c, const uint32_t *rows, uint32_t n, struct arena *ar,
                    struct column *ret);
 

@@ -3,7 +3,8 @@
  *
  * A room that knows which of the API's errors fits uses these directly; generic causes (ST_IO,
  * ST_TIMEOUT, ...) become API numbers in proxy/px_status.c. The base text that the API puts in
- * front of the bracketed fields comes from err_text().
+ * front of the bracketed fields comes from err_text(). With these codes st->msg is the whole text
+ * ("<what is wrong>: <base text>[key=value]"), ready to be sent.
  */
 #pragma once
 #include "base/status.h"

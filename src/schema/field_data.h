@@ -11,7 +11,8 @@
 
 /* Request rows -> batch with one column per schema field (defaults, nulls and $meta filled in),
  * in schema order, without the key when it is auto_id (unless for_upsert or allow_auto_pk and given).
- * The batch borrows from the message where it can and uses ar for the rest. */
+ * The batch borrows from the message where it can and uses ar for the rest. opts is never NULL.
+ * Fails: ERR_PARAMETER_INVALID; ST_UNSUPPORTED, names the type; ST_NO_MEMORY, the limit of ar. */
 struct rows_opts {
     bool for_upsert;        /* the key must be present even with auto_id */
     bool allow_auto_pk;     /* property allow_insert_auto_id: a given key is kept */
@@ -23,7 +24,8 @@ int rows_from_pb(const struct schema *s, size_t nfields_data,
                  struct status *st);
 
 /* rows of a column -> FieldData for a response (row-aligned scalars with valid_data; dense and
- * sparse vectors compact). rows NULL: all rows. Memory from ar; NULL past its limit. */
+ * sparse vectors compact). rows NULL: all rows, n is not looked at. Memory from ar; NULL past its
+ * limit. The message borrows: f, c and ar must outlive it. */
 Milvus__Proto__Schema__FieldData *field_data_from_column(const struct field *f,
                                                          const struct column *c,
                                                          const uint32_t *rows, uint32_t n,
