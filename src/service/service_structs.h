@@ -1,5 +1,4 @@
 /* service_structs.h - one struct of functions per service, from the rows of its .def file. */
-#pragma once
 
 #define METHOD(service, name, Request, Response, deadline_ms) service##_##name##_fn *name;
 struct root_service {
