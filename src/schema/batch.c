@@ -124,8 +124,8 @@ static bool type_ok(const struct column *c)
         return false;
     }
     bool dense_elem = c->type == DT_ARRAY_OF_VECTOR;
-    if (c->type == DT_ARRAY && c->elem != DT_VARCHAR && (c->elem < DT_BOOL || c->elem > DT_DOUBLE ||
-                                                         !dtype_known((int)c->elem))) {
+    if (c->type == DT_ARRAY && c->elem != DT_VARCHAR &&
+        (c->elem < DT_BOOL || c->elem > DT_DOUBLE || !dtype_known((int)c->elem))) {
         return false;
     }
     if (dense_elem && !dtype_is_dense(c->elem)) {
@@ -158,14 +158,16 @@ static int check_ends(const struct column *c, uint64_t data, struct status *st)
     uint64_t prev = 0;
     for (uint32_t i = 0; i < c->nrows; i++) {
         if (c->ends[i] < prev || c->ends[i] > data) {
-            FAIL(st, ST_CORRUPT, "column batch: field %" PRId64 ", row %u: end offset %" PRIu64
-                 " is out of order", c->field_id, i, c->ends[i]);
+            FAIL(st, ST_CORRUPT,
+                 "column batch: field %" PRId64 ", row %u: end offset %" PRIu64 " is out of order",
+                 c->field_id, i, c->ends[i]);
         }
         prev = c->ends[i];
     }
     if (prev != data) {
-        FAIL(st, ST_CORRUPT, "column batch: field %" PRId64 ": rows end at %" PRIu64 " of %" PRIu64
-             " bytes", c->field_id, prev, data);
+        FAIL(st, ST_CORRUPT,
+             "column batch: field %" PRId64 ": rows end at %" PRIu64 " of %" PRIu64 " bytes",
+             c->field_id, prev, data);
     }
     if (c->type == DT_ARRAY || dtype_is_vector(c->type)) {
         for (uint32_t i = 0; i < c->nrows; i++) {
@@ -194,7 +196,7 @@ static bool read_valid(struct reader *r, struct column *c)
 static int read_column(struct reader *r, uint32_t nrows, struct column *ret, struct status *st)
 {
     int rc = 0;
-    struct column c = { .nrows = nrows };
+    struct column c = {.nrows = nrows};
     uint64_t id, data, want;
     uint32_t type, elem, flags;
     struct slice s;
@@ -206,8 +208,10 @@ static int read_column(struct reader *r, uint32_t nrows, struct column *ret, str
     c.type = (enum dtype)type;
     c.elem = (enum dtype)elem;
     if (!type_ok(&c) || (flags & ~(uint32_t)COL_HAS_VALID)) {
-        FAIL(st, ST_CORRUPT, "column batch: field %" PRId64 ": no such column (type %u, element %u, "
-             "dim %u, flags %u)", c.field_id, type, elem, c.dim, flags);
+        FAIL(st, ST_CORRUPT,
+             "column batch: field %" PRId64 ": no such column (type %u, element %u, "
+             "dim %u, flags %u)",
+             c.field_id, type, elem, c.dim, flags);
     }
     c.width = dtype_width(c.type, c.dim);
     if ((flags & COL_HAS_VALID) && !read_valid(r, &c)) {
@@ -215,8 +219,10 @@ static int read_column(struct reader *r, uint32_t nrows, struct column *ret, str
     }
     if (c.width) {
         if (__builtin_mul_overflow((uint64_t)c.width, nrows, &want) || want != data) {
-            FAIL(st, ST_CORRUPT, "column batch: field %" PRId64 ": %" PRIu64 " bytes for %u rows of "
-                 "%zu", c.field_id, data, nrows, c.width);
+            FAIL(st, ST_CORRUPT,
+                 "column batch: field %" PRId64 ": %" PRIu64 " bytes for %u rows of "
+                 "%zu",
+                 c.field_id, data, nrows, c.width);
         }
     } else {
         if (!reader_bytes(r, (size_t)nrows * 8, &s)) {
@@ -240,7 +246,7 @@ out:
 int batch_decode(struct slice bytes, struct arena *ar, struct batch *ret, struct status *st)
 {
     int rc = 0;
-    struct batch b = { 0 };
+    struct batch b = {0};
     if ((uintptr_t)bytes.p % 8 != 0) {
         bytes = arena_copy(ar, bytes);
         if (!bytes.p) {
@@ -255,18 +261,21 @@ int batch_decode(struct slice bytes, struct arena *ar, struct batch *ret, struct
         FAIL(st, ST_CORRUPT, "column batch: %zu bytes are no batch", bytes.n);
     }
     if (magic != BATCH_MAGIC || flags != 0 || total != bytes.n || b.ncols > BATCH_COLS_MAX) {
-        FAIL(st, ST_CORRUPT, "column batch: damaged header (magic %08x, flags %u, %u columns, %" PRIu64
-             " of %zu bytes)", magic, flags, b.ncols, total, bytes.n);
+        FAIL(st, ST_CORRUPT,
+             "column batch: damaged header (magic %08x, flags %u, %u columns, %" PRIu64
+             " of %zu bytes)",
+             magic, flags, b.ncols, total, bytes.n);
     }
     b.cols = arena_try_array(ar, b.ncols, sizeof *b.cols);
     if (!b.cols) {
         FAIL(st, ST_NO_MEMORY, "column batch: no memory for %u columns", b.ncols);
     }
     for (uint32_t i = 0; i < b.ncols; i++) {
-        struct batch before = { .nrows = b.nrows, .ncols = i, .cols = b.cols };
+        struct batch before = {.nrows = b.nrows, .ncols = i, .cols = b.cols};
         TRY(read_column(&r, b.nrows, &b.cols[i], st));
         if (batch_column(&before, b.cols[i].field_id)) {
-            FAIL(st, ST_CORRUPT, "column batch: field %" PRId64 " occurs twice", b.cols[i].field_id);
+            FAIL(st, ST_CORRUPT, "column batch: field %" PRId64 " occurs twice",
+                 b.cols[i].field_id);
         }
     }
     if (reader_left(&r) != 0) {

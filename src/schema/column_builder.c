@@ -10,12 +10,12 @@
 
 struct column_builder {
     struct arena *ar;
-    struct column col;       /* identity; nrows counts what was added */
+    struct column col; /* identity; nrows counts what was added */
     uint8_t *data;
-    size_t used, cap;        /* bytes of data */
-    uint64_t *ends;          /* variable types only */
+    size_t used, cap; /* bytes of data */
+    uint64_t *ends;   /* variable types only */
     uint64_t *valid;
-    uint32_t rows_cap;       /* of ends and valid */
+    uint32_t rows_cap; /* of ends and valid */
     uint32_t expected_rows;
 };
 
@@ -24,8 +24,11 @@ struct column_builder *column_builder_new(struct arena *ar, int64_t field_id, en
 {
     struct column_builder *cb = ARENA_NEW(ar, struct column_builder);
     cb->ar = ar;
-    cb->col = (struct column){ .field_id = field_id, .type = type, .elem = elem, .dim = dim,
-                               .width = dtype_width(type, dim) };
+    cb->col = (struct column){.field_id = field_id,
+                              .type = type,
+                              .elem = elem,
+                              .dim = dim,
+                              .width = dtype_width(type, dim)};
     cb->expected_rows = expected_rows;
     return cb;
 }

@@ -10,8 +10,8 @@
 #include "schema/schema.h"
 
 /* Request rows -> batch with one column per schema field (defaults, nulls and $meta filled in),
- * in schema order, without the key when it is auto_id (unless for_upsert or allow_auto_pk and given).
- * The batch borrows from the message where it can and uses ar for the rest. opts is never NULL.
+ * in schema order, without the key when it is auto_id (unless for_upsert, or allow_auto_pk and
+ * given). The batch borrows from the message where it can and uses ar for the rest. opts is never NULL.
  * Fails: ERR_PARAMETER_INVALID; ST_UNSUPPORTED, names the type; ST_NO_MEMORY, the limit of ar. */
 struct rows_opts {
     bool for_upsert;        /* the key must be present even with auto_id */

@@ -42,8 +42,10 @@ static int match_fields(const struct schema *s, size_t n, field_data_pb *const *
             TRY(fail_param(st, "fieldName %s not exist in collection schema", fd->field_name));
         }
         if (given[f - s->fields]) {
-            TRY(fail_param(st, "The FieldDatas parameter being passed contains duplicate data for "
-                               "field %s", f->name));
+            TRY(fail_param(st,
+                           "The FieldDatas parameter being passed contains duplicate data for "
+                           "field %s",
+                           f->name));
         }
         given[f - s->fields] = fd;
     }
@@ -81,8 +83,12 @@ out:
 
 static struct column empty_column(const struct field *f, uint32_t nrows)
 {
-    return (struct column){ .field_id = f->id, .type = f->type, .elem = f->elem, .dim = f->dim,
-                            .nrows = nrows, .width = dtype_width(f->type, f->dim) };
+    return (struct column){.field_id = f->id,
+                           .type = f->type,
+                           .elem = f->elem,
+                           .dim = f->dim,
+                           .nrows = nrows,
+                           .width = dtype_width(f->type, f->dim)};
 }
 
 /* What a row of this field holds when the request gives nothing; false: it is null. */
@@ -104,7 +110,7 @@ static int fill_column(const struct field *f, uint32_t nrows, struct arena *ar, 
 {
     int rc = 0;
     struct column c = empty_column(f, nrows);
-    struct slice cell = { NULL, 0 };
+    struct slice cell = {NULL, 0};
     bool null = !fallback(f, &cell);
     size_t width = c.width ? c.width : cell.n, bytes = 0;
     uint8_t *data = mul_size(width, nrows, &bytes) ? arena_try(ar, bytes) : NULL;
@@ -144,7 +150,7 @@ static int plan_spread(const struct field *f, const field_data_pb *fd, size_t nc
     int rc = 0;
     size_t n = fd->n_valid_data, nvalid = 0;
     char expected[24], actual[24];
-    *ret = (struct spread){ NULL, false };
+    *ret = (struct spread){NULL, false};
     for (size_t i = 0; i < n; i++) {
         nvalid += fd->valid_data[i] != 0;
     }
@@ -171,7 +177,7 @@ static int spread_cells(const struct field *f, const struct column *cells, const
                         uint32_t nrows, struct arena *ar, struct column *ret, struct status *st)
 {
     int rc = 0;
-    struct slice none = { NULL, 0 };
+    struct slice none = {NULL, 0};
     bool keep_null = !fallback(f, &none);
     struct column_builder *cb = column_builder_new(ar, f->id, f->type, f->elem, f->dim, nrows);
     for (uint32_t row = 0, at = 0; row < nrows; row++) {
@@ -201,8 +207,13 @@ static int convert_field(const struct schema *s, const struct field *f, const fi
     TRY(field_values_count(f, fd, &ncells, st));
     TRY(plan_spread(f, fd, ncells, nrows, &how, st));
     struct field_values in = {
-        .schema = s, .f = f, .fd = fd, .ar = ar, .ncells = (uint32_t)ncells,
-        .valid = how.valid, .compact = how.compact,
+        .schema = s,
+        .f = f,
+        .fd = fd,
+        .ar = ar,
+        .ncells = (uint32_t)ncells,
+        .valid = how.valid,
+        .compact = how.compact,
     };
     TRY(field_values_convert(&in, &cells, st));
     if (how.valid) {
@@ -219,7 +230,7 @@ int rows_from_pb(const struct schema *s, size_t nfields_data, field_data_pb *con
                  struct batch *ret, struct status *st)
 {
     int rc = 0;
-    struct batch b = { .nrows = num_rows };
+    struct batch b = {.nrows = num_rows};
     const field_data_pb **given = arena_try_array(ar, s->nfields, sizeof *given);
     b.cols = arena_try_array(ar, s->nfields, sizeof *b.cols);
     if (!given || !b.cols) {

@@ -94,7 +94,7 @@ static bool ints_of(const void *src, size_t width, size_t n, struct arena *ar, s
     if (!ret->int_data || !v) {
         return false;
     }
-    struct column c = { .data = src, .width = width };
+    struct column c = {.data = src, .width = width};
     for (size_t i = 0; i < n; i++) {
         v[i] = (int32_t)column_int(&c, (uint32_t)i);
     }
@@ -155,7 +155,8 @@ static Milvus__Proto__Schema__StringArray *string_array(size_t n, size_t bytes, 
                                                         char **ret_block)
 {
     Milvus__Proto__Schema__StringArray *a;
-    NEW_MESSAGE(a, ar, Milvus__Proto__Schema__StringArray, MILVUS__PROTO__SCHEMA__STRING_ARRAY__INIT);
+    NEW_MESSAGE(a, ar, Milvus__Proto__Schema__StringArray,
+                MILVUS__PROTO__SCHEMA__STRING_ARRAY__INIT);
     const char **v = arena_try_array(ar, n, sizeof *v);
     char *block = arena_try(ar, bytes + n);
     if (!a || !v || !block) {
@@ -240,7 +241,8 @@ static bool array_cell_out(enum dtype elem, struct slice cell, struct arena *ar,
 static bool arrays_of(const struct field *f, const struct picked *p, scalars_pb *ret)
 {
     Milvus__Proto__Schema__ArrayArray *a;
-    NEW_MESSAGE(a, p->ar, Milvus__Proto__Schema__ArrayArray, MILVUS__PROTO__SCHEMA__ARRAY_ARRAY__INIT);
+    NEW_MESSAGE(a, p->ar, Milvus__Proto__Schema__ArrayArray,
+                MILVUS__PROTO__SCHEMA__ARRAY_ARRAY__INIT);
     scalars_pb **v = arena_try_array(p->ar, p->n, sizeof *v);
     scalars_pb *cells = arena_try_array(p->ar, p->n, sizeof *cells);
     if (!a || !v || !cells) {
@@ -444,7 +446,7 @@ static bool add_valid(const struct picked *p, field_data_pb *ret)
 field_data_pb *field_data_from_column(const struct field *f, const struct column *c,
                                       const uint32_t *rows, uint32_t n, struct arena *ar)
 {
-    struct picked p = { c, rows, rows ? n : c->nrows, ar };
+    struct picked p = {c, rows, rows ? n : c->nrows, ar};
     field_data_pb *fd;
     NEW_MESSAGE(fd, ar, field_data_pb, MILVUS__PROTO__SCHEMA__FIELD_DATA__INIT);
     if (!fd) {
@@ -472,7 +474,7 @@ field_data_pb *field_data_from_column(const struct field *f, const struct column
 Milvus__Proto__Schema__IDs *ids_from_column(const struct column *pk, const uint32_t *rows,
                                             uint32_t n, struct arena *ar)
 {
-    struct picked p = { pk, rows, rows ? n : pk->nrows, ar };
+    struct picked p = {pk, rows, rows ? n : pk->nrows, ar};
     Milvus__Proto__Schema__IDs *ids;
     NEW_MESSAGE(ids, ar, Milvus__Proto__Schema__IDs, MILVUS__PROTO__SCHEMA__IDS__INIT);
     if (!ids) {
@@ -504,7 +506,7 @@ int ids_to_column(const struct schema *s, const Milvus__Proto__Schema__IDs *ids,
     const struct field *pk = s->pk;
     bool ints = ids->id_field_case == MILVUS__PROTO__SCHEMA__IDS__ID_FIELD_INT_ID;
     size_t n = !ids->id_field_case ? 0 : ints ? ids->int_id->n_data : ids->str_id->n_data;
-    struct column c = { .field_id = pk->id, .type = pk->type, .width = dtype_width(pk->type, 0) };
+    struct column c = {.field_id = pk->id, .type = pk->type, .width = dtype_width(pk->type, 0)};
     if (ids->id_field_case && ints != (pk->type == DT_INT64)) {
         TRY(fail_param(st, "ids are %s, but primary key %s is %s", ints ? "Int64" : "VarChar",
                        pk->name, dtype_name(pk->type)));

@@ -2,10 +2,9 @@
  * field_values.c - the payload of one scalar column of a request as checked cells.
  *
  * Whole columns at a time: Int32, Int64, Float and Double arrays have the layout of cells and are
- * borrowed; Bool, Int8 and Int16 travel as 32-bit numbers and are narrowed in one loop each; strings
- * become one block with ends.
- * NOT HERE  Vectors: field_values_vector.c. Array and JSON: field_values_array.c, _json.c.
- * THREADS   Any.
+ * borrowed; Bool, Int8 and Int16 travel as 32-bit numbers and are narrowed in one loop each;
+ * strings become one block with ends. NOT HERE  Vectors: field_values_vector.c. Array and JSON:
+ * field_values_array.c, _json.c. THREADS   Any.
  */
 #include "schema/field_values.h"
 #include "base/utf8.h"
@@ -43,23 +42,23 @@ static struct scalar_kind kind_of(enum dtype t)
 {
     switch (t) {
     case DT_BOOL:
-        return (struct scalar_kind){ SCALAR(BOOL_DATA), "bool" };
+        return (struct scalar_kind){SCALAR(BOOL_DATA), "bool"};
     case DT_INT8:
     case DT_INT16:
     case DT_INT32:
-        return (struct scalar_kind){ SCALAR(INT_DATA), "int" };
+        return (struct scalar_kind){SCALAR(INT_DATA), "int"};
     case DT_INT64:
-        return (struct scalar_kind){ SCALAR(LONG_DATA), "long int" };
+        return (struct scalar_kind){SCALAR(LONG_DATA), "long int"};
     case DT_FLOAT:
-        return (struct scalar_kind){ SCALAR(FLOAT_DATA), "float32" };
+        return (struct scalar_kind){SCALAR(FLOAT_DATA), "float32"};
     case DT_DOUBLE:
-        return (struct scalar_kind){ SCALAR(DOUBLE_DATA), "float64" };
+        return (struct scalar_kind){SCALAR(DOUBLE_DATA), "float64"};
     case DT_VARCHAR:
-        return (struct scalar_kind){ SCALAR(STRING_DATA), "string" };
+        return (struct scalar_kind){SCALAR(STRING_DATA), "string"};
     case DT_JSON:
-        return (struct scalar_kind){ SCALAR(JSON_DATA), "json" };
+        return (struct scalar_kind){SCALAR(JSON_DATA), "json"};
     default:
-        return (struct scalar_kind){ SCALAR(ARRAY_DATA), "array" };
+        return (struct scalar_kind){SCALAR(ARRAY_DATA), "array"};
     }
 }
 
@@ -98,14 +97,16 @@ static int count_scalars(const struct field *f, const field_data_pb *fd, size_t 
         return 0;
     }
     /* A column of nulls alone may come without a payload. */
-    if (fd->field_case == MILVUS__PROTO__SCHEMA__FIELD_DATA__FIELD__NOT_SET || (s && !s->data_case)) {
+    if (fd->field_case == MILVUS__PROTO__SCHEMA__FIELD_DATA__FIELD__NOT_SET ||
+        (s && !s->data_case)) {
         *ret = 0;
         return 0;
     }
     char expected[48];
     snprintf(expected, sizeof expected, "need %s array", kind.what);
-    return fail_expected(st, expected, "another type", "%s field '%s' is illegal, array type mismatch",
-                         dtype_name(f->type), f->name);
+    return fail_expected(st, expected, "another type",
+                         "%s field '%s' is illegal, array type mismatch", dtype_name(f->type),
+                         f->name);
 }
 
 /* Texts of a vector payload that is no whole number of vectors differ by type. */
@@ -126,13 +127,14 @@ static int count_vectors(const struct field *f, const field_data_pb *fd, size_t 
         int data_case;
         const char *what;
     } kinds[] = {
-        [DT_BINARY_VECTOR - 100] = { MILVUS__PROTO__SCHEMA__VECTOR_FIELD__DATA_BINARY_VECTOR, "binary" },
-        [DT_FLOAT_VECTOR - 100] = { MILVUS__PROTO__SCHEMA__VECTOR_FIELD__DATA_FLOAT_VECTOR, "float" },
-        [DT_FLOAT16_VECTOR - 100] = { MILVUS__PROTO__SCHEMA__VECTOR_FIELD__DATA_FLOAT16_VECTOR,
-                                      "float16" },
-        [DT_BFLOAT16_VECTOR - 100] = { MILVUS__PROTO__SCHEMA__VECTOR_FIELD__DATA_BFLOAT16_VECTOR,
-                                       "bfloat16" },
-        [DT_INT8_VECTOR - 100] = { MILVUS__PROTO__SCHEMA__VECTOR_FIELD__DATA_INT8_VECTOR, "int8" },
+        [DT_BINARY_VECTOR - 100] = {MILVUS__PROTO__SCHEMA__VECTOR_FIELD__DATA_BINARY_VECTOR,
+                                    "binary"},
+        [DT_FLOAT_VECTOR - 100] = {MILVUS__PROTO__SCHEMA__VECTOR_FIELD__DATA_FLOAT_VECTOR, "float"},
+        [DT_FLOAT16_VECTOR - 100] = {MILVUS__PROTO__SCHEMA__VECTOR_FIELD__DATA_FLOAT16_VECTOR,
+                                     "float16"},
+        [DT_BFLOAT16_VECTOR - 100] = {MILVUS__PROTO__SCHEMA__VECTOR_FIELD__DATA_BFLOAT16_VECTOR,
+                                      "bfloat16"},
+        [DT_INT8_VECTOR - 100] = {MILVUS__PROTO__SCHEMA__VECTOR_FIELD__DATA_INT8_VECTOR, "int8"},
     };
     int rc = 0;
     const Milvus__Proto__Schema__VectorField *v =
@@ -142,8 +144,10 @@ static int count_vectors(const struct field *f, const field_data_pb *fd, size_t 
             *ret = 0;
             goto out;
         }
-        TRY(fail_expected(st, "need vectors", "got scalars", "%s field '%s' is illegal, array type "
-                          "mismatch", dtype_name(f->type), f->name));
+        TRY(fail_expected(st, "need vectors", "got scalars",
+                          "%s field '%s' is illegal, array type "
+                          "mismatch",
+                          dtype_name(f->type), f->name));
     }
     bool half = f->type == DT_FLOAT16_VECTOR || f->type == DT_BFLOAT16_VECTOR;
     size_t n = 0, unit = 1;
@@ -163,11 +167,14 @@ static int count_vectors(const struct field *f, const field_data_pb *fd, size_t 
     } else {
         char expected[48];
         snprintf(expected, sizeof expected, "need %s vector", kinds[f->type - 100].what);
-        TRY(fail_expected(st, expected, "another type", "%s field '%s' is illegal, array type "
-                          "mismatch", dtype_name(f->type), f->name));
+        TRY(fail_expected(st, expected, "another type",
+                          "%s field '%s' is illegal, array type "
+                          "mismatch",
+                          dtype_name(f->type), f->name));
     }
     if (v->dim != 0 && v->dim != (int64_t)f->dim) {
-        TRY(fail_param(st, "the dim (%" PRId64 ") of field data(%s) is not equal to schema dim (%u)",
+        TRY(fail_param(st,
+                       "the dim (%" PRId64 ") of field data(%s) is not equal to schema dim (%u)",
                        v->dim, f->name, f->dim));
     }
     *ret = n / unit;
@@ -214,7 +221,8 @@ static int convert_small_int(const struct field_values *in, struct column *ret, 
         if (v[i] < lo || v[i] > hi) {
             return st_fail(st, ERR_PARAMETER_INVALID,
                            "the %uth element (%d) of field %s is out of range: %s[%d out of range "
-                           "%d <= value <= %d]", field_values_row(in, i), v[i], in->f->name,
+                           "%d <= value <= %d]",
+                           field_values_row(in, i), v[i], in->f->name,
                            err_text(ERR_PARAMETER_INVALID), v[i], lo, hi);
         }
     }
@@ -269,9 +277,10 @@ static int convert_strings(const struct field_values *in, struct column *ret, st
     for (uint32_t i = 0; i < in->ncells; i++) {
         size_t n = strlen(v->data[i]);
         if (n > in->f->max_length && !field_values_skip(in, i)) {
-            TRY(fail_param(st, "length of varchar field %s exceeds max length, row number: %u, "
-                           "length: %zu, max length: %u", in->f->name, field_values_row(in, i), n,
-                           in->f->max_length));
+            TRY(fail_param(st,
+                           "length of varchar field %s exceeds max length, row number: %u, "
+                           "length: %zu, max length: %u",
+                           in->f->name, field_values_row(in, i), n, in->f->max_length));
         }
         total += n;
         ends[i] = total;

@@ -56,14 +56,17 @@ static int check_ints(const struct field_values *in, const scalars_pb *s, size_t
                       struct status *st)
 {
     enum dtype elem = in->f->elem;
-    int32_t lo = elem == DT_INT8 ? INT8_MIN : INT16_MIN, hi = elem == DT_INT8 ? INT8_MAX : INT16_MAX;
+    int32_t lo = elem == DT_INT8 ? INT8_MIN : INT16_MIN,
+            hi = elem == DT_INT8 ? INT8_MAX : INT16_MAX;
     for (size_t i = 0; (elem == DT_INT8 || elem == DT_INT16) && i < n; i++) {
         int32_t v = s->int_data->data[i];
         if (v < lo || v > hi) {
-            return st_fail(st, ERR_PARAMETER_INVALID,
-                           "array field \"%s\", row index: %u, array index: %zu: %s[%d out of range "
-                           "%d <= value <= %d]", in->f->name,
-                           field_values_row(in, at), i, err_text(ERR_PARAMETER_INVALID), v, lo, hi);
+            return st_fail(
+                st, ERR_PARAMETER_INVALID,
+                "array field \"%s\", row index: %u, array index: %zu: %s[%d out of range "
+                "%d <= value <= %d]",
+                in->f->name, field_values_row(in, at), i, err_text(ERR_PARAMETER_INVALID), v, lo,
+                hi);
         }
     }
     return 0;
@@ -73,11 +76,13 @@ static int check_floats(const struct field_values *in, const scalars_pb *s, size
                         struct status *st)
 {
     for (size_t i = 0; i < n; i++) {
-        double v = in->f->elem == DT_FLOAT ? (double)s->float_data->data[i] : s->double_data->data[i];
+        double v =
+            in->f->elem == DT_FLOAT ? (double)s->float_data->data[i] : s->double_data->data[i];
         if (!__builtin_isfinite(v)) {
-            return fail_param(st, "value '%f' is not a number or infinity, array field \"%s\", row "
-                              "index: %u, array index: %zu", v, in->f->name,
-                              field_values_row(in, at), i);
+            return fail_param(st,
+                              "value '%f' is not a number or infinity, array field \"%s\", row "
+                              "index: %u, array index: %zu",
+                              v, in->f->name, field_values_row(in, at), i);
         }
     }
     return 0;
@@ -91,9 +96,10 @@ static int check_strings(const struct field_values *in, const scalars_pb *s, siz
     for (size_t i = 0; i < n; i++) {
         struct slice v = slice_of(s->string_data->data[i]);
         if (v.n > in->f->max_length) {
-            TRY(fail_param(st, "length of VarChar array field \"%s\" exceeds max length, row index: "
-                           "%u, array index: %zu, length: %zu, max length: %u", in->f->name,
-                           field_values_row(in, at), i, v.n, in->f->max_length));
+            TRY(fail_param(st,
+                           "length of VarChar array field \"%s\" exceeds max length, row index: "
+                           "%u, array index: %zu, length: %zu, max length: %u",
+                           in->f->name, field_values_row(in, at), i, v.n, in->f->max_length));
         }
         if (!utf8_valid(v)) {
             TRY(fail_param(st, "array field \"%s\", row index: %u, array index: %zu is not UTF-8",
@@ -116,8 +122,10 @@ static int check_row(const struct field_values *in, const scalars_pb *s, uint32_
     const struct field *f = in->f;
     size_t n = elem_count(s), bytes = 0;
     if (s->data_case && (int)s->data_case != elem_case(f->elem)) {
-        TRY(fail_expected(st, dtype_name(f->elem), "another type", "array field \"%s\", row index: %u: "
-                          "element type mismatch", f->name, field_values_row(in, i)));
+        TRY(fail_expected(st, dtype_name(f->elem), "another type",
+                          "array field \"%s\", row index: %u: "
+                          "element type mismatch",
+                          f->name, field_values_row(in, i)));
     }
     if (n > f->max_capacity) {
         TRY(fail_param(st, "the length (%zu) of %uth array exceeds max capacity (%u), field %s", n,
@@ -127,8 +135,7 @@ static int check_row(const struct field_values *in, const scalars_pb *s, uint32_
         TRY(check_strings(in, s, n, i, &bytes, st));
         bytes += 4 + 4 * n;
     } else {
-        TRY(dtype_is_float(f->elem) ? check_floats(in, s, n, i, st)
-                                    : check_ints(in, s, n, i, st));
+        TRY(dtype_is_float(f->elem) ? check_floats(in, s, n, i, st) : check_ints(in, s, n, i, st));
         bytes = n * dtype_width(f->elem, 0);
     }
     *ret_n = bytes;

@@ -44,8 +44,10 @@ static int check_key(const struct field_values *in, struct slice key, bool escap
         return fail_param(st, "cannot set key name to: %s, row number: %u", f->name,
                           field_values_row(in, i));
     }
-    return fail_param(st, "dynamic field name cannot include the static field name: %s, row number: "
-                      "%u", f->name, field_values_row(in, i));
+    return fail_param(st,
+                      "dynamic field name cannot include the static field name: %s, row number: "
+                      "%u",
+                      f->name, field_values_row(in, i));
 }
 
 static int check_object(const struct field_values *in, struct slice text, uint32_t i,

@@ -10,44 +10,39 @@
 #include "schema/schema_int.h"
 #include <stdio.h>
 
-/* Four refusals of one kind, as they follow "Invalid <what>: <name>. "; %u is the longest length. */
+/* Refusals of one kind, as they follow "Invalid <what>: <name>. "; %u is the longest length. */
 struct name_words {
     const char *what, *empty, *too_long, *first, *rest;
 };
 
 static const struct name_words words[] = {
-    [NAME_COLLECTION] = {
-        "collection name", "collection name should not be empty",
-        "the length of a collection name must be less than %u characters",
-        "the first character of a collection name must be an underscore or letter",
-        "collection name can only contain numbers, letters and underscores" },
-    [NAME_ALIAS] = {
-        "collection alias", "collection alias should not be empty",
-        "the length of a collection alias must be less than %u characters",
-        "the first character of a collection alias must be an underscore or letter",
-        "collection alias can only contain numbers, letters and underscores" },
-    [NAME_PARTITION] = {
-        "partition name", "Partition name should not be empty.",
-        "The length of a partition name must be less than %u characters.",
-        "The first character of a partition name must be an underscore or letter.",
-        "Partition name can only contain numbers, letters and underscores." },
-    [NAME_DATABASE] = {
-        "database name", "database name couldn't be empty",
-        "the length of a database name must be less than %u characters",
-        "the first character of a database name must be an underscore or letter",
-        "database name can only contain numbers, letters and underscores" },
-    [NAME_INDEX] = {
-        "index name", NULL, "The length of a index name must be less than %u characters.",
-        "The first character of a index name must be an underscore or letter.",
-        "Index name can only contain numbers, letters, and underscores." },
+    [NAME_COLLECTION] = {"collection name", "collection name should not be empty",
+                         "the length of a collection name must be less than %u characters",
+                         "the first character of a collection name must be an underscore or letter",
+                         "collection name can only contain numbers, letters and underscores"},
+    [NAME_ALIAS] = {"collection alias", "collection alias should not be empty",
+                    "the length of a collection alias must be less than %u characters",
+                    "the first character of a collection alias must be an underscore or letter",
+                    "collection alias can only contain numbers, letters and underscores"},
+    [NAME_PARTITION] = {"partition name", "Partition name should not be empty.",
+                        "The length of a partition name must be less than %u characters.",
+                        "The first character of a partition name must be an underscore or letter.",
+                        "Partition name can only contain numbers, letters and underscores."},
+    [NAME_DATABASE] = {"database name", "database name couldn't be empty",
+                       "the length of a database name must be less than %u characters",
+                       "the first character of a database name must be an underscore or letter",
+                       "database name can only contain numbers, letters and underscores"},
+    [NAME_INDEX] = {"index name", NULL,
+                    "The length of a index name must be less than %u characters.",
+                    "The first character of a index name must be an underscore or letter.",
+                    "Index name can only contain numbers, letters, and underscores."},
 };
 
 static const struct name_words field_words = {
     "field name", "field name should not be empty",
     "The length of a field name must be less than %u characters.",
     "The first character of a field name must be an underscore or letter.",
-    "Field name can only contain numbers, letters, and underscores."
-};
+    "Field name can only contain numbers, letters, and underscores."};
 
 static bool is_letter(char c)
 {
@@ -120,15 +115,42 @@ int name_check(enum name_kind kind, struct slice name, uint32_t max_len, struct 
 
 /* Words of the filter language; as field names they could not be used in a filter. */
 static const char *const keywords[] = {
-    "like", "exists", "EXISTS", "and", "or", "not", "in", "true", "True", "TRUE", "false", "False",
-    "FALSE", "json_contains", "JSON_CONTAINS", "json_contains_all", "JSON_CONTAINS_ALL",
-    "json_contains_any", "JSON_CONTAINS_ANY", "array_contains", "ARRAY_CONTAINS",
-    "array_contains_all", "ARRAY_CONTAINS_ALL", "array_contains_any", "ARRAY_CONTAINS_ANY",
-    "array_length", "ARRAY_LENGTH", "text_match", "TEXT_MATCH", "phrase_match", "PHRASE_MATCH",
-    "random_sample", "RANDOM_SAMPLE",
+    "like",
+    "exists",
+    "EXISTS",
+    "and",
+    "or",
+    "not",
+    "in",
+    "true",
+    "True",
+    "TRUE",
+    "false",
+    "False",
+    "FALSE",
+    "json_contains",
+    "JSON_CONTAINS",
+    "json_contains_all",
+    "JSON_CONTAINS_ALL",
+    "json_contains_any",
+    "JSON_CONTAINS_ANY",
+    "array_contains",
+    "ARRAY_CONTAINS",
+    "array_contains_all",
+    "ARRAY_CONTAINS_ALL",
+    "array_contains_any",
+    "ARRAY_CONTAINS_ANY",
+    "array_length",
+    "ARRAY_LENGTH",
+    "text_match",
+    "TEXT_MATCH",
+    "phrase_match",
+    "PHRASE_MATCH",
+    "random_sample",
+    "RANDOM_SAMPLE",
 };
 
-static const char *const reserved[] = { "RowID", "Timestamp", "__virtual_pk__" };
+static const char *const reserved[] = {"RowID", "Timestamp", "__virtual_pk__"};
 
 static bool listed(struct slice name, const char *const *list, size_t n)
 {

@@ -40,15 +40,18 @@ static int check_kind(const struct field *f, int ph_type, size_t n, bool *ret_na
     int rc = 0;
     bool half = f->type == DT_FLOAT16_VECTOR || f->type == DT_BFLOAT16_VECTOR;
     if (n < 1 || n > NQ_MAX) {
-        TRY(fail_param(st, "nq [%zu] is invalid, nq (number of search vector per search request) "
-                       "should be in range [1, %u], but got %zu", n, NQ_MAX, n));
+        TRY(fail_param(st,
+                       "nq [%zu] is invalid, nq (number of search vector per search request) "
+                       "should be in range [1, %u], but got %zu",
+                       n, NQ_MAX, n));
     }
     if (!dtype_is_dense(f->type)) {
         FAIL(st, ST_UNSUPPORTED, "search on field %s of data type %s is not supported", f->name,
              dtype_name(f->type));
     }
     if (ph_type == DT_VARCHAR) {
-        TRY(fail_param(st, "please provide vectors for field %s: varchar/text is for function fields",
+        TRY(fail_param(st,
+                       "please provide vectors for field %s: varchar/text is for function fields",
                        f->name));
     }
     if (ph_type >= EMB_LIST_FIRST && ph_type <= EMB_LIST_LAST) {
@@ -56,7 +59,8 @@ static int check_kind(const struct field *f, int ph_type, size_t n, bool *ret_na
     }
     *ret_narrow = half && ph_type == DT_FLOAT_VECTOR;
     if (ph_type != (int)f->type && !*ret_narrow) {
-        TRY(fail_param(st, "vector type must be the same, field [%s] - type %s, search info type %s",
+        TRY(fail_param(st,
+                       "vector type must be the same, field [%s] - type %s, search info type %s",
                        f->name, vector_type_name((int)f->type), vector_type_name(ph_type)));
     }
 out:
@@ -74,8 +78,10 @@ int queries_from_placeholder(const struct field *f, int ph_type, size_t n,
     size_t given = narrow ? (size_t)f->dim * 4 : width;
     for (size_t i = 0; i < n; i++) {
         if (values[i].len != given) {
-            TRY(fail_param(st, "vector dimension mismatch, expected vector size(byte) %zu, actual %zu, "
-                           "field %s", given, values[i].len, f->name));
+            TRY(fail_param(st,
+                           "vector dimension mismatch, expected vector size(byte) %zu, actual %zu, "
+                           "field %s",
+                           given, values[i].len, f->name));
         }
     }
     const uint8_t *queries = values[0].data;
@@ -97,8 +103,10 @@ int queries_from_placeholder(const struct field *f, int ph_type, size_t n,
     }
     size_t components = n * f->dim, bad = vec_first_not_finite(f->type, queries, components);
     if (bad < components) {
-        TRY(fail_param(st, "value 'NaN or Inf' is not a number or infinity, field %s, query %zu, "
-                       "component %zu", f->name, bad / f->dim, bad % f->dim));
+        TRY(fail_param(st,
+                       "value 'NaN or Inf' is not a number or infinity, field %s, query %zu, "
+                       "component %zu",
+                       f->name, bad / f->dim, bad % f->dim));
     }
     *ret_queries = slice_n(queries, n * width);
     *ret_nq = (uint32_t)n;

@@ -46,8 +46,8 @@ int param_int(const Milvus__Proto__Schema__FieldSchema *pb, const char *key, boo
             s = slice_n(s.p + 1, s.n - 2);
         }
         if (!parse_i64(s, &v)) {
-            return fail_param(st, "the value for %s of field %s must be an integer, but got %s", key,
-                              pb->name, text);
+            return fail_param(st, "the value for %s of field %s must be an integer, but got %s",
+                              key, pb->name, text);
         }
     }
     *ret_given = text != NULL;
@@ -174,8 +174,8 @@ static int copy_message(const Milvus__Proto__Schema__CollectionSchema *pb, struc
     if (!proto_pack(&pb->pb, &b)) {
         FAIL(st, ST_NO_MEMORY, "schema of \"%s\" is too large to keep", pb->name);
     }
-    const Milvus__Proto__Schema__CollectionSchema *copy = proto_unpack(
-        &milvus__proto__schema__collection_schema__descriptor, buf_slice(&b), ar, st);
+    const Milvus__Proto__Schema__CollectionSchema *copy =
+        proto_unpack(&milvus__proto__schema__collection_schema__descriptor, buf_slice(&b), ar, st);
     if (!copy) {
         rc = st->code;
         goto out;

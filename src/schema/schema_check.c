@@ -24,8 +24,8 @@ typedef Milvus__Proto__Schema__CollectionSchema collection_pb;
 
 static bool is_flag(const char *key)
 {
-    static const char *const flags[] = { "enable_analyzer", "enable_match", "mmap.enabled",
-                                         "mmap_enabled", "field.skipLoad" };
+    static const char *const flags[] = {"enable_analyzer", "enable_match", "mmap.enabled",
+                                        "mmap_enabled", "field.skipLoad"};
     for (size_t i = 0; i < ARRAY_LEN(flags); i++) {
         if (strcmp(key, flags[i]) == 0) {
             return true;
@@ -68,26 +68,33 @@ static int check_dim(const field_pb *f, const struct schema_limits *lim, struct 
     TRY(param_int(f, "dim", &given, &dim, st));
     if ((int)f->data_type == DT_SPARSE_FLOAT_VECTOR) {
         if (given) {
-            TRY(fail_param(st, "dim should not be specified for sparse vector field %s(%" PRId64 ")",
+            TRY(fail_param(st,
+                           "dim should not be specified for sparse vector field %s(%" PRId64 ")",
                            f->name, f->fieldid));
         }
         goto out;
     }
     if (!given) {
-        TRY(fail_param(st, "dimension is not defined in field type params of field %s, check type "
-                       "param `dim` for vector field", f->name));
+        TRY(fail_param(st,
+                       "dimension is not defined in field type params of field %s, check type "
+                       "param `dim` for vector field",
+                       f->name));
     }
     if (dim <= 1) {
         TRY(fail_param(st, "invalid dimension: %" PRId64 ". should be in range 2 ~ %u", dim,
                        lim->max_dim));
     }
     if (binary && dim % 8 != 0) {
-        TRY(fail_param(st, "invalid dimension: %" PRId64 " of field %s. binary vector dimension "
-                       "should be multiple of 8. ", dim, f->name));
+        TRY(fail_param(st,
+                       "invalid dimension: %" PRId64 " of field %s. binary vector dimension "
+                       "should be multiple of 8. ",
+                       dim, f->name));
     }
     if (dim > max) {
-        TRY(fail_param(st, "invalid dimension: %" PRId64 " of field %s. %s vector dimension should "
-                       "be in range 2 ~ %" PRId64, dim, f->name, binary ? "binary" : "float", max));
+        TRY(fail_param(st,
+                       "invalid dimension: %" PRId64 " of field %s. %s vector dimension should "
+                       "be in range 2 ~ %" PRId64,
+                       dim, f->name, binary ? "binary" : "float", max));
     }
 out:
     return rc;
@@ -101,12 +108,16 @@ static int check_max_length(const field_pb *f, const char *coll, const struct sc
     int64_t n;
     TRY(param_int(f, "max_length", &given, &n, st));
     if (!given) {
-        TRY(fail_missing(st, "type param(max_length) should be specified for the field(%s) of "
-                         "collection %s", f->name, coll));
+        TRY(fail_missing(st,
+                         "type param(max_length) should be specified for the field(%s) of "
+                         "collection %s",
+                         f->name, coll));
     }
     if (n <= 0 || n > (int64_t)lim->max_varchar_length) {
-        TRY(fail_param(st, "the maximum length specified for the field(%s) should be in (0, %u], "
-                       "but got %" PRId64 " instead", f->name, lim->max_varchar_length, n));
+        TRY(fail_param(st,
+                       "the maximum length specified for the field(%s) should be in (0, %u], "
+                       "but got %" PRId64 " instead",
+                       f->name, lim->max_varchar_length, n));
     }
 out:
     return rc;
@@ -120,19 +131,24 @@ static int check_array(const field_pb *f, const char *coll, const struct schema_
     int64_t n;
     enum dtype elem = (enum dtype)f->element_type;
     if (elem != DT_VARCHAR && (elem < DT_BOOL || elem > DT_DOUBLE || !dtype_known((int)elem))) {
-        TRY(fail_param(st, "element type %s is not supported, field %s", dtype_name(elem), f->name));
+        TRY(fail_param(st, "element type %s is not supported, field %s", dtype_name(elem),
+                       f->name));
     }
     if (elem == DT_VARCHAR) {
         TRY(check_max_length(f, coll, lim, st));
     }
     TRY(param_int(f, "max_capacity", &given, &n, st));
     if (!given) {
-        TRY(fail_missing(st, "type param(max_capacity) should be specified for array field %s of "
-                         "collection %s", f->name, coll));
+        TRY(fail_missing(st,
+                         "type param(max_capacity) should be specified for array field %s of "
+                         "collection %s",
+                         f->name, coll));
     }
     if (n <= 0 || n > (int64_t)lim->max_array_capacity) {
-        TRY(fail_param(st, "the maximum capacity specified for a Array should be in (0, %u], field "
-                       "%s has %" PRId64, lim->max_array_capacity, f->name, n));
+        TRY(fail_param(st,
+                       "the maximum capacity specified for a Array should be in (0, %u], field "
+                       "%s has %" PRId64,
+                       lim->max_array_capacity, f->name, n));
     }
 out:
     return rc;
@@ -151,8 +167,10 @@ static int check_default(const field_pb *pb, struct arena *ar, struct status *st
         TRY(fail_param(st, "primary field not support default_value, field name = %s", pb->name));
     }
     TRY(param_int(pb, "max_length", &given, &max_length, st));
-    struct field f = { .name = pb->name, .type = (enum dtype)pb->data_type,
-                       .max_length = (uint32_t)max_length, .pb = pb };
+    struct field f = {.name = pb->name,
+                      .type = (enum dtype)pb->data_type,
+                      .max_length = (uint32_t)max_length,
+                      .pb = pb};
     TRY(default_cell(&f, ar, &cell, st));
 out:
     return rc;
@@ -193,7 +211,8 @@ static int check_roles(const field_pb *f, struct status *st)
                        f->name));
     }
     if (f->is_primary_key && !key_type) {
-        TRY(fail_param(st, "the data type of primary key should be Int64 or VarChar, field name = %s",
+        TRY(fail_param(st,
+                       "the data type of primary key should be Int64 or VarChar, field name = %s",
                        f->name));
     }
     if (f->autoid && !f->is_primary_key) {
@@ -209,11 +228,14 @@ static int check_roles(const field_pb *f, struct status *st)
                            f->name));
         }
         if (!key_type) {
-            TRY(fail_param(st, "the data type of partition key should be Int64 or VarChar, field "
-                           "name = %s", f->name));
+            TRY(fail_param(st,
+                           "the data type of partition key should be Int64 or VarChar, field "
+                           "name = %s",
+                           f->name));
         }
         if (f->nullable) {
-            TRY(fail_param(st, "partition key field not support nullable, field name = %s", f->name));
+            TRY(fail_param(st, "partition key field not support nullable, field name = %s",
+                           f->name));
         }
     }
     if (f->is_clustering_key && dtype_is_vector((enum dtype)f->data_type)) {
@@ -287,7 +309,8 @@ static int check_counts(const collection_pb *pb, const struct schema_limits *lim
     int rc = 0;
     uint32_t nvectors = 0;
     if (pb->n_functions) {
-        FAIL(st, ST_UNSUPPORTED, "function %s: functions are not supported", pb->functions[0]->name);
+        FAIL(st, ST_UNSUPPORTED, "function %s: functions are not supported",
+             pb->functions[0]->name);
     }
     if (pb->n_struct_array_fields) {
         FAIL(st, ST_UNSUPPORTED, "data type ArrayOfStruct of field %s is not supported",

@@ -142,7 +142,7 @@ int default_cell(const struct field *f, struct arena *ar, struct slice *ret, str
 {
     int rc = 0;
     const Milvus__Proto__Schema__ValueField *v = f->pb->default_value;
-    struct slice cell = { NULL, 0 };
+    struct slice cell = {NULL, 0};
     int want = value_case_of(f->type);
     if (!want) {
         FAIL(st, ERR_PARAMETER_INVALID, "type not support default_value, type:%s, name:%s: %s",
@@ -152,7 +152,8 @@ int default_cell(const struct field *f, struct arena *ar, struct slice *ret, str
         TRY(fail_param(st, "type (%s) of field (%s) is not equal to the type(%s) of default_value",
                        dtype_name(f->type), f->name, value_type_name((int)v->data_case)));
     }
-    uint8_t flag = v->data_case == MILVUS__PROTO__SCHEMA__VALUE_FIELD__DATA_BOOL_DATA && v->bool_data;
+    uint8_t flag =
+        v->data_case == MILVUS__PROTO__SCHEMA__VALUE_FIELD__DATA_BOOL_DATA && v->bool_data;
     switch (f->type) {
     case DT_BOOL:
         cell = arena_copy(ar, slice_n(&flag, 1));

@@ -10,33 +10,33 @@ struct dtype_row {
 };
 
 static const struct dtype_row scalars[] = {
-    [DT_BOOL] = { "Bool", KIND_BOOL, 8 },
-    [DT_INT8] = { "Int8", KIND_INT, 8 },
-    [DT_INT16] = { "Int16", KIND_INT, 16 },
-    [DT_INT32] = { "Int32", KIND_INT, 32 },
-    [DT_INT64] = { "Int64", KIND_INT, 64 },
-    [DT_FLOAT] = { "Float", KIND_FLOAT, 32 },
-    [DT_DOUBLE] = { "Double", KIND_FLOAT, 64 },
-    [DT_VARCHAR] = { "VarChar", KIND_VAR, 0 },
-    [DT_ARRAY] = { "Array", KIND_VAR, 0 },
-    [DT_JSON] = { "JSON", KIND_VAR, 0 },
-    [DT_GEOMETRY] = { "Geometry", KIND_VAR, 0 },
-    [DT_TEXT] = { "Text", KIND_VAR, 0 },
-    [DT_TIMESTAMPTZ] = { "Timestamptz", KIND_TIME, 64 },
+    [DT_BOOL] = {"Bool", KIND_BOOL, 8},
+    [DT_INT8] = {"Int8", KIND_INT, 8},
+    [DT_INT16] = {"Int16", KIND_INT, 16},
+    [DT_INT32] = {"Int32", KIND_INT, 32},
+    [DT_INT64] = {"Int64", KIND_INT, 64},
+    [DT_FLOAT] = {"Float", KIND_FLOAT, 32},
+    [DT_DOUBLE] = {"Double", KIND_FLOAT, 64},
+    [DT_VARCHAR] = {"VarChar", KIND_VAR, 0},
+    [DT_ARRAY] = {"Array", KIND_VAR, 0},
+    [DT_JSON] = {"JSON", KIND_VAR, 0},
+    [DT_GEOMETRY] = {"Geometry", KIND_VAR, 0},
+    [DT_TEXT] = {"Text", KIND_VAR, 0},
+    [DT_TIMESTAMPTZ] = {"Timestamptz", KIND_TIME, 64},
 };
 
 static const struct dtype_row vectors[] = {
-    [DT_BINARY_VECTOR - 100] = { "BinaryVector", KIND_DENSE, 1 },
-    [DT_FLOAT_VECTOR - 100] = { "FloatVector", KIND_DENSE, 32 },
-    [DT_FLOAT16_VECTOR - 100] = { "Float16Vector", KIND_DENSE, 16 },
-    [DT_BFLOAT16_VECTOR - 100] = { "BFloat16Vector", KIND_DENSE, 16 },
-    [DT_SPARSE_FLOAT_VECTOR - 100] = { "SparseFloatVector", KIND_VAR, 0 },
-    [DT_INT8_VECTOR - 100] = { "Int8Vector", KIND_DENSE, 8 },
-    [DT_ARRAY_OF_VECTOR - 100] = { "ArrayOfVector", KIND_VAR, 0 },
+    [DT_BINARY_VECTOR - 100] = {"BinaryVector", KIND_DENSE, 1},
+    [DT_FLOAT_VECTOR - 100] = {"FloatVector", KIND_DENSE, 32},
+    [DT_FLOAT16_VECTOR - 100] = {"Float16Vector", KIND_DENSE, 16},
+    [DT_BFLOAT16_VECTOR - 100] = {"BFloat16Vector", KIND_DENSE, 16},
+    [DT_SPARSE_FLOAT_VECTOR - 100] = {"SparseFloatVector", KIND_VAR, 0},
+    [DT_INT8_VECTOR - 100] = {"Int8Vector", KIND_DENSE, 8},
+    [DT_ARRAY_OF_VECTOR - 100] = {"ArrayOfVector", KIND_VAR, 0},
 };
 
-static const struct dtype_row unknown_row = { "Unknown", KIND_NONE, 0 };
-static const struct dtype_row struct_row = { "ArrayOfStruct", KIND_STRUCT, 0 };
+static const struct dtype_row unknown_row = {"Unknown", KIND_NONE, 0};
+static const struct dtype_row struct_row = {"ArrayOfStruct", KIND_STRUCT, 0};
 
 static const struct dtype_row *row_of(int t)
 {

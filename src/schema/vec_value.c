@@ -15,7 +15,7 @@ size_t f32_first_not_finite(const void *p, size_t n)
 {
     const uint8_t *src = p;
     for (size_t i = 0; i < n; i += BLOCK) {
-        uint32_t v[BLOCK] = { 0 }, acc = 0;
+        uint32_t v[BLOCK] = {0}, acc = 0;
         size_t m = MIN((size_t)BLOCK, n - i);
         memcpy(v, src + i * 4, m * 4);
         for (size_t j = 0; j < BLOCK; j++) {
@@ -34,7 +34,7 @@ static size_t half_first_not_finite(const void *p, size_t n, uint16_t exponent, 
 {
     const uint8_t *src = p;
     for (size_t i = 0; i < n; i += BLOCK) {
-        uint16_t v[BLOCK] = { 0 }, acc = 0;
+        uint16_t v[BLOCK] = {0}, acc = 0;
         size_t m = MIN((size_t)BLOCK, n - i);
         memcpy(v, src + i * 2, m * 2);
         for (size_t j = 0; j < BLOCK; j++) {
@@ -111,8 +111,8 @@ void f32_to_bf16(void *dst, const void *src, size_t n)
         uint32_t b;
         memcpy(&b, (const uint8_t *)src + i * 4, 4);
         bool nan = (b & 0x7fffffffu) > 0x7f800000u;
-        uint16_t h = nan ? (uint16_t)((b >> 16) | 0x40u)
-                         : (uint16_t)((b + 0x7fffu + ((b >> 16) & 1)) >> 16);
+        uint16_t h =
+            nan ? (uint16_t)((b >> 16) | 0x40u) : (uint16_t)((b + 0x7fffu + ((b >> 16) & 1)) >> 16);
         memcpy((uint8_t *)dst + i * 2, &h, 2);
     }
 }

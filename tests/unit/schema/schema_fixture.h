@@ -20,7 +20,7 @@ typedef Milvus__Proto__Schema__ScalarField fx_scalars;
 #define FX_NEW(ar, type, ...)                                                                      \
     __extension__({                                                                                \
         type *fx_new_ = arena_alloc((ar), sizeof(type));                                           \
-        *fx_new_ = (type)__VA_ARGS__;                                                                     \
+        *fx_new_ = (type)__VA_ARGS__;                                                              \
         fx_new_;                                                                                   \
     })
 #define FX_FIELDS_MAX 80
@@ -38,8 +38,8 @@ static inline void fx_param(struct arena *ar, fx_field *f, const char *key, cons
     if (!f->type_params) {
         f->type_params = arena_alloc(ar, 8 * sizeof *f->type_params);
     }
-    Milvus__Proto__Common__KeyValuePair *kv =
-        FX_NEW(ar, Milvus__Proto__Common__KeyValuePair, MILVUS__PROTO__COMMON__KEY_VALUE_PAIR__INIT);
+    Milvus__Proto__Common__KeyValuePair *kv = FX_NEW(ar, Milvus__Proto__Common__KeyValuePair,
+                                                     MILVUS__PROTO__COMMON__KEY_VALUE_PAIR__INIT);
     kv->key = key;
     kv->value = value;
     f->type_params[f->n_type_params++] = kv;
@@ -54,7 +54,10 @@ static inline fx_field *fx_add(struct arena *ar, fx_coll *c, const char *name, i
     f->data_type = (Milvus__Proto__Schema__DataType)type;
     f->fieldid = 100 + (int64_t)c->n_fields;
     if (param) {
-        fx_param(ar, f, type == DT_VARCHAR ? "max_length" : type == DT_ARRAY ? "max_capacity" : "dim",
+        fx_param(ar, f,
+                 type == DT_VARCHAR ? "max_length"
+                 : type == DT_ARRAY ? "max_capacity"
+                                    : "dim",
                  param);
     }
     c->fields[c->n_fields++] = f;
@@ -159,8 +162,8 @@ static inline fx_data *fx_vectors(struct arena *ar, const char *name, uint32_t d
     fx_data *d = FX_NEW(ar, fx_data, MILVUS__PROTO__SCHEMA__FIELD_DATA__INIT);
     d->field_name = name;
     d->field_case = MILVUS__PROTO__SCHEMA__FIELD_DATA__FIELD_VECTORS;
-    d->vectors = FX_NEW(ar, Milvus__Proto__Schema__VectorField,
-                        MILVUS__PROTO__SCHEMA__VECTOR_FIELD__INIT);
+    d->vectors =
+        FX_NEW(ar, Milvus__Proto__Schema__VectorField, MILVUS__PROTO__SCHEMA__VECTOR_FIELD__INIT);
     d->vectors->dim = dim;
     return d;
 }

@@ -19,7 +19,10 @@ static int teardown(void **state)
 
 static void test_array_when_elements_are_strings_then_offsets_lead_to_them(void **state)
 {
-    struct slice cell = CELL("\2\0\0\0" "\3\0\0\0" "\4\0\0\0" "abcd");
+    struct slice cell = CELL("\2\0\0\0"
+                             "\3\0\0\0"
+                             "\4\0\0\0"
+                             "abcd");
     assert_true(array_cell_valid(DT_VARCHAR, cell));
     assert_int_equal(array_count(DT_VARCHAR, cell), 2);
     assert_true(slice_is(array_elem(DT_VARCHAR, cell, 0), "abc"));
@@ -28,10 +31,19 @@ static void test_array_when_elements_are_strings_then_offsets_lead_to_them(void 
     assert_true(array_cell_valid(DT_VARCHAR, CELL("")));
     assert_int_equal(array_count(DT_VARCHAR, CELL("")), 0);
     assert_false(array_cell_valid(DT_VARCHAR, CELL("\1\0\0")));
-    assert_false(array_cell_valid(DT_VARCHAR, CELL("\2\0\0\0" "\3\0\0\0" "\2\0\0\0" "abc")));
-    assert_false(array_cell_valid(DT_VARCHAR, CELL("\1\0\0\0" "\4\0\0\0" "abc")));
-    assert_false(array_cell_valid(DT_VARCHAR, CELL("\1\0\0\0" "\2\0\0\0" "abc")));
-    assert_false(array_cell_valid(DT_VARCHAR, CELL("\xff\xff\xff\xff" "\2\0\0\0" "abc")));
+    assert_false(array_cell_valid(DT_VARCHAR, CELL("\2\0\0\0"
+                                                   "\3\0\0\0"
+                                                   "\2\0\0\0"
+                                                   "abc")));
+    assert_false(array_cell_valid(DT_VARCHAR, CELL("\1\0\0\0"
+                                                   "\4\0\0\0"
+                                                   "abc")));
+    assert_false(array_cell_valid(DT_VARCHAR, CELL("\1\0\0\0"
+                                                   "\2\0\0\0"
+                                                   "abc")));
+    assert_false(array_cell_valid(DT_VARCHAR, CELL("\xff\xff\xff\xff"
+                                                   "\2\0\0\0"
+                                                   "abc")));
 }
 
 static void test_array_when_elements_are_fixed_then_count_follows_from_bytes(void **state)
@@ -91,10 +103,10 @@ static void test_column_int_when_width_differs_then_sign_is_kept(void **state)
     int16_t b = -300;
     int32_t c = INT32_MIN;
     int64_t d = INT64_MIN;
-    assert_int_equal(column_int(&(struct column){ .data = (void *)&a, .width = 1 }, 0), -1);
-    assert_int_equal(column_int(&(struct column){ .data = (void *)&b, .width = 2 }, 0), -300);
-    assert_int_equal(column_int(&(struct column){ .data = (void *)&c, .width = 4 }, 0), INT32_MIN);
-    assert_true(column_int(&(struct column){ .data = (void *)&d, .width = 8 }, 0) == INT64_MIN);
+    assert_int_equal(column_int(&(struct column){.data = (void *)&a, .width = 1}, 0), -1);
+    assert_int_equal(column_int(&(struct column){.data = (void *)&b, .width = 2}, 0), -300);
+    assert_int_equal(column_int(&(struct column){.data = (void *)&c, .width = 4}, 0), INT32_MIN);
+    assert_true(column_int(&(struct column){.data = (void *)&d, .width = 8}, 0) == INT64_MIN);
 }
 
 /* Int64 with a null, VarChar packed, VarChar refs, FloatVector, Array, all of nrows rows. */
@@ -110,10 +122,11 @@ static void sample(struct arena *ar, uint32_t nrows, struct batch *ret)
     struct slice *refs = arena_alloc(ar, (nrows + 1) * sizeof *refs);
     for (uint32_t i = 0; i < nrows; i++) {
         int64_t key = (int64_t)i - 1;
-        float vec[3] = { (float)i, 0.5f, -1 };
+        float vec[3] = {(float)i, 0.5f, -1};
         char *text = arena_printf(ar, "%0*d", (int)(i % 5), i);
         uint8_t flag = i % 2;
-        assert_true(i == 2 ? column_builder_null(cb[0]) : column_builder_add(cb[0], slice_n(&key, 8)));
+        assert_true(i == 2 ? column_builder_null(cb[0])
+                           : column_builder_add(cb[0], slice_n(&key, 8)));
         assert_true(column_builder_add(cb[1], slice_of(text)));
         assert_true(column_builder_add(cb[2], slice_n(vec, 12)));
         assert_true(column_builder_add(cb[3], CELL("\1\0\0\0\2\0\0\0ab")));
@@ -123,8 +136,8 @@ static void sample(struct arena *ar, uint32_t nrows, struct batch *ret)
     for (int i = 0; i < 5; i++) {
         column_builder_finish(cb[i], &cols[i]);
     }
-    cols[5] = (struct column){ .field_id = 105, .type = DT_JSON, .nrows = nrows, .refs = refs };
-    *ret = (struct batch){ nrows, 6, cols };
+    cols[5] = (struct column){.field_id = 105, .type = DT_JSON, .nrows = nrows, .refs = refs};
+    *ret = (struct batch){nrows, 6, cols};
 }
 
 static void same_column(const struct column *a, const struct column *b)
@@ -142,7 +155,7 @@ static void same_column(const struct column *a, const struct column *b)
 
 static void test_select_when_rows_are_picked_then_cells_and_nulls_follow(void **state)
 {
-    static const uint32_t picked[] = { 4, 2, 2, 0 }, run[] = { 1, 2, 3 };
+    static const uint32_t picked[] = {4, 2, 2, 0}, run[] = {1, 2, 3};
     struct batch b;
     sample(*state, 6, &b);
     for (uint32_t i = 0; i < b.ncols; i++) {
@@ -163,12 +176,13 @@ static void test_select_when_rows_are_picked_then_cells_and_nulls_follow(void **
     }
 }
 
-static void test_pk_when_compared_and_hashed_then_order_and_hash_are_the_documented_ones(void **state)
+static void
+test_pk_when_compared_and_hashed_then_order_and_hash_are_the_documented_ones(void **state)
 {
-    int64_t keys[] = { -5, 3, INT64_MAX };
-    struct column ints = { .type = DT_INT64, .width = 8, .nrows = 3, .data = (void *)keys };
-    struct slice refs[] = { SLICE_LIT("a"), SLICE_LIT("ab"), SLICE_LIT("b") };
-    struct column strings = { .type = DT_VARCHAR, .nrows = 3, .refs = refs };
+    int64_t keys[] = {-5, 3, INT64_MAX};
+    struct column ints = {.type = DT_INT64, .width = 8, .nrows = 3, .data = (void *)keys};
+    struct slice refs[] = {SLICE_LIT("a"), SLICE_LIT("ab"), SLICE_LIT("b")};
+    struct column strings = {.type = DT_VARCHAR, .nrows = 3, .refs = refs};
     assert_true(pk_cmp(&ints, 0, &ints, 1) < 0 && pk_cmp(&ints, 2, &ints, 1) > 0);
     assert_int_equal(pk_cmp(&ints, 1, &ints, 1), 0);
     assert_true(pk_cmp(&strings, 0, &strings, 1) < 0 && pk_cmp(&strings, 2, &strings, 1) > 0);
@@ -179,7 +193,7 @@ static void test_pk_when_compared_and_hashed_then_order_and_hash_are_the_documen
 
 static void test_batch_when_encoded_and_decoded_then_is_the_same(void **state)
 {
-    static const uint32_t sizes[] = { 0, 1, 3, 64, 65, 1000 };
+    static const uint32_t sizes[] = {0, 1, 3, 64, 65, 1000};
     struct arena *ar = *state;
     for (size_t i = 0; i < ARRAY_LEN(sizes); i++) {
         struct status st = STATUS_INIT;
@@ -228,7 +242,8 @@ static void test_batch_when_memory_fails_then_says_so(void **state)
     buf_init(&b, 1 << 20);
     sample(*state, 50, &in);
     assert_true(batch_encode(&in, &b));
-    ALLOC_TORTURE {
+    ALLOC_TORTURE
+    {
         struct status st = STATUS_INIT;
         struct arena *ar = arena_new(0);
         int rc = batch_decode(buf_slice(&b), ar, &out, &st);
@@ -303,7 +318,8 @@ int main(void)
         cmocka_unit_test(test_builder_when_arena_is_full_then_fails_and_keeps_its_rows),
         cmocka_unit_test(test_column_int_when_width_differs_then_sign_is_kept),
         cmocka_unit_test(test_select_when_rows_are_picked_then_cells_and_nulls_follow),
-        cmocka_unit_test(test_pk_when_compared_and_hashed_then_order_and_hash_are_the_documented_ones),
+        cmocka_unit_test(
+            test_pk_when_compared_and_hashed_then_order_and_hash_are_the_documented_ones),
         cmocka_unit_test(test_batch_when_encoded_and_decoded_then_is_the_same),
         cmocka_unit_test(test_batch_when_ceiling_is_passed_then_nothing_is_appended),
         cmocka_unit_test(test_batch_when_memory_fails_then_says_so),

@@ -25,9 +25,9 @@ static struct trip trip_new(struct arena *ar, int type, int elem, const char *pa
                             uint32_t nrows)
 {
     struct status st = STATUS_INIT;
-    struct trip t = { .ar = ar };
+    struct trip t = {.ar = ar};
     struct batch b;
-    struct rows_opts partial = { .partial = true };
+    struct rows_opts partial = {.partial = true};
     fx_coll *coll = fx_simple(ar);
     fx_field *f = fx_add(ar, coll, "x", type, param);
     f->element_type = (Milvus__Proto__Schema__DataType)elem;
@@ -53,12 +53,12 @@ static fx_data *trip_out(const struct trip *t, const uint32_t *rows, uint32_t n)
     return d;
 }
 
-static const uint32_t back[] = { 2, 0 };
+static const uint32_t back[] = {2, 0};
 
 static void test_reply_when_numbers_are_picked_then_rows_follow(void **state)
 {
     struct arena *ar = *state;
-    struct trip t = trip_new(ar, DT_INT64, 0, NULL, fx_longs(ar, "x", 3, (int64_t[]){ 1, 2, 3 }), 3);
+    struct trip t = trip_new(ar, DT_INT64, 0, NULL, fx_longs(ar, "x", 3, (int64_t[]){1, 2, 3}), 3);
     fx_data *d = trip_out(&t, back, 2);
     assert_int_equal(d->n_valid_data, 0);
     assert_int_equal(d->scalars->long_data->n_data, 2);
@@ -69,16 +69,16 @@ static void test_reply_when_numbers_are_picked_then_rows_follow(void **state)
     d = trip_out(&t, back, 0);
     assert_int_equal(d->scalars->long_data->n_data, 0);
     schema_unref(t.s);
-    t = trip_new(ar, DT_INT8, 0, NULL, fx_ints(ar, "x", 3, (int32_t[]){ -1, 2, 3 }), 3);
+    t = trip_new(ar, DT_INT8, 0, NULL, fx_ints(ar, "x", 3, (int32_t[]){-1, 2, 3}), 3);
     assert_int_equal(trip_out(&t, back, 2)->scalars->int_data->data[1], -1);
     schema_unref(t.s);
-    t = trip_new(ar, DT_BOOL, 0, NULL, fx_bools(ar, "x", 3, (protobuf_c_boolean[]){ 1, 0, 0 }), 3);
+    t = trip_new(ar, DT_BOOL, 0, NULL, fx_bools(ar, "x", 3, (protobuf_c_boolean[]){1, 0, 0}), 3);
     assert_int_equal(trip_out(&t, back, 2)->scalars->bool_data->data[1], 1);
     schema_unref(t.s);
-    t = trip_new(ar, DT_FLOAT, 0, NULL, fx_floats(ar, "x", 3, (float[]){ 1, 0, 9 }), 3);
+    t = trip_new(ar, DT_FLOAT, 0, NULL, fx_floats(ar, "x", 3, (float[]){1, 0, 9}), 3);
     assert_true(trip_out(&t, back, 2)->scalars->float_data->data[0] == 9);
     schema_unref(t.s);
-    t = trip_new(ar, DT_DOUBLE, 0, NULL, fx_doubles(ar, "x", 3, (double[]){ 1, 0, 9 }), 3);
+    t = trip_new(ar, DT_DOUBLE, 0, NULL, fx_doubles(ar, "x", 3, (double[]){1, 0, 9}), 3);
     assert_true(trip_out(&t, back, 2)->scalars->double_data->data[0] == 9);
     schema_unref(t.s);
 }
@@ -86,7 +86,7 @@ static void test_reply_when_numbers_are_picked_then_rows_follow(void **state)
 static void test_reply_when_scalars_are_null_then_rows_stay_aligned(void **state)
 {
     struct arena *ar = *state;
-    fx_data *x = fx_valid(ar, fx_strings(ar, "x", 2, (char *[]){ "a", "ccc" }), "101");
+    fx_data *x = fx_valid(ar, fx_strings(ar, "x", 2, (char *[]){"a", "ccc"}), "101");
     struct trip t = trip_new(ar, DT_VARCHAR, 0, "10", x, 3);
     fx_data *d = trip_out(&t, NULL, 0);
     assert_int_equal(d->n_valid_data, 3);
@@ -95,7 +95,7 @@ static void test_reply_when_scalars_are_null_then_rows_stay_aligned(void **state
     assert_string_equal(d->scalars->string_data->data[1], "");
     assert_string_equal(d->scalars->string_data->data[2], "ccc");
     schema_unref(t.s);
-    x = fx_valid(ar, fx_jsons(ar, "x", 2, (const char *[]){ "1", "{}" }), "011");
+    x = fx_valid(ar, fx_jsons(ar, "x", 2, (const char *[]){"1", "{}"}), "011");
     t = trip_new(ar, DT_JSON, 0, NULL, x, 3);
     d = trip_out(&t, back, 2);
     assert_int_equal(d->scalars->json_data->n_data, 2);
@@ -103,7 +103,7 @@ static void test_reply_when_scalars_are_null_then_rows_stay_aligned(void **state
     assert_int_equal(d->scalars->json_data->data[1].len, 0);
     assert_int_equal(d->valid_data[1], 0);
     schema_unref(t.s);
-    x = fx_valid(ar, fx_longs(ar, "x", 3, (int64_t[]){ 1, 2, 3 }), "111");
+    x = fx_valid(ar, fx_longs(ar, "x", 3, (int64_t[]){1, 2, 3}), "111");
     t = trip_new(ar, DT_INT64, 0, NULL, x, 3); /* nullable without nulls */
     d = trip_out(&t, NULL, 0);
     assert_int_equal(d->n_valid_data, 3);
@@ -114,30 +114,32 @@ static void test_reply_when_scalars_are_null_then_rows_stay_aligned(void **state
 static void test_reply_when_arrays_are_stored_then_elements_come_back(void **state)
 {
     struct arena *ar = *state;
-    static const struct { int elem; } kinds[] = { { DT_BOOL }, { DT_INT8 }, { DT_INT32 }, { DT_INT64 },
-                                                  { DT_FLOAT }, { DT_DOUBLE }, { DT_VARCHAR } };
+    static const struct {
+        int elem;
+    } kinds[] = {{DT_BOOL},  {DT_INT8},   {DT_INT32},  {DT_INT64},
+                 {DT_FLOAT}, {DT_DOUBLE}, {DT_VARCHAR}};
     for (size_t i = 0; i < ARRAY_LEN(kinds); i++) {
         fx_data *rows[3];
         for (size_t r = 0; r < 3; r++) {
             size_t n = r == 1 ? 0 : r + 1; /* 1, 0 and 3 elements: 8-byte ones lose alignment */
             switch (kinds[i].elem) {
             case DT_BOOL:
-                rows[r] = fx_bools(ar, "", n, (protobuf_c_boolean[]){ 1, 0, 1 });
+                rows[r] = fx_bools(ar, "", n, (protobuf_c_boolean[]){1, 0, 1});
                 break;
             case DT_INT64:
-                rows[r] = fx_longs(ar, "", n, (int64_t[]){ 1, -2, 3 });
+                rows[r] = fx_longs(ar, "", n, (int64_t[]){1, -2, 3});
                 break;
             case DT_FLOAT:
-                rows[r] = fx_floats(ar, "", n, (float[]){ 1, -2, 3 });
+                rows[r] = fx_floats(ar, "", n, (float[]){1, -2, 3});
                 break;
             case DT_DOUBLE:
-                rows[r] = fx_doubles(ar, "", n, (double[]){ 1, -2, 3 });
+                rows[r] = fx_doubles(ar, "", n, (double[]){1, -2, 3});
                 break;
             case DT_VARCHAR:
-                rows[r] = fx_strings(ar, "", n, (char *[]){ "one", "", "three" });
+                rows[r] = fx_strings(ar, "", n, (char *[]){"one", "", "three"});
                 break;
             default:
-                rows[r] = fx_ints(ar, "", n, (int32_t[]){ 1, -2, 3 });
+                rows[r] = fx_ints(ar, "", n, (int32_t[]){1, -2, 3});
             }
         }
         struct trip t = trip_new(ar, DT_ARRAY, kinds[i].elem, "3", fx_arrays(ar, "x", 3, rows), 3);
@@ -168,7 +170,7 @@ static void test_reply_when_arrays_are_stored_then_elements_come_back(void **sta
 static void test_reply_when_vectors_are_null_then_they_are_left_out(void **state)
 {
     struct arena *ar = *state;
-    float v[4] = { 1, 2, 3, 4 };
+    float v[4] = {1, 2, 3, 4};
     struct trip t = trip_new(ar, DT_FLOAT_VECTOR, 0, "2",
                              fx_valid(ar, fx_float_vectors(ar, "x", 2, 4, v), "101"), 3);
     fx_data *d = trip_out(&t, NULL, 0);
@@ -177,17 +179,19 @@ static void test_reply_when_vectors_are_null_then_they_are_left_out(void **state
     assert_memory_equal(d->vectors->float_vector->data, v, 16);
     assert_int_equal(d->n_valid_data, 3);
     assert_int_equal(d->valid_data[1], 0);
-    d = trip_out(&t, (uint32_t[]){ 1, 2 }, 2);
+    d = trip_out(&t, (uint32_t[]){1, 2}, 2);
     assert_int_equal(d->vectors->float_vector->n_data, 2);
     assert_memory_equal(d->vectors->float_vector->data, v + 2, 8);
     schema_unref(t.s);
-    static const int bytes[] = { DT_BINARY_VECTOR, DT_INT8_VECTOR, DT_FLOAT16_VECTOR,
-                                 DT_BFLOAT16_VECTOR };
+    static const int bytes[] = {DT_BINARY_VECTOR, DT_INT8_VECTOR, DT_FLOAT16_VECTOR,
+                                DT_BFLOAT16_VECTOR};
     for (size_t i = 0; i < ARRAY_LEN(bytes); i++) {
         size_t w = dtype_width((enum dtype)bytes[i], 8);
         t = trip_new(ar, bytes[i], 0, "8",
-                     fx_byte_vectors(ar, "x", 8, bytes[i], 3 * w, "abcdefghijklmnopqrstuvwxyzABCDEFGHI"
-                                                                  "JKLMNOPQRSTUVWXYZ"), 3);
+                     fx_byte_vectors(ar, "x", 8, bytes[i], 3 * w,
+                                     "abcdefghijklmnopqrstuvwxyzABCDEFGHI"
+                                     "JKLMNOPQRSTUVWXYZ"),
+                     3);
         d = trip_out(&t, NULL, 0);
         assert_ptr_equal(d->vectors->binary_vector.data, t.c.data);
         assert_int_equal(d->vectors->binary_vector.len, 3 * w);
@@ -201,18 +205,18 @@ static void test_reply_when_vectors_are_null_then_they_are_left_out(void **state
 static void test_reply_when_sparse_or_vector_arrays_then_layout_is_the_apis(void **state)
 {
     struct arena *ar = *state;
-    struct field f = { .id = 5, .name = "s", .type = DT_SPARSE_FLOAT_VECTOR, .nullable = true };
-    struct slice refs[3] = { SLICE_LIT("\7\0\0\0\0\0\0\0"), { NULL, 0 }, { NULL, 0 } };
+    struct field f = {.id = 5, .name = "s", .type = DT_SPARSE_FLOAT_VECTOR, .nullable = true};
+    struct slice refs[3] = {SLICE_LIT("\7\0\0\0\0\0\0\0"), {NULL, 0}, {NULL, 0}};
     uint64_t valid = 5;
-    struct column c = { .field_id = 5, .type = f.type, .nrows = 3, .refs = refs, .valid = &valid };
+    struct column c = {.field_id = 5, .type = f.type, .nrows = 3, .refs = refs, .valid = &valid};
     fx_data *d = field_data_from_column(&f, &c, NULL, 0, ar);
     assert_int_equal(d->vectors->sparse_float_vector->n_contents, 2);
     assert_int_equal(d->vectors->sparse_float_vector->dim, 8);
     assert_int_equal(d->vectors->sparse_float_vector->contents[1].len, 0);
-    f = (struct field){ .id = 5, .name = "s", .type = DT_ARRAY_OF_VECTOR, .elem = DT_INT8_VECTOR,
-                        .dim = 2 };
+    f = (struct field){
+        .id = 5, .name = "s", .type = DT_ARRAY_OF_VECTOR, .elem = DT_INT8_VECTOR, .dim = 2};
     refs[0] = SLICE_LIT("abcd");
-    c = (struct column){ .type = f.type, .elem = f.elem, .dim = 2, .nrows = 2, .refs = refs };
+    c = (struct column){.type = f.type, .elem = f.elem, .dim = 2, .nrows = 2, .refs = refs};
     d = field_data_from_column(&f, &c, NULL, 0, ar);
     assert_int_equal(d->vectors->vector_array->n_data, 2);
     assert_int_equal(d->vectors->vector_array->data[0]->int8_vector.len, 4);
@@ -224,14 +228,14 @@ static void test_ids_when_sent_and_returned_then_keys_are_the_same(void **state)
     struct arena *ar = *state;
     struct status st = STATUS_INIT;
     struct column c, c2;
-    int64_t keys[] = { 5, 6, 7 };
+    int64_t keys[] = {5, 6, 7};
     struct schema *ints = fx_schema(fx_simple(ar));
     fx_coll *coll = fx_simple(ar);
     coll->fields[0]->data_type = (Milvus__Proto__Schema__DataType)DT_VARCHAR;
     fx_param(ar, coll->fields[0], "max_length", "10");
     struct schema *strings = fx_schema(coll);
-    struct column pk = { .field_id = 100, .type = DT_INT64, .width = 8, .nrows = 3,
-                         .data = (void *)keys };
+    struct column pk = {
+        .field_id = 100, .type = DT_INT64, .width = 8, .nrows = 3, .data = (void *)keys};
     Milvus__Proto__Schema__IDs *ids = ids_from_column(&pk, back, 2, ar);
     assert_int_equal(ids->int_id->n_data, 2);
     assert_int_equal(ids->int_id->data[0], 7);
@@ -241,8 +245,8 @@ static void test_ids_when_sent_and_returned_then_keys_are_the_same(void **state)
     assert_int_equal(column_i64(&c, 1), 5);
     assert_int_equal(ids_to_column(strings, ids, ar, &c, &st), 1100);
     fx_has(st.msg, "primary key id is VarChar");
-    struct slice refs[3] = { SLICE_LIT("a"), SLICE_LIT(""), SLICE_LIT("ccc") };
-    pk = (struct column){ .field_id = 100, .type = DT_VARCHAR, .nrows = 3, .refs = refs };
+    struct slice refs[3] = {SLICE_LIT("a"), SLICE_LIT(""), SLICE_LIT("ccc")};
+    pk = (struct column){.field_id = 100, .type = DT_VARCHAR, .nrows = 3, .refs = refs};
     ids = ids_from_column(&pk, NULL, 0, ar);
     assert_int_equal(ids->str_id->n_data, 3);
     assert_int_equal(ids_to_column(strings, ids, ar, &c2, &st), 0);
@@ -258,7 +262,7 @@ static void test_ids_when_sent_and_returned_then_keys_are_the_same(void **state)
 static void test_reply_when_memory_is_short_then_null(void **state)
 {
     struct arena *ar = *state;
-    fx_data *rows[2] = { fx_strings(ar, "", 2, (char *[]){ "one", "two" }), fx_longs(ar, "", 0, NULL) };
+    fx_data *rows[2] = {fx_strings(ar, "", 2, (char *[]){"one", "two"}), fx_longs(ar, "", 0, NULL)};
     rows[1] = rows[0];
     struct trip t = trip_new(ar, DT_ARRAY, DT_VARCHAR, "3", fx_arrays(ar, "x", 2, rows), 2);
     fx_data *d = NULL;
@@ -289,9 +293,9 @@ static void test_placeholder_when_sizes_fit_then_queries_lie_side_by_side(void *
     struct arena *ar = *state;
     struct status st = STATUS_INIT;
     struct slice out;
-    float a[2] = { 1, 2 }, b[2] = { -1, 0.5f };
-    ProtobufCBinaryData v[2] = { { 8, (uint8_t *)a }, { 8, (uint8_t *)b } };
-    struct field f = { .name = "vec", .type = DT_FLOAT_VECTOR, .dim = 2 };
+    float a[2] = {1, 2}, b[2] = {-1, 0.5f};
+    ProtobufCBinaryData v[2] = {{8, (uint8_t *)a}, {8, (uint8_t *)b}};
+    struct field f = {.name = "vec", .type = DT_FLOAT_VECTOR, .dim = 2};
     assert_int_equal(queries(&f, 101, 1, v, ar, &out, &st), 0);
     assert_ptr_equal(out.p, a);
     assert_int_equal(queries(&f, 101, 2, v, ar, &out, &st), 0);
@@ -315,9 +319,9 @@ static void test_placeholder_when_input_is_wrong_then_says_how(void **state)
     struct arena *ar = *state;
     struct status st = STATUS_INIT;
     struct slice out;
-    float a[2] = { 1, NAN };
-    ProtobufCBinaryData v[1] = { { 8, (uint8_t *)a } };
-    struct field f = { .name = "vec", .type = DT_FLOAT_VECTOR, .dim = 2 };
+    float a[2] = {1, NAN};
+    ProtobufCBinaryData v[1] = {{8, (uint8_t *)a}};
+    struct field f = {.name = "vec", .type = DT_FLOAT_VECTOR, .dim = 2};
     assert_int_equal(queries(&f, 101, 1, v, ar, &out, &st), 1100);
     fx_has(st.msg, "field vec, query 0, component 1");
     v[0].len = 4;
@@ -327,8 +331,9 @@ static void test_placeholder_when_input_is_wrong_then_says_how(void **state)
     fx_has(st.msg, "nq (number of search vector per search request) should be in range [1, 16384]");
     assert_int_equal(queries(&f, 101, 16385, v, ar, &out, &st), 1100);
     assert_int_equal(queries(&f, 102, 1, v, ar, &out, &st), 1100);
-    fx_has(st.msg, "vector type must be the same, field [vec] - type VECTOR_FLOAT, search info type "
-                   "VECTOR_FLOAT16");
+    fx_has(st.msg,
+           "vector type must be the same, field [vec] - type VECTOR_FLOAT, search info type "
+           "VECTOR_FLOAT16");
     assert_int_equal(queries(&f, 21, 1, v, ar, &out, &st), 1100);
     assert_int_equal(queries(&f, 301, 1, v, ar, &out, &st), ST_UNSUPPORTED);
     f.type = DT_SPARSE_FLOAT_VECTOR;

@@ -17,8 +17,8 @@ static int teardown(void **state)
 
 static fx_field *with_default(struct arena *ar, fx_field *f, int data_case)
 {
-    f->default_value = FX_NEW(ar, Milvus__Proto__Schema__ValueField,
-                              MILVUS__PROTO__SCHEMA__VALUE_FIELD__INIT);
+    f->default_value =
+        FX_NEW(ar, Milvus__Proto__Schema__ValueField, MILVUS__PROTO__SCHEMA__VALUE_FIELD__INIT);
     f->default_value->data_case = data_case;
     return f;
 }
@@ -164,33 +164,41 @@ static void test_schema_check_when_keys_are_wrong_then_names_them(void **state)
 static void test_schema_check_when_limits_are_passed_then_names_the_limit(void **state)
 {
     struct arena *ar = *state;
-    static const struct { int type; const char *param, *part; int code; } one[] = {
-        { DT_FLOAT_VECTOR, "1", "invalid dimension: 1. should be in range 2 ~ 32768", 1100 },
-        { DT_FLOAT_VECTOR, "32769", "invalid dimension: 32769 of field x. float vector dimension "
-                                    "should be in range 2 ~ 32768", 1100 },
-        { DT_FLOAT_VECTOR, "32768", NULL, 0 },
-        { DT_FLOAT_VECTOR, "\"16\"", NULL, 0 },
-        { DT_FLOAT_VECTOR, NULL, "dimension is not defined in field type params of field x", 1100 },
-        { DT_INT8_VECTOR, "-2", "should be in range 2 ~ 32768", 1100 },
-        { DT_BINARY_VECTOR, "12", "binary vector dimension should be multiple of 8", 1100 },
-        { DT_BINARY_VECTOR, "262144", NULL, 0 },
-        { DT_BINARY_VECTOR, "262152", "binary vector dimension should be in range 2 ~ 262144", 1100 },
-        { DT_VARCHAR, NULL, "type param(max_length) should be specified for the field(x) of "
-                            "collection books", 1101 },
-        { DT_VARCHAR, "0", "the maximum length specified for the field(x) should be in (0, 65535]",
-          1100 },
-        { DT_VARCHAR, "65536", "should be in (0, 65535]", 1100 },
-        { DT_VARCHAR, "65535", NULL, 0 },
-        { DT_ARRAY, NULL, "type param(max_capacity) should be specified for array field", 1101 },
-        { DT_ARRAY, "4097", "the maximum capacity specified for a Array should be in (0, 4096]",
-          1100 },
-        { DT_ARRAY, "4096", NULL, 0 },
-        { 20, NULL, "string data type not supported yet, please use VarChar type instead", 1100 },
-        { DT_NONE, NULL, "data type None is not valid", 1100 },
-        { DT_SPARSE_FLOAT_VECTOR, NULL, "SparseFloatVector", ST_UNSUPPORTED },
-        { DT_GEOMETRY, NULL, "Geometry", ST_UNSUPPORTED },
-        { DT_TEXT, NULL, "Text", ST_UNSUPPORTED },
-        { DT_TIMESTAMPTZ, NULL, "Timestamptz", ST_UNSUPPORTED },
+    static const struct {
+        int type;
+        const char *param, *part;
+        int code;
+    } one[] = {
+        {DT_FLOAT_VECTOR, "1", "invalid dimension: 1. should be in range 2 ~ 32768", 1100},
+        {DT_FLOAT_VECTOR, "32769",
+         "invalid dimension: 32769 of field x. float vector dimension "
+         "should be in range 2 ~ 32768",
+         1100},
+        {DT_FLOAT_VECTOR, "32768", NULL, 0},
+        {DT_FLOAT_VECTOR, "\"16\"", NULL, 0},
+        {DT_FLOAT_VECTOR, NULL, "dimension is not defined in field type params of field x", 1100},
+        {DT_INT8_VECTOR, "-2", "should be in range 2 ~ 32768", 1100},
+        {DT_BINARY_VECTOR, "12", "binary vector dimension should be multiple of 8", 1100},
+        {DT_BINARY_VECTOR, "262144", NULL, 0},
+        {DT_BINARY_VECTOR, "262152", "binary vector dimension should be in range 2 ~ 262144", 1100},
+        {DT_VARCHAR, NULL,
+         "type param(max_length) should be specified for the field(x) of "
+         "collection books",
+         1101},
+        {DT_VARCHAR, "0", "the maximum length specified for the field(x) should be in (0, 65535]",
+         1100},
+        {DT_VARCHAR, "65536", "should be in (0, 65535]", 1100},
+        {DT_VARCHAR, "65535", NULL, 0},
+        {DT_ARRAY, NULL, "type param(max_capacity) should be specified for array field", 1101},
+        {DT_ARRAY, "4097", "the maximum capacity specified for a Array should be in (0, 4096]",
+         1100},
+        {DT_ARRAY, "4096", NULL, 0},
+        {20, NULL, "string data type not supported yet, please use VarChar type instead", 1100},
+        {DT_NONE, NULL, "data type None is not valid", 1100},
+        {DT_SPARSE_FLOAT_VECTOR, NULL, "SparseFloatVector", ST_UNSUPPORTED},
+        {DT_GEOMETRY, NULL, "Geometry", ST_UNSUPPORTED},
+        {DT_TEXT, NULL, "Text", ST_UNSUPPORTED},
+        {DT_TIMESTAMPTZ, NULL, "Timestamptz", ST_UNSUPPORTED},
     };
     for (size_t i = 0; i < ARRAY_LEN(one); i++) {
         fx_coll *c = fx_simple(ar);
@@ -237,15 +245,16 @@ static void test_schema_check_when_names_or_flags_are_wrong_then_refuses(void **
     f->element_type = (Milvus__Proto__Schema__DataType)DT_JSON;
     check(ar, c, 1100, "element type JSON is not supported");
     c = fx_simple(ar);
-    Milvus__Proto__Schema__StructArrayFieldSchema sub =
-        MILVUS__PROTO__SCHEMA__STRUCT_ARRAY_FIELD_SCHEMA__INIT, *subs[] = { &sub };
+    Milvus__Proto__Schema__StructArrayFieldSchema
+        sub = MILVUS__PROTO__SCHEMA__STRUCT_ARRAY_FIELD_SCHEMA__INIT,
+        *subs[] = {&sub};
     sub.name = "clips";
     c->struct_array_fields = subs;
     c->n_struct_array_fields = 1;
     check(ar, c, ST_UNSUPPORTED, "clips");
     c = fx_simple(ar);
     Milvus__Proto__Schema__FunctionSchema fn = MILVUS__PROTO__SCHEMA__FUNCTION_SCHEMA__INIT,
-                                          *fns[] = { &fn };
+                                          *fns[] = {&fn};
     fn.name = "bm25";
     c->functions = fns;
     c->n_functions = 1;

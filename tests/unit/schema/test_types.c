@@ -4,16 +4,32 @@
 
 static void test_dtype_when_every_value_is_tried_then_known_ones_have_names(void **state)
 {
-    static const struct { int t; const char *name; size_t width; } want[] = {
-        { DT_BOOL, "Bool", 1 }, { DT_INT8, "Int8", 1 }, { DT_INT16, "Int16", 2 },
-        { DT_INT32, "Int32", 4 }, { DT_INT64, "Int64", 8 }, { DT_FLOAT, "Float", 4 },
-        { DT_DOUBLE, "Double", 8 }, { DT_VARCHAR, "VarChar", 0 }, { DT_ARRAY, "Array", 0 },
-        { DT_JSON, "JSON", 0 }, { DT_GEOMETRY, "Geometry", 0 }, { DT_TEXT, "Text", 0 },
-        { DT_TIMESTAMPTZ, "Timestamptz", 8 }, { DT_BINARY_VECTOR, "BinaryVector", 2 },
-        { DT_FLOAT_VECTOR, "FloatVector", 64 }, { DT_FLOAT16_VECTOR, "Float16Vector", 32 },
-        { DT_BFLOAT16_VECTOR, "BFloat16Vector", 32 },
-        { DT_SPARSE_FLOAT_VECTOR, "SparseFloatVector", 0 }, { DT_INT8_VECTOR, "Int8Vector", 16 },
-        { DT_ARRAY_OF_VECTOR, "ArrayOfVector", 0 }, { DT_ARRAY_OF_STRUCT, "ArrayOfStruct", 0 },
+    static const struct {
+        int t;
+        const char *name;
+        size_t width;
+    } want[] = {
+        {DT_BOOL, "Bool", 1},
+        {DT_INT8, "Int8", 1},
+        {DT_INT16, "Int16", 2},
+        {DT_INT32, "Int32", 4},
+        {DT_INT64, "Int64", 8},
+        {DT_FLOAT, "Float", 4},
+        {DT_DOUBLE, "Double", 8},
+        {DT_VARCHAR, "VarChar", 0},
+        {DT_ARRAY, "Array", 0},
+        {DT_JSON, "JSON", 0},
+        {DT_GEOMETRY, "Geometry", 0},
+        {DT_TEXT, "Text", 0},
+        {DT_TIMESTAMPTZ, "Timestamptz", 8},
+        {DT_BINARY_VECTOR, "BinaryVector", 2},
+        {DT_FLOAT_VECTOR, "FloatVector", 64},
+        {DT_FLOAT16_VECTOR, "Float16Vector", 32},
+        {DT_BFLOAT16_VECTOR, "BFloat16Vector", 32},
+        {DT_SPARSE_FLOAT_VECTOR, "SparseFloatVector", 0},
+        {DT_INT8_VECTOR, "Int8Vector", 16},
+        {DT_ARRAY_OF_VECTOR, "ArrayOfVector", 0},
+        {DT_ARRAY_OF_STRUCT, "ArrayOfStruct", 0},
     };
     size_t known = 0;
     for (int t = -5; t < 300; t++) {
@@ -82,8 +98,9 @@ static void test_name_check_when_name_is_wrong_then_uses_the_words_of_its_kind(v
                "the length of a collection name must be less than 255 characters");
     check_name(NAME_COLLECTION, long_name + 1, 0, NULL);
     check_name(NAME_COLLECTION, "", 1100, "collection name should not be empty");
-    check_name(NAME_ALIAS, "$", 1100, "Invalid collection alias: $. the first character of a "
-                                      "collection alias");
+    check_name(NAME_ALIAS, "$", 1100,
+               "Invalid collection alias: $. the first character of a "
+               "collection alias");
     check_name(NAME_PARTITION, "2024-01", 0, NULL);
     check_name(NAME_PARTITION, "-x", 1100, "Invalid partition name: -x.");
     check_name(NAME_PARTITION, "", 1100, "Partition name should not be empty.");

@@ -28,7 +28,7 @@ static void test_f16_when_value_lies_between_then_rounds_to_the_nearer_or_even(v
     for (uint32_t h = 0; h < 0x7bff; h++) {
         double lo = f16_value((uint16_t)h), hi = f16_value((uint16_t)(h + 1));
         float mid = (float)((lo + hi) / 2), up = nextafterf(mid, INFINITY);
-        float down = nextafterf(mid, 0), v[3] = { down, mid, up };
+        float down = nextafterf(mid, 0), v[3] = {down, mid, up};
         uint16_t out[3];
         f32_to_f16(out, v, 3);
         assert_int_equal(out[0], h);
@@ -82,7 +82,7 @@ static void test_not_finite_when_hidden_anywhere_then_is_found(void **state)
         v[n / 2] = INFINITY;
         assert_int_equal(f32_first_not_finite(v, n), n / 2);
     }
-    char odd[9] = { 0, 0, 0, 0, 0, 0, 0, (char)0x80, (char)0x7f };
+    char odd[9] = {0, 0, 0, 0, 0, 0, 0, (char)0x80, (char)0x7f};
     assert_int_equal(f32_first_not_finite(odd + 1, 2), 1);
     assert_int_equal(vec_first_not_finite(DT_INT8_VECTOR, odd, 9), 9);
 }
