@@ -73,14 +73,15 @@ bool grpc_metadata_at(const struct grpc_call *call, size_t i, struct slice *ret_
                       struct slice *ret_value);
 /* Monotonic (clock.h); DEADLINE_NONE when the client set none. */
 int64_t grpc_deadline_us(const struct grpc_call *call);
-/* The client cancelled, went away, or its deadline passed: the reply will not be read. */
+/* The client cancelled, went away, or its deadline passed: the reply will not be read. (Also true for
+ * a call that used grpc_on_cancel() when the server drains.) */
 bool grpc_is_cancelled(const struct grpc_call *call);
 /* Turns true when the client cancelled or went away (the deadline is not in it). Lives as long as
  * the call; for loops that poll without knowing this room. */
 const _Atomic bool *grpc_cancel_flag(const struct grpc_call *call);
-/* fn(call, arg) runs on the net thread when the client goes away before the handler finished, or at
- * once when that has happened already (the return is false then and fn does not run). For calls
- * that stay open; fn may grpc_finish(). */
+/* For calls that stay open: fn(call, arg) runs on the net thread when the client goes away, or the
+ * server drains, before the handler finished; fn may grpc_finish(). False: that has happened already
+ * and fn will not run (never false off the net thread, where fn then runs soon). */
 bool grpc_on_cancel(struct grpc_call *call, grpc_fn fn, void *arg);
 /* "address:port" of the client; and the subject of its certificate, or "". */
 const char *grpc_peer(const struct grpc_call *call);

@@ -103,7 +103,7 @@ struct cancel_msg {
 static void on_cancel_msg(struct net_msg *m)
 {
     struct cancel_msg *cm = CONTAINER_OF(m, struct cancel_msg, msg);
-    if (cm->call->conn) {
+    if (cm->call->conn && !cm->call->ctx->draining) {
         cm->call->on_cancel = cm->fn;
         cm->call->on_cancel_arg = cm->arg;
     } else {
@@ -116,7 +116,7 @@ bool grpc_on_cancel(struct grpc_call *call, grpc_fn fn, void *arg)
 {
     struct cancel_msg *cm;
     if (grpc__call_on_loop(call)) {
-        if (!call->conn) {
+        if (!call->conn || call->ctx->draining) {
             return false;
         }
         call->on_cancel = fn;

@@ -390,6 +390,15 @@ static void h2_drain(struct net_engine *e)
         return;
     }
     h->draining = true;
+    /* Calls that stay open (they asked to be told) would keep the drain waiting. */
+    for (struct grpc_call *call = h->calls; call; call = call->next) {
+        if (call->state == CALL_HANDLER && call->on_cancel) {
+            grpc_fn fn = call->on_cancel;
+            call->on_cancel = NULL;
+            atomic_store(&call->cancelled, true);
+            fn(call, call->on_cancel_arg);
+        }
+    }
     /* First "no new streams, please", and the last stream number only when what was already on its
      * way has arrived: the PING comes back after it. */
     (void)nghttp2_submit_shutdown_notice(h->ses);

@@ -260,7 +260,7 @@ void net__server_note_idle(struct net_server *srv);
 /* Charges request memory; false when the server holds its maximum already. Any thread. */
 bool net__server_charge(struct net_server *srv, size_t n);
 void net__server_uncharge(struct net_server *srv, size_t n);
-int net__server_cleanup(struct net_server *srv, void (*fn)(void *), void *arg);
+void net__server_cleanup(struct net_server *srv, void (*fn)(void *), void *arg);
 
 /* The engine of a fresh server connection; becomes one of the two below by the first bytes. */
 struct net_engine *net__sniff_new(struct net_ctx *ctx, struct net_listener *lis);

@@ -69,12 +69,11 @@ void net__server_uncharge(struct net_server *srv, size_t n)
     atomic_fetch_sub_explicit(&srv->recv_held, n, memory_order_relaxed);
 }
 
-int net__server_cleanup(struct net_server *srv, void (*fn)(void *), void *arg)
+void net__server_cleanup(struct net_server *srv, void (*fn)(void *), void *arg)
 {
     CHECK(srv->cleanup_count < (int)ARRAY_LEN(srv->cleanup_fn));
     srv->cleanup_fn[srv->cleanup_count] = fn;
     srv->cleanup_arg[srv->cleanup_count++] = arg;
-    return 0;
 }
 
 void net__ctx_init(struct net_ctx *ctx, struct net_server *srv, struct net_mbox *mbox)
