@@ -674,7 +674,8 @@ static int crash_map(void *self, const char *path, struct mapping *ret_map, stru
     if (ino->is_dir) {
         FAIL(st, ST_IO, "map %s: is a directory", path);
     }
-    uint8_t *copy = xalloc(ino->now.n);
+    uint8_t *copy = alloc_try_aligned(64, MAX(ino->now.n, (size_t)1)); /* formats rely on it */
+    CHECK(copy);
     if (ino->now.n) {
         memcpy(copy, ino->now.p, ino->now.n);
     }
