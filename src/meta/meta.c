@@ -35,7 +35,7 @@ static int key_chars_check(struct slice key, const char *what, struct status *st
 int meta__copy(struct arena *ar, struct slice s, struct slice *ret, struct status *st)
 {
     if (s.n == 0) {
-        *ret = (struct slice){ "", 0 };
+        *ret = (struct slice){"", 0};
         return 0;
     }
     struct slice c = arena_copy(ar, s);

@@ -105,7 +105,7 @@ int meta_txn(struct meta *m, const struct meta_cond *conds, size_t nconds,
 
 static inline struct meta_cond meta_if_version(struct slice key, int64_t version)
 {
-    return (struct meta_cond){ .kind = META_IF_VERSION, .key = key, .version = version };
+    return (struct meta_cond){.kind = META_IF_VERSION, .key = key, .version = version};
 }
 static inline struct meta_cond meta_if_absent(struct slice key)
 {
@@ -113,19 +113,19 @@ static inline struct meta_cond meta_if_absent(struct slice key)
 }
 static inline struct meta_cond meta_if_exists(struct slice key)
 {
-    return (struct meta_cond){ .kind = META_IF_EXISTS, .key = key };
+    return (struct meta_cond){.kind = META_IF_EXISTS, .key = key};
 }
 static inline struct meta_op meta_op_put(struct slice key, struct slice value)
 {
-    return (struct meta_op){ .kind = META_PUT, .key = key, .value = value };
+    return (struct meta_op){.kind = META_PUT, .key = key, .value = value};
 }
 static inline struct meta_op meta_op_delete(struct slice key)
 {
-    return (struct meta_op){ .kind = META_DELETE, .key = key };
+    return (struct meta_op){.kind = META_DELETE, .key = key};
 }
 static inline struct meta_op meta_op_delete_prefix(struct slice prefix)
 {
-    return (struct meta_op){ .kind = META_DELETE_PREFIX, .key = prefix };
+    return (struct meta_op){.kind = META_DELETE_PREFIX, .key = prefix};
 }
 /* One unconditional operation. */
 int meta_put(struct meta *m, struct slice key, struct slice value, int64_t *ret_revision,

@@ -62,8 +62,7 @@ static struct meta_lease *lease_find(struct meta_embed *me, int64_t id)
     return l;
 }
 
-static int lease_need(struct meta_embed *me, int64_t id, struct meta_lease **ret,
-                      struct status *st)
+static int lease_need(struct meta_embed *me, int64_t id, struct meta_lease **ret, struct status *st)
 {
     struct meta_lease *l = lease_find(me, id);
     if (!l) {
@@ -129,7 +128,7 @@ out:
 /* Deletes the keys of l, then l. Holds: me->lock */
 static int lease_end(struct meta_embed *me, struct meta_lease *l, struct status *st)
 {
-    struct change_list cl = { 0 };
+    struct change_list cl = {0};
     struct arena *ar = arena_new(0);
     int64_t revision;
     size_t pos = 0;
@@ -140,7 +139,7 @@ static int lease_end(struct meta_embed *me, struct meta_lease *l, struct status 
     TRY(make_sure(me, st));
     while (str_map_next(me->leased, &pos, &key, &owner)) {
         if (owner == l) {
-            struct meta_change c = { .kind = META_DELETE };
+            struct meta_change c = {.kind = META_DELETE};
             /* Committing removes the entry, and with it the map's copy of the key. */
             TRY(meta__copy(ar, key, &c.key, st));
             TRY(change_add(ar, &cl, c, st));
@@ -217,13 +216,13 @@ out:
 static int expand_prefix(struct meta_embed *me, struct slice prefix, struct arena *ar,
                          struct change_list *cl, struct status *st)
 {
-    struct meta_range range = { .prefix = prefix, .limit = META_LIST_MAX, .keys_only = true };
+    struct meta_range range = {.prefix = prefix, .limit = META_LIST_MAX, .keys_only = true};
     struct meta_list list;
     int rc;
     do {
         TRY(me->kv->list(me, &range, ar, &list, st));
         for (size_t i = 0; i < list.n; i++) {
-            struct meta_change c = { .kind = META_DELETE, .key = list.items[i].key };
+            struct meta_change c = {.kind = META_DELETE, .key = list.items[i].key};
             TRY(change_add(ar, cl, c, st));
             range.start_after = c.key;
         }
@@ -241,7 +240,7 @@ static int expand(struct meta_embed *me, const struct meta_op *ops, size_t nops,
     int rc = 0;
     for (size_t i = 0; i < nops; i++) {
         const struct meta_op *op = &ops[i];
-        struct meta_change c = { op->kind, op->key, op->value, op->lease };
+        struct meta_change c = {op->kind, op->key, op->value, op->lease};
         switch (op->kind) {
         case META_PUT:
             if (op->lease) {
@@ -270,7 +269,7 @@ static int embed_txn(struct meta *m, const struct meta_cond *conds, size_t ncond
 {
     struct meta_embed *me = (struct meta_embed *)m;
     struct arena *ar = NULL;
-    struct change_list cl = { 0 };
+    struct change_list cl = {0};
     int rc;
 
     if (me->readonly) {

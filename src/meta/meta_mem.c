@@ -48,7 +48,7 @@ static size_t lower_bound(const struct meta_mem *mem, struct slice key)
 static int item_copy(const struct mem_item *it, bool keys_only, struct arena *ar,
                      struct meta_item *ret, struct status *st)
 {
-    struct meta_item item = { .version = it->version };
+    struct meta_item item = {.version = it->version};
     int rc;
     TRY(meta__copy(ar, key_of(it), &item.key, st));
     TRY(meta__copy(ar, slice_n(it->value, keys_only ? 0 : it->nvalue), &item.value, st));
@@ -57,8 +57,8 @@ out:
     return rc;
 }
 
-static int mem_get(struct meta_embed *me, struct slice key, struct arena *ar,
-                   struct meta_item *ret, struct status *st)
+static int mem_get(struct meta_embed *me, struct slice key, struct arena *ar, struct meta_item *ret,
+                   struct status *st)
 {
     struct meta_mem *mem = (struct meta_mem *)me;
     int rc;
@@ -67,7 +67,7 @@ static int mem_get(struct meta_embed *me, struct slice key, struct arena *ar,
     if (i < mem->n && slice_eq(key_of(&mem->items[i]), key)) {
         rc = item_copy(&mem->items[i], false, ar, ret, st);
     } else {
-        struct meta_item item = { .value = { "", 0 } };
+        struct meta_item item = {.value = {"", 0}};
         rc = meta__copy(ar, key, &item.key, st);
         if (rc == 0) {
             *ret = item;
@@ -81,7 +81,7 @@ static int mem_list(struct meta_embed *me, const struct meta_range *range, struc
                     struct meta_list *ret, struct status *st)
 {
     struct meta_mem *mem = (struct meta_mem *)me;
-    struct meta_list list = { 0 };
+    struct meta_list list = {0};
     size_t first, end;
     int rc = 0;
 

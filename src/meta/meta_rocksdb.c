@@ -31,9 +31,9 @@
 #include <unistd.h>
 
 #define META_FORMAT_VERSION 1
-#define KEY_FORMAT ((struct slice){ "\0format", 7 })
-#define KEY_REVISION ((struct slice){ "\0revision", 9 })
-#define KEY_LEASE ((struct slice){ "\0lease", 6 })
+#define KEY_FORMAT ((struct slice){"\0format", 7})
+#define KEY_REVISION ((struct slice){"\0revision", 9})
+#define KEY_LEASE ((struct slice){"\0lease", 6})
 enum { VALUE_HEADER = 8, PROBE_BYTES = 2 << 20 };
 
 struct meta_rocks {
@@ -109,8 +109,7 @@ static int raw_get(struct meta_rocks *mr, struct slice key, rocksdb_pinnableslic
                    struct status *st)
 {
     char *err = NULL;
-    rocksdb_pinnableslice_t *v =
-        rocksdb_get_pinned(mr->db, mr->read_options, key.p, key.n, &err);
+    rocksdb_pinnableslice_t *v = rocksdb_get_pinned(mr->db, mr->read_options, key.p, key.n, &err);
     if (err) {
         return rocks_fail(mr, err, "reading", st);
     }
@@ -144,7 +143,7 @@ out:
 static int decode(const struct meta_rocks *mr, struct slice key, struct slice raw, bool keys_only,
                   struct arena *ar, struct meta_item *ret, struct status *st)
 {
-    struct meta_item item = { 0 };
+    struct meta_item item = {0};
     int rc;
     if (raw.n < VALUE_HEADER || (int64_t)load_u64(raw.p) <= 0) {
         FAIL(st, ST_CORRUPT, "metadata in \"%s\": the value of \"%.*s\" has no version", mr->dir,
@@ -175,7 +174,7 @@ static int rocks_get(struct meta_embed *me, struct slice key, struct arena *ar,
 {
     struct meta_rocks *mr = (struct meta_rocks *)me;
     rocksdb_pinnableslice_t *v = NULL;
-    struct meta_item item = { .value = { "", 0 } };
+    struct meta_item item = {.value = {"", 0}};
     int rc = handle_take(mr, st);
     if (rc != 0) {
         return rc;
@@ -262,7 +261,7 @@ static int rocks_list(struct meta_embed *me, const struct meta_range *range, str
     struct meta_rocks *mr = (struct meta_rocks *)me;
     struct slice prefix = range->prefix.n ? range->prefix : SLICE_LIT("/");
     struct slice from = slice_cmp(range->start_after, prefix) > 0 ? range->start_after : prefix;
-    struct meta_list list = { 0 };
+    struct meta_list list = {0};
     rocksdb_iterator_t *it = NULL;
     size_t cap = 0;
     int rc = handle_take(mr, st);
@@ -317,10 +316,10 @@ static int batch_fill(rocksdb_writebatch_t *b, const struct meta_change *changes
         }
         memcpy(lease_key + KEY_LEASE.n, c->key.p, c->key.n);
         if (c->kind == META_PUT) {
-            const char *const keys[] = { c->key.p };
-            const size_t nkeys[] = { c->key.n };
-            const char *const values[] = { (const char *)&version, c->value.p };
-            const size_t nvalues[] = { VALUE_HEADER, c->value.n };
+            const char *const keys[] = {c->key.p};
+            const size_t nkeys[] = {c->key.n};
+            const char *const values[] = {(const char *)&version, c->value.p};
+            const size_t nvalues[] = {VALUE_HEADER, c->value.n};
             rocksdb_writebatch_putv(b, 1, keys, nkeys, c->value.n ? 2 : 1, values, nvalues);
         } else {
             rocksdb_writebatch_delete(b, c->key.p, c->key.n);

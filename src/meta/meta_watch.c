@@ -156,7 +156,7 @@ int meta__watch_open(struct meta *m, struct slice prefix, int64_t from_revision,
 /* The next event for w, or NULL when there is none now. Holds: h->lock */
 static const struct meta_hist_event *advance(struct meta_hist *h, struct embed_watch *w)
 {
-    struct slice prefix = { w->prefix, w->nprefix };
+    struct slice prefix = {w->prefix, w->nprefix};
     if (w->cursor < h->tail) {
         w->resync = true;
     }
@@ -179,7 +179,7 @@ int meta__watch_next(struct meta_watch *base, int64_t deadline_us, struct arena 
     struct embed_watch *w = (struct embed_watch *)base;
     struct meta_embed *me = (struct meta_embed *)base->m;
     struct meta_hist *h = &me->hist;
-    struct meta_event ev = { .kind = META_EV_RESYNC };
+    struct meta_event ev = {.kind = META_EV_RESYNC};
     int rc = 0;
 
     /* The end of a lease is an event too, and there is no thread that waits for it: whoever waits

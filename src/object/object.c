@@ -14,8 +14,8 @@ enum { COMPONENT_MAX = 200, DELETE_BATCH = 1000 };
 
 static bool char_ok(char c)
 {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-           c == '_' || c == '.' || c == '=' || c == '@' || c == '+' || c == '-';
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' ||
+           c == '.' || c == '=' || c == '@' || c == '+' || c == '-';
 }
 
 /* Whole components, except that the last one may be empty or cut short in a prefix. */
@@ -96,7 +96,7 @@ out:
 
 int object_append(struct object_writer *ow, const void *p, size_t n, struct status *st)
 {
-    struct file_part part = { p, n };
+    struct file_part part = {p, n};
     return object_appendv(ow, &part, 1, st);
 }
 
@@ -141,7 +141,7 @@ out:
 
 int object_delete_prefix(struct object_store *os, struct slice prefix, struct status *st)
 {
-    struct object_range range = { .prefix = prefix, .limit = DELETE_BATCH };
+    struct object_range range = {.prefix = prefix, .limit = DELETE_BATCH};
     struct object_list list;
     struct arena *ar = NULL;
     int rc;

@@ -83,9 +83,9 @@ static int local_writer_open(struct object_store *os, struct slice key,
     lw->path = key_path(ol, key);
     lw->folder = xstrndup(lw->path, (size_t)(strrchr(lw->path, '/') - lw->path));
     TRY(FAULT_POINT("object_put_before_write", st));
-    (void)snprintf(name, sizeof name, TMP_PREFIX "%llu",
-                   (unsigned long long)atomic_fetch_add_explicit(&ol->next_tmp, 1,
-                                                                 memory_order_relaxed));
+    (void)snprintf(
+        name, sizeof name, TMP_PREFIX "%llu",
+        (unsigned long long)atomic_fetch_add_explicit(&ol->next_tmp, 1, memory_order_relaxed));
     lw->tmp = path_join(ol->root, name);
     TRY(file_open(lw->tmp, FILE_WRITE | FILE_CREATE | FILE_TRUNC, &lw->f, st));
     *ret_ow = &TAKE(lw)->base;
@@ -195,7 +195,7 @@ static int local_stat(struct object_store *os, struct slice key, struct object_i
     if (!exists || is_dir) {
         TRY(name_key(ST_NOT_FOUND, key, st));
     }
-    *ret = (struct object_info){ key, size };
+    *ret = (struct object_info){key, size};
 out:
     mem_free(path);
     return rc;
@@ -259,7 +259,7 @@ static int walk_add(struct walk *wk, struct slice key, uint64_t size, struct sta
     if (!copy.p) {
         return st_fail(st, ST_NO_MEMORY, "no memory for a list of objects");
     }
-    wk->list.items[wk->list.n++] = (struct object_info){ copy, size };
+    wk->list.items[wk->list.n++] = (struct object_info){copy, size};
     return 0;
 }
 
@@ -325,9 +325,10 @@ static int info_cmp(const void *a, const void *b)
 static int local_list(struct object_store *os, const struct object_range *range, struct arena *ar,
                       struct object_list *ret, struct status *st)
 {
-    struct walk wk = { .ol = (struct object_local *)os, .range = range, .ar = ar };
+    struct walk wk = {.ol = (struct object_local *)os, .range = range, .ar = ar};
     const char *slash = range->prefix.n ? memrchr(range->prefix.p, '/', range->prefix.n) : NULL;
-    char *start = slash ? xstrndup(range->prefix.p, (size_t)(slash - range->prefix.p)) : xstrdup("");
+    char *start =
+        slash ? xstrndup(range->prefix.p, (size_t)(slash - range->prefix.p)) : xstrdup("");
     bool exists = true, is_dir = true;
     uint64_t size;
     char *path = NULL;

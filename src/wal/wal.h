@@ -57,7 +57,7 @@ int wal_local_fence(const char *dir, uint64_t term, struct status *st);
 /* ---- Appending ---- */
 
 struct wal_entry {
-    const struct file_part *parts; /* the payload in pieces, written without being copied together */
+    const struct file_part *parts; /* the payload in pieces; they are not copied together */
     size_t nparts;
     uint16_t type;
 };
@@ -75,7 +75,7 @@ int wal_append(struct wal *w, const struct wal_entry *entries, size_t n, uint64_
 int wal_append_begin(struct wal *w, const struct wal_entry *entries, size_t n, uint64_t *ret_first,
                      struct status *st);
 /* Returns when every record up to position is acknowledged; position may be one that nobody has
- * appended yet. Fails: ST_TIMEOUT at the monotonic deadline; the error of the log when it failed. */
+ * appended yet. Fails: ST_TIMEOUT at the monotonic deadline; the log's error when it failed. */
 int wal_wait(struct wal *w, uint64_t position, int64_t deadline_us, struct status *st);
 /* Syncs everything written so far, in any mode. */
 int wal_sync(struct wal *w, struct status *st);
@@ -110,8 +110,8 @@ int wal_truncate_before(struct wal *w, uint64_t position, struct status *st);
 
 struct wal_stats {
     uint64_t first, last, durable;
-    uint64_t nfiles, bytes;  /* bytes used by records and headers */
-    uint64_t cut_bytes;      /* unfinished tail removed when the log was opened */
+    uint64_t nfiles, bytes;              /* bytes used by records and headers */
+    uint64_t cut_bytes;                  /* unfinished tail removed when the log was opened */
     uint64_t nsyncs, nbatches, nrecords; /* since it was opened */
 };
 void wal_get_stats(struct wal *w, struct wal_stats *ret);

@@ -238,7 +238,7 @@ static int syncing_take(struct wal_local *w, struct status *st)
 
 int wal__roll(struct wal_local *w, uint64_t first, struct status *st)
 {
-    struct wal_file_header h = { .first = first, .term = w->opts.term };
+    struct wal_file_header h = {.first = first, .term = w->opts.term};
     struct file *f = NULL;
     bool stuck = false, listed;
     int rc;
@@ -325,7 +325,7 @@ static int frame_batch(struct wal_local *w, const struct wal_entry *entries, siz
     header = w->frame + w->frame_cap - n * WAL_RECORD_HEADER;
     for (size_t i = 0; i < n; i++, header += WAL_RECORD_HEADER) {
         const struct wal_entry *e = &entries[i];
-        struct wal_record_header h = { .position = b->first + i, .type = e->type };
+        struct wal_record_header h = {.position = b->first + i, .type = e->type};
         uint64_t unsynced = h.position - b->durable;
         struct file_part *p = &b->parts[b->nparts];
         for (size_t k = 0; k < e->nparts; k++) {
@@ -335,15 +335,14 @@ static int frame_batch(struct wal_local *w, const struct wal_entry *entries, siz
         h.unsynced = unsynced < UINT32_MAX ? (uint32_t)unsynced : UINT32_MAX;
         wal__record_header_put(header, &h);
         h.crc = wal__record_crc(w->active_h.salt, header);
-        *p++ = (struct file_part){ header, WAL_RECORD_HEADER };
+        *p++ = (struct file_part){header, WAL_RECORD_HEADER};
         for (size_t k = 0; k < e->nparts; k++) {
             h.crc = crc32c(h.crc, e->parts[k].p, e->parts[k].n);
             *p++ = e->parts[k];
         }
         wal__record_header_put(header, &h);
-        *p++ = (struct file_part){
-            zeros, (size_t)(wal__record_size(h.len) - WAL_RECORD_HEADER - h.len)
-        };
+        *p++ = (struct file_part){zeros,
+                                  (size_t)(wal__record_size(h.len) - WAL_RECORD_HEADER - h.len)};
         b->nparts = (size_t)(p - b->parts);
         b->bytes += wal__record_size(h.len);
     }
@@ -421,7 +420,7 @@ int wal__append_begin(struct wal *base, const struct wal_entry *entries, size_t 
                       uint64_t *ret_first, struct status *st)
 {
     struct wal_local *w = (struct wal_local *)base;
-    struct batch b = { 0 };
+    struct batch b = {0};
     bool stuck = false;
     uint64_t bytes = batch_bytes(entries, n);
     int rc;

@@ -89,14 +89,15 @@ int wal__file_create(const char *dir, const struct wal_file_header *h, struct fi
     uint8_t bytes[WAL_FILE_HEADER];
     struct status ignored = STATUS_INIT;
     char *path = wal__file_path(dir, h->first);
-    char tmp_name[WAL_NAME_MAX];
+    char name[WAL_NAME_MAX];
+    char tmp_name[WAL_NAME_MAX + 4];
     char *tmp = NULL;
     struct file *f = NULL;
     bool named = false;
     int rc;
 
-    wal__file_name(h->first, tmp_name);
-    strcat(tmp_name, ".tmp");
+    wal__file_name(h->first, name);
+    (void)snprintf(tmp_name, sizeof tmp_name, "%s.tmp", name);
     tmp = path_join(dir, tmp_name);
     wal__file_header_put(bytes, h);
     TRY(file_open(tmp, FILE_READ | FILE_WRITE | FILE_CREATE | FILE_TRUNC, &f, st));

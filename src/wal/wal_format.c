@@ -29,9 +29,9 @@
  *   The term file, "term", holds "term <decimal>\n": the lowest term that may append.
  *
  * THE END OF A LOG
- *   A record is valid when it fits the file with its padding, its position is the expected one and its
- *   checksum is right. The log ends behind the last valid record with flag 1 that is reached
- *   through valid records only: a batch whose last record is missing never happened.
+ *   A record is valid when it fits the file with its padding, its position is the expected one
+ *   and its checksum is right. The log ends behind the last valid record with flag 1 that is
+ *   reached through valid records only: a batch whose last record is missing never happened.
  *   What follows that end in the last file is one of these:
  *   - nothing, or zeros: reserved space;
  *   - remains of writes that were never synced: cut off. Power loss may keep a later write and lose
@@ -76,7 +76,7 @@ int wal__file_header_get(const uint8_t *p, size_t n, const char *path, struct wa
         return st_fail(st, ST_UNSUPPORTED, "%s has format %u, this version knows format %d", path,
                        load_u32(p + 8), WAL_FORMAT_VERSION);
     }
-    *ret = (struct wal_file_header){ load_u64(p + 16), load_u64(p + 24), load_u64(p + 32) };
+    *ret = (struct wal_file_header){load_u64(p + 16), load_u64(p + 24), load_u64(p + 32)};
     return 0;
 }
 

@@ -42,7 +42,7 @@ enum {
     WAL_RECORD_HEADER = 24,
     WAL_ALIGN = 8,
     WAL_FLAG_LAST = 1, /* the last record of its batch */
-    WAL_NAME_MAX = 32, /* "<20 digits>.log.tmp" and a zero */
+    WAL_NAME_MAX = 32, /* "<20 digits>.log" and a zero */
 };
 
 struct wal_file_header {
@@ -125,10 +125,10 @@ struct wal_local {
 
     struct lock q; /* RANK_WAL_QUEUE; guards everything down to the next group */
     struct cond changed;
-    bool writing;   /* somebody writes or rolls: owns `active`, `end`, `active_h` and `frame` */
-    bool syncing;   /* somebody syncs `active`, which must not be replaced meanwhile */
+    bool writing; /* somebody writes or rolls: owns `active`, `end`, `active_h` and `frame` */
+    bool syncing; /* somebody syncs `active`, which must not be replaced meanwhile */
     bool stopping;
-    bool failed;          /* for good; why is in failure */
+    bool failed; /* for good; why is in failure */
     struct status failure;
     uint64_t last, acked, durable;
     uint64_t notified;    /* told to opts.on_durable; thread only */
@@ -146,7 +146,7 @@ struct wal_local {
     struct lock files_lock; /* RANK_WAL_FILES */
     uint64_t *firsts;       /* first positions of all files, ascending; never empty */
     size_t nfiles, files_cap;
-    uint64_t closed_bytes;  /* of all files but the active one */
+    uint64_t closed_bytes; /* of all files but the active one */
 };
 
 int wal__append_begin(struct wal *base, const struct wal_entry *entries, size_t n,

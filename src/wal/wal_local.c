@@ -168,7 +168,7 @@ static void set_end(struct wal_local *w, const struct wal_scan *scan)
 
 static int recover(struct wal_local *w, struct status *st)
 {
-    struct wal_scan scan = { 0 };
+    struct wal_scan scan = {0};
     int rc;
     TRY(wal__files_find(w->dir, !w->readonly, &w->firsts, &w->nfiles, st));
     w->files_cap = w->nfiles;
@@ -221,7 +221,7 @@ out:
 
 int wal_local_open_readonly(const char *dir, struct wal **ret_w, struct status *st)
 {
-    struct wal_opts opts = { .dir = dir };
+    struct wal_opts opts = {.dir = dir};
     struct wal_local *w = local_new(&opts, true);
     int rc;
     TRY(recover(w, st));

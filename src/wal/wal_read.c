@@ -32,8 +32,8 @@ static struct wal_local *log_of(struct local_reader *r)
 }
 
 /* The file that holds position, and the first position behind that file. */
-static int find_file(struct wal_local *w, uint64_t position, uint64_t *ret_first,
-                     uint64_t *ret_end, struct status *st)
+static int find_file(struct wal_local *w, uint64_t position, uint64_t *ret_first, uint64_t *ret_end,
+                     struct status *st)
 {
     uint64_t oldest;
     size_t i;
@@ -157,7 +157,7 @@ int wal__reader_next(struct wal_reader *base, struct wal_record *ret, bool *ret_
         r->at++;
     } while (r->at <= r->next);
     r->next++;
-    *ret = (struct wal_record){ h.position, h.type, slice_n(payload, h.len) };
+    *ret = (struct wal_record){h.position, h.type, slice_n(payload, h.len)};
     *ret_found = true;
 out:
     return rc;

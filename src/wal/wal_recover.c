@@ -105,8 +105,8 @@ out:
 
 int wal__scan(const char *dir, uint64_t first, struct wal_scan *ret, struct status *st)
 {
-    struct wal_scan r = { 0 };
-    struct scan s = { 0 };
+    struct wal_scan r = {0};
+    struct scan s = {0};
     char *path = wal__file_path(dir, first);
     uint64_t off = WAL_FILE_HEADER, position = first, used;
     enum verdict v;

@@ -15,12 +15,12 @@
 enum { KEYS = 6, STEPS = 30, BYTES = 700 };
 
 struct life {
-    int told[KEYS];     /* version acknowledged; 0: absent */
+    int told[KEYS];      /* version acknowledged; 0: absent */
     int under_way[KEYS]; /* version whose put (0: delete) had begun and was not acknowledged */
     bool open_step[KEYS];
 };
 
-static const char *const keys[KEYS] = { "a", "s/1/x", "s/1/y", "s/2/x", "s/2/z/deep/file", "t/k" };
+static const char *const keys[KEYS] = {"a", "s/1/x", "s/1/y", "s/2/x", "s/2/z/deep/file", "t/k"};
 
 static size_t content(int key, int version, uint8_t *out)
 {
@@ -35,7 +35,7 @@ static int put(struct object_store *os, int key, int version, bool stream, struc
 {
     uint8_t bytes[BYTES];
     size_t n = content(key, version, bytes);
-    struct file_part part = { bytes, n };
+    struct file_part part = {bytes, n};
     struct object_writer *ow = NULL;
     int rc;
     if (!stream) {
@@ -122,7 +122,7 @@ static void check(struct life *li)
 static bool one_case(enum crash_mode mode, bool at_change, long n, uint64_t seed)
 {
     struct crash_fs *fs = crash_fs_new(seed);
-    struct life li = { 0 };
+    struct life li = {0};
     if (at_change) {
         crash_fs_arm_change(fs, mode, n);
     } else {
@@ -174,15 +174,15 @@ static void test_crash_when_power_goes_at_any_change(void **state)
 }
 
 #ifdef ELANUS_FAULTS
-static const char *const points[] = { "object_put_before_write", "object_put_before_sync",
-                                      "object_put_before_rename", "object_put_after_rename" };
+static const char *const points[] = {"object_put_before_write", "object_put_before_sync",
+                                     "object_put_before_rename", "object_put_after_rename"};
 
 static void test_crash_when_a_step_fails_at_a_fault_point(void **state)
 {
     for (size_t i = 0; i < ARRAY_LEN(points); i++) {
         for (int nth = 1; nth < 20; nth++) {
             struct crash_fs *fs = crash_fs_new(1);
-            struct life li = { 0 };
+            struct life li = {0};
             char spec[80];
             (void)snprintf(spec, sizeof spec, "%s:%s:%d", points[i], nth & 1 ? "error" : "nospace",
                            nth);

@@ -22,10 +22,10 @@ enum { POSITIONS = 400, FILE_SIZE = 1500, ROUNDS = 2 };
 struct life {
     uint64_t id[POSITIONS]; /* handed over at this position */
     bool ends_batch[POSITIONS];
-    bool same_term;         /* the log is opened again with the term it had */
-    uint64_t submitted;     /* highest position handed over */
+    bool same_term;     /* the log is opened again with the term it had */
+    uint64_t submitted; /* highest position handed over */
     uint64_t acked;
-    uint64_t truncated;     /* records before this may be gone */
+    uint64_t truncated; /* records before this may be gone */
     uint64_t next_id;
     uint64_t term;
 };
@@ -48,8 +48,8 @@ static int append(struct life *li, struct wal *w, size_t n, struct status *st)
     uint64_t position = wal_last_position(w) + 1, first = 0;
     for (size_t i = 0; i < n; i++) {
         uint64_t id = li->next_id++;
-        parts[i] = (struct file_part){ bytes[i], payload(id, bytes[i]) };
-        entries[i] = (struct wal_entry){ &parts[i], 1, (uint16_t)id };
+        parts[i] = (struct file_part){bytes[i], payload(id, bytes[i])};
+        entries[i] = (struct wal_entry){&parts[i], 1, (uint16_t)id};
         assert_in_range(position + i, 1, POSITIONS - 1);
         li->id[position + i] = id;
         li->ends_batch[position + i] = i + 1 == n;
@@ -77,7 +77,7 @@ static struct wal_opts next_opts(struct life *li)
     if (!li->same_term || li->term == 0) {
         li->term++;
     }
-    return (struct wal_opts){ .dir = "log", .term = li->term, .file_size = FILE_SIZE };
+    return (struct wal_opts){.dir = "log", .term = li->term, .file_size = FILE_SIZE};
 }
 
 static int live_once(struct life *li, struct status *st)
@@ -160,7 +160,7 @@ static void check_life_goes_on(struct life *li)
 static bool one_case(enum crash_mode mode, bool at_change, long n, long again, uint64_t seed)
 {
     struct crash_fs *fs = crash_fs_new(seed);
-    struct life li = { .next_id = 1, .same_term = seed & 1 };
+    struct life li = {.next_id = 1, .same_term = seed & 1};
     if (at_change) {
         crash_fs_arm_change(fs, mode, n);
     } else {
@@ -228,7 +228,7 @@ static void test_crash_when_power_goes_after_recovery_from_a_kill(void **state)
 {
     for (int same_term = 0; same_term < 2; same_term++) {
         struct crash_fs *fs = crash_fs_new(1);
-        struct life li = { .next_id = 1, .same_term = same_term };
+        struct life li = {.next_id = 1, .same_term = same_term};
         struct wal_opts opts = next_opts(&li);
         struct status closing = STATUS_INIT;
         struct wal *killed = NULL, *w = NULL;
@@ -252,7 +252,7 @@ static void test_crash_when_a_sync_fails_at_any_place(void **state)
 {
     for (long n = 1; n < 80; n++) {
         struct crash_fs *fs = crash_fs_new((uint64_t)n);
-        struct life li = { .next_id = 1, .same_term = n & 1 };
+        struct life li = {.next_id = 1, .same_term = n & 1};
         crash_fs_fail_sync(fs, n);
         live(&li);
         crash_fs_fail_sync(fs, 0);
@@ -266,7 +266,7 @@ static void test_crash_when_the_disk_is_full_at_any_byte(void **state)
 {
     for (uint64_t space = 0; space < 3000; space += 7) {
         struct crash_fs *fs = crash_fs_new(space + 1);
-        struct life li = { .next_id = 1, .same_term = space & 1 };
+        struct life li = {.next_id = 1, .same_term = space & 1};
         crash_fs_set_space(fs, space);
         live(&li);
         crash_fs_set_space(fs, UINT64_MAX);
@@ -276,9 +276,9 @@ static void test_crash_when_the_disk_is_full_at_any_byte(void **state)
 }
 
 #ifdef ELANUS_FAULTS
-static const char *const points[] = { "wal_append_before_write", "wal_append_before_sync",
-                                      "wal_append_after_sync",   "wal_roll_after_create",
-                                      "wal_truncate_before_unlink", "wal_truncate_after_unlink" };
+static const char *const points[] = {"wal_append_before_write",    "wal_append_before_sync",
+                                     "wal_append_after_sync",      "wal_roll_after_create",
+                                     "wal_truncate_before_unlink", "wal_truncate_after_unlink"};
 
 static void test_crash_when_a_step_fails_at_a_fault_point(void **state)
 {
@@ -286,7 +286,7 @@ static void test_crash_when_a_step_fails_at_a_fault_point(void **state)
         for (int nth = 1; nth < 12; nth++) {
             for (int action = 0; action < 2; action++) {
                 struct crash_fs *fs = crash_fs_new(1);
-                struct life li = { .next_id = 1, .same_term = nth & 1 };
+                struct life li = {.next_id = 1, .same_term = nth & 1};
                 char spec[80];
                 (void)snprintf(spec, sizeof spec, "%s:%s:%d", points[i],
                                action ? "nospace" : "error", nth);

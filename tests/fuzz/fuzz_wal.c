@@ -22,7 +22,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static void fix_header(uint8_t *p, size_t n)
 {
-    struct wal_file_header h = { .first = 1, .term = 1, .salt = 42 };
+    struct wal_file_header h = {.first = 1, .term = 1, .salt = 42};
     if (n >= WAL_FILE_HEADER) {
         wal__file_header_put(p, &h);
     }
@@ -77,9 +77,9 @@ static uint64_t read_all(struct wal *w)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    struct wal_opts opts = { .dir = "log", .term = 3 };
-    struct file_part part = { "appended", 8 };
-    struct wal_entry e = { &part, 1, 1 };
+    struct wal_opts opts = {.dir = "log", .term = 3};
+    struct file_part part = {"appended", 8};
+    struct wal_entry e = {&part, 1, 1};
     struct status st = STATUS_INIT;
     struct wal *w = NULL;
     if (size < 1) {

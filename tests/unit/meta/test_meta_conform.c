@@ -16,7 +16,7 @@ struct impl {
     void (*setup)(void);
     void (*teardown)(void);
     int (*open)(struct meta **ret_m, struct status *st); /* again: the same store */
-    bool survives;                                        /* close and open keeps the data */
+    bool survives;                                       /* close and open keeps the data */
 };
 
 static char *dir;
@@ -47,8 +47,8 @@ static int rocks_open(struct meta **ret_m, struct status *st)
 }
 
 static const struct impl impls[] = {
-    { "memory", nothing, nothing, mem_open, false },
-    { "RocksDB", rocks_setup, rocks_teardown, rocks_open, true },
+    {"memory", nothing, nothing, mem_open, false},
+    {"RocksDB", rocks_setup, rocks_teardown, rocks_open, true},
 };
 
 static int setup(void **state)
@@ -106,7 +106,7 @@ static void check_absent(const char *key)
 /* The keys under prefix, joined by spaces. */
 static void check_keys(const char *prefix, const char *want)
 {
-    struct meta_range range = { .prefix = S(prefix), .keys_only = true };
+    struct meta_range range = {.prefix = S(prefix), .keys_only = true};
     struct meta_list list;
     char got[2000] = "";
     OK(meta_list(m, &range, ar, &list, st));
@@ -200,7 +200,7 @@ static void test_list_when_limited_then_pages_cover_everything(void **state)
     }
     put("/q", "x");
     for (size_t limit = 1; limit < 30; limit++) {
-        struct meta_range range = { .prefix = S("/p/"), .limit = limit };
+        struct meta_range range = {.prefix = S("/p/"), .limit = limit};
         int seen = 0;
         do {
             OK(meta_list(m, &range, ar, &list, st));
@@ -217,7 +217,7 @@ static void test_list_when_limited_then_pages_cover_everything(void **state)
         assert_int_equal(seen, 25);
     }
     /* A start that lies before the prefix, or behind it. */
-    struct meta_range range = { .prefix = S("/p/"), .start_after = S("/a") };
+    struct meta_range range = {.prefix = S("/p/"), .start_after = S("/a")};
     OK(meta_list(m, &range, ar, &list, st));
     assert_int_equal(list.n, 25);
     range.start_after = S("/z");
@@ -235,10 +235,10 @@ static void test_txn_when_conditions_hold_then_all_operations_happen_at_one_revi
     int64_t a = put("/a", "1"), rev = 0;
     put("/x/1", "");
     put("/x/2", "");
-    struct meta_cond conds[] = { meta_if_version(S("/a"), a), meta_if_absent(S("/b")),
-                                 meta_if_exists(S("/x/1")) };
-    struct meta_op ops[] = { meta_op_put(S("/a"), S("2")), meta_op_put(S("/b"), S("3")),
-                             meta_op_delete_prefix(S("/x/")), meta_op_delete(S("/nothing")) };
+    struct meta_cond conds[] = {meta_if_version(S("/a"), a), meta_if_absent(S("/b")),
+                                meta_if_exists(S("/x/1"))};
+    struct meta_op ops[] = {meta_op_put(S("/a"), S("2")), meta_op_put(S("/b"), S("3")),
+                            meta_op_delete_prefix(S("/x/")), meta_op_delete(S("/nothing"))};
     OK(meta_txn(m, conds, 3, ops, 4, &rev, st));
     assert_int_equal(rev, 4);
     check("/a", "2", 4);
@@ -250,7 +250,7 @@ static void test_txn_when_a_condition_fails_then_nothing_happens_and_key_is_name
 {
     put("/a", "1");
     put("/b", "1");
-    struct meta_op ops[] = { meta_op_put(S("/a"), S("2")), meta_op_delete(S("/b")) };
+    struct meta_op ops[] = {meta_op_put(S("/a"), S("2")), meta_op_delete(S("/b"))};
     struct meta_cond c = meta_if_version(S("/a"), 2);
     FAILS(meta_txn(m, &c, 1, ops, 2, NULL, st), ST_CONFLICT, "\"/a\" has version 1, expected 2");
     c = meta_if_absent(S("/b"));
@@ -268,7 +268,7 @@ static void test_txn_when_nothing_changes_then_revision_stays(void **state)
 {
     int64_t rev = 0;
     put("/a", "1");
-    struct meta_op ops[] = { meta_op_delete(S("/none")), meta_op_delete_prefix(S("/none/")) };
+    struct meta_op ops[] = {meta_op_delete(S("/none")), meta_op_delete_prefix(S("/none/"))};
     struct meta_cond c = meta_if_exists(S("/a"));
     OK(meta_txn(m, NULL, 0, ops, 2, &rev, st));
     assert_int_equal(rev, 1);
@@ -278,13 +278,13 @@ static void test_txn_when_nothing_changes_then_revision_stays(void **state)
 
 static void test_txn_when_operations_overlap_then_invalid(void **state)
 {
-    struct meta_op twice[] = { meta_op_put(S("/a"), S("1")), meta_op_put(S("/a"), S("2")) };
-    struct meta_op under[] = { meta_op_put(S("/a/1"), S("1")), meta_op_put(S("/b"), S("1")),
-                               meta_op_delete_prefix(S("/a/")) };
-    struct meta_op nested[] = { meta_op_delete_prefix(S("/a/b")), meta_op_delete_prefix(S("/a")) };
-    struct meta_op same[] = { meta_op_delete_prefix(S("/a")), meta_op_delete(S("/a")) };
-    struct meta_op beside[] = { meta_op_delete_prefix(S("/a/")), meta_op_put(S("/a"), S("1")),
-                                meta_op_put(S("/a0"), S("1")) };
+    struct meta_op twice[] = {meta_op_put(S("/a"), S("1")), meta_op_put(S("/a"), S("2"))};
+    struct meta_op under[] = {meta_op_put(S("/a/1"), S("1")), meta_op_put(S("/b"), S("1")),
+                              meta_op_delete_prefix(S("/a/"))};
+    struct meta_op nested[] = {meta_op_delete_prefix(S("/a/b")), meta_op_delete_prefix(S("/a"))};
+    struct meta_op same[] = {meta_op_delete_prefix(S("/a")), meta_op_delete(S("/a"))};
+    struct meta_op beside[] = {meta_op_delete_prefix(S("/a/")), meta_op_put(S("/a"), S("1")),
+                               meta_op_put(S("/a0"), S("1"))};
     struct meta_op all = meta_op_delete_prefix(S("/"));
     FAILS(meta_txn(m, NULL, 0, twice, 2, NULL, st), ST_INVALID, "\"/a\"");
     FAILS(meta_txn(m, NULL, 0, under, 3, NULL, st), ST_INVALID, "\"/a/1\"");
@@ -387,7 +387,7 @@ static void test_watch_when_changes_match_then_events_in_order(void **state)
     check_no_event(w);
     put("/w/1", "one");
     put("/other", "x");
-    struct meta_op ops[] = { meta_op_put(S("/w/2"), S("two")), meta_op_delete(S("/w/1")) };
+    struct meta_op ops[] = {meta_op_put(S("/w/2"), S("two")), meta_op_delete(S("/w/1"))};
     OK(meta_txn(m, NULL, 0, ops, 2, NULL, st));
     OK(meta_delete(m, S("/w/none"), NULL, st));
     struct meta_op gone = meta_op_delete_prefix(S("/w/"));
@@ -587,7 +587,10 @@ static void test_lease_when_its_process_ended_then_its_keys_are_gone(void **stat
     FAILS(meta_lease_keepalive(m, a, st), ST_NOT_FOUND, "over");
 }
 
-#define CASE(f) { #f, f, setup, teardown, NULL }
+#define CASE(f)                                                                                    \
+    {                                                                                              \
+#f, f, setup, teardown, NULL                                                               \
+    }
 
 int main(void)
 {

@@ -124,7 +124,7 @@ static void test_readonly_when_server_writes_then_refresh_shows_it(void **state)
     struct meta *m = open_store(), *view = NULL;
     struct meta_watch *w = NULL;
     struct meta_list list;
-    struct meta_range range = { .prefix = S("/") };
+    struct meta_range range = {.prefix = S("/")};
     int64_t rev, lease;
     OK(meta_put(m, S("/a"), S("1"), NULL, st));
     OK(meta_open_readonly(dir, &view, st));
@@ -227,7 +227,7 @@ static void die_at(const char *spec)
     if (pid == 0) {
         struct status st = STATUS_INIT;
         struct meta *m;
-        struct meta_op ops[] = { meta_op_put(S("/a"), S("2")), meta_op_put(S("/b"), S("2")) };
+        struct meta_op ops[] = {meta_op_put(S("/a"), S("2")), meta_op_put(S("/b"), S("2"))};
         if (meta_rocksdb_open(dir, &m, &st) == 0) {
             fault_arm(spec);
             (void)meta_txn(m, NULL, 0, ops, 2, NULL, &st);

@@ -79,9 +79,9 @@ static bool double_is_clean(void)
 }
 
 static const struct impl impls[] = {
-    { "local", disk_setup, disk_teardown, disk_open, NULL, NULL, disk_is_clean },
-    { "local on the file double", double_setup, double_teardown, double_open, double_fail_sync,
-      double_set_space, double_is_clean },
+    {"local", disk_setup, disk_teardown, disk_open, NULL, NULL, disk_is_clean},
+    {"local on the file double", double_setup, double_teardown, double_open, double_fail_sync,
+     double_set_space, double_is_clean},
 };
 
 static int setup(void **state)
@@ -106,7 +106,7 @@ static int teardown(void **state)
 static int try_put(const char *key, const char *text, struct status *st)
 {
     size_t n = strlen(text);
-    struct file_part parts[2] = { { text, n / 2 }, { text + n / 2, n - n / 2 } };
+    struct file_part parts[2] = {{text, n / 2}, {text + n / 2, n - n / 2}};
     return object_put(os, S(key), parts, 2, st);
 }
 static void put(const char *key, const char *text)
@@ -143,7 +143,7 @@ static void check_absent(const char *key)
 /* The keys of a listing, joined by spaces. */
 static void check_list(const char *prefix, const char *want)
 {
-    struct object_range range = { .prefix = S(prefix) };
+    struct object_range range = {.prefix = S(prefix)};
     struct object_list list;
     char got[2000] = "";
     OK(object_list(os, &range, ar, &list, st));
@@ -249,7 +249,7 @@ static void test_list_when_prefix_then_sorted_by_key(void **state)
     check_list("a/c/1", "a/c/1 a/c/10");
     check_list("a/c/1/", "");
     check_list("nowhere/at/all", "");
-    struct object_range range = { .prefix = S("a/c/1"), .limit = 1 };
+    struct object_range range = {.prefix = S("a/c/1"), .limit = 1};
     struct object_list list;
     OK(object_list(os, &range, ar, &list, st));
     assert_true(list.more);
@@ -264,7 +264,7 @@ static void test_list_when_limited_then_pages_cover_everything(void **state)
         put(key, "x");
     }
     for (size_t limit = 1; limit <= 24; limit += 5) {
-        struct object_range range = { .prefix = S("p"), .limit = limit };
+        struct object_range range = {.prefix = S("p"), .limit = limit};
         struct object_list list;
         size_t seen = 0;
         last[0] = 0;
@@ -311,10 +311,10 @@ static void test_delete_prefix_when_done_then_the_rest_stays(void **state)
 
 static void test_any_call_when_key_is_bad_then_invalid(void **state)
 {
-    static const char *const bad[] = { "",       "/a",   "a/",   "a//b", "..",     "a/../b", "./a",
-                                       ".tmp-1", "a b",  "a\nb", "a\\b", "a/.b",   "~",      "a*",
-                                       "\xc3\xa4" };
-    static const char *const good[] = { "a", "a.b", "A-Z_0=9@x+y/..."};
+    static const char *const bad[] = {"",       "/a",   "a/",     "a//b", "..",
+                                      "a/../b", "./a",  ".tmp-1", "a b",  "a\nb",
+                                      "a\\b",   "a/.b", "~",      "a*",   "\xc3\xa4"};
+    static const char *const good[] = {"a", "a.b", "A-Z_0=9@x+y/..."};
     char longest[OBJECT_KEY_MAX + 2];
     struct object_info info;
     struct object_writer *ow;
@@ -356,7 +356,7 @@ static void put_many(void *arg)
     struct status st = STATUS_INIT;
     char key[32];
     for (int i = 0; i < 30; i++) {
-        struct file_part part = { key, 8 };
+        struct file_part part = {key, 8};
         (void)snprintf(key, sizeof key, "t/%d/%05d", (int)(intptr_t)arg, i);
         CHECK(object_put(os, S(key), &part, 1, &st) == 0);
         CHECK(object_put(os, S("t/same"), &part, 1, &st) == 0);
@@ -366,7 +366,7 @@ static void put_many(void *arg)
 static void test_put_when_concurrent_then_each_is_whole(void **state)
 {
     struct thread *t[4];
-    struct object_range range = { .prefix = S("t/") };
+    struct object_range range = {.prefix = S("t/")};
     struct object_list list;
     for (int i = 0; i < 4; i++) {
         t[i] = thread_start("put", put_many, (void *)(intptr_t)i);
@@ -437,7 +437,10 @@ static void test_put_when_a_sync_fails_then_error_and_old_object_or_new(void **s
     }
 }
 
-#define CASE(f) { #f, f, setup, teardown, NULL }
+#define CASE(f)                                                                                    \
+    {                                                                                              \
+#f, f, setup, teardown, NULL                                                               \
+    }
 
 int main(void)
 {

@@ -17,8 +17,8 @@ struct impl {
     void (*teardown)(void);
     int (*open)(struct wal_opts *opts, struct wal **ret_w, struct status *st);
     int (*fence)(uint64_t term, struct status *st);
-    void (*fail_sync)(void);            /* the next sync fails */
-    void (*set_space)(uint64_t bytes);  /* UINT64_MAX: no limit */
+    void (*fail_sync)(void);           /* the next sync fails */
+    void (*set_space)(uint64_t bytes); /* UINT64_MAX: no limit */
 };
 
 static char *disk_dir;
@@ -70,9 +70,9 @@ static void double_set_space(uint64_t bytes)
 }
 
 static const struct impl impls[] = {
-    { "local", disk_setup, disk_teardown, disk_open, disk_fence, NULL, NULL },
-    { "local on the file double", double_setup, double_teardown, double_open, double_fence,
-      double_fail_sync, double_set_space },
+    {"local", disk_setup, disk_teardown, disk_open, disk_fence, NULL, NULL},
+    {"local on the file double", double_setup, double_teardown, double_open, double_fence,
+     double_fail_sync, double_set_space},
 };
 
 static int setup(void **state)
@@ -90,7 +90,7 @@ static int teardown(void **state)
 
 static struct wal *open_as(uint64_t term, enum wal_sync sync)
 {
-    struct wal_opts opts = { .term = term, .sync = sync, .file_size = 4096 };
+    struct wal_opts opts = {.term = term, .sync = sync, .file_size = 4096};
     struct wal *w = NULL;
     OK(im->open(&opts, &w, st));
     return w;
@@ -135,8 +135,8 @@ static void test_append_when_payload_empty_or_large_then_read_back(void **state)
     struct wal *w = open_as(1, WAL_SYNC_ALWAYS);
     size_t n = 5 << 20;
     uint8_t *big = xalloc(n);
-    struct file_part parts[3] = { { big, 1 }, { big + 1, n - 8 }, { big + n - 7, 7 } };
-    struct wal_entry entries[3] = { { NULL, 0, 7 }, { parts, 3, 8 }, { NULL, 0, 65535 } };
+    struct file_part parts[3] = {{big, 1}, {big + 1, n - 8}, {big + n - 7, 7}};
+    struct wal_entry entries[3] = {{NULL, 0, 7}, {parts, 3, 8}, {NULL, 0, 65535}};
     struct wal_reader *r = NULL;
     struct wal_record rec;
     uint64_t first = 0;
@@ -163,8 +163,8 @@ static void test_append_when_payload_empty_or_large_then_read_back(void **state)
 static void test_append_when_arguments_are_wrong_then_refused(void **state)
 {
     struct wal *w = open_as(1, WAL_SYNC_ALWAYS);
-    struct file_part huge = { "x", (size_t)WAL_RECORD_MAX + 1 };
-    struct wal_entry e = { &huge, 1, 0 };
+    struct file_part huge = {"x", (size_t)WAL_RECORD_MAX + 1};
+    struct wal_entry e = {&huge, 1, 0};
     struct wal_reader *r = NULL;
     uint64_t first = 77;
     FAILS(wal_append(w, NULL, 0, &first, st), ST_INVALID, "no records");
@@ -251,7 +251,7 @@ static void test_reader_when_its_place_is_truncated_then_not_found(void **state)
 static void test_fence_when_term_is_newer_then_old_writer_cannot_append(void **state)
 {
     struct wal *old = open_as(3, WAL_SYNC_ALWAYS), *w;
-    struct wal_opts opts = { .term = 3 };
+    struct wal_opts opts = {.term = 3};
     test_fill(old, 3);
     OK(im->fence(4, st));
     FAILS(test_append(old, 99, 1, NULL, st), ST_FENCED, "term 4");
@@ -273,8 +273,8 @@ static void test_fence_when_term_is_newer_then_old_writer_cannot_append(void **s
     OK(wal_close(w, st));
 }
 
-static void test_fence_when_old_writer_comes_back_later_then_its_writes_count_for_nothing(
-    void **state)
+static void
+test_fence_when_old_writer_comes_back_later_then_its_writes_count_for_nothing(void **state)
 {
     struct wal *old = open_as(1, WAL_SYNC_ALWAYS), *w;
     test_fill(old, 3);
@@ -291,7 +291,7 @@ static void test_fence_when_old_writer_comes_back_later_then_its_writes_count_fo
 
 static void test_open_when_term_is_zero_then_refused(void **state)
 {
-    struct wal_opts opts = { .term = 0 };
+    struct wal_opts opts = {.term = 0};
     struct wal *w = NULL;
     FAILS(im->open(&opts, &w, st), ST_INVALID, "term 0");
 }
@@ -307,8 +307,8 @@ static void append_many(void *arg)
     struct appender *a = arg;
     struct status st = STATUS_INIT;
     for (int i = 0; i < EACH; i++) {
-        struct file_part part = { &a, sizeof a };
-        struct wal_entry e = { &part, 1, 9 };
+        struct file_part part = {&a, sizeof a};
+        struct wal_entry e = {&part, 1, 9};
         CHECK(wal_append(a->w, &e, 1, &a->positions[i], &st) == 0);
         CHECK(wal_durable_position(a->w) >= a->positions[i]);
     }
@@ -320,7 +320,7 @@ static void test_append_when_concurrent_then_every_position_once_and_syncs_share
     struct appender a[THREADS];
     struct thread *t[THREADS];
     struct wal_stats stats;
-    bool seen[THREADS * EACH + 1] = { false };
+    bool seen[THREADS * EACH + 1] = {false};
     for (int i = 0; i < THREADS; i++) {
         a[i].w = w;
         t[i] = thread_start("appender", append_many, &a[i]);
@@ -403,15 +403,15 @@ static void await(uint64_t position)
 
 static void test_append_begin_when_callback_then_told_once_durable(void **state)
 {
-    struct wal_opts opts = { .term = 1, .on_durable = on_durable, .file_size = 4096 };
+    struct wal_opts opts = {.term = 1, .on_durable = on_durable, .file_size = 4096};
     struct wal *w = NULL;
     uint64_t first;
     atomic_store(&told, 0);
     atomic_store(&told_error, 0);
     OK(im->open(&opts, &w, st));
     for (uint64_t i = 1; i <= 200; i++) {
-        struct file_part part = { "0123456789", 10 };
-        struct wal_entry e = { &part, 1, 1 };
+        struct file_part part = {"0123456789", 10};
+        struct wal_entry e = {&part, 1, 1};
         OK(wal_append_begin(w, &e, 1, &first, st));
         assert_int_equal(first, i);
     }
@@ -447,7 +447,7 @@ static void test_append_when_sync_is_never_then_acknowledged_and_durable_on_dema
 
 static void test_append_when_sync_is_interval_then_durable_soon(void **state)
 {
-    struct wal_opts opts = { .term = 1, .sync = WAL_SYNC_INTERVAL, .sync_interval_ms = 2 };
+    struct wal_opts opts = {.term = 1, .sync = WAL_SYNC_INTERVAL, .sync_interval_ms = 2};
     struct wal *w = NULL;
     int64_t deadline = deadline_in_ms(20000);
     OK(im->open(&opts, &w, st));
@@ -511,11 +511,11 @@ static void test_append_when_a_sync_failed_then_refused_until_opened_again(void 
 
 static void test_append_begin_when_a_sync_failed_then_callback_tells(void **state)
 {
-    struct wal_opts opts = { .term = 1, .on_durable = on_durable };
+    struct wal_opts opts = {.term = 1, .on_durable = on_durable};
     struct status closing = STATUS_INIT;
     struct wal *w = NULL;
-    struct file_part part = { "x", 1 };
-    struct wal_entry e = { &part, 1, 1 };
+    struct file_part part = {"x", 1};
+    struct wal_entry e = {&part, 1, 1};
     uint64_t first;
     if (!im->fail_sync) {
         skip();
@@ -531,7 +531,10 @@ static void test_append_begin_when_a_sync_failed_then_callback_tells(void **stat
     assert_int_equal(wal_close(w, &closing), ST_IO);
 }
 
-#define CASE(f) { #f, f, setup, teardown, NULL }
+#define CASE(f)                                                                                    \
+    {                                                                                              \
+#f, f, setup, teardown, NULL                                                               \
+    }
 
 int main(void)
 {

@@ -27,7 +27,7 @@ static int teardown(void **state)
 
 static struct wal_opts opts_of(uint64_t term, uint64_t file_size)
 {
-    return (struct wal_opts){ .dir = "log", .term = term, .file_size = file_size };
+    return (struct wal_opts){.dir = "log", .term = term, .file_size = file_size};
 }
 static struct wal *open_log(uint64_t file_size)
 {
@@ -287,10 +287,12 @@ static void test_open_when_names_are_strange_then_ignored_and_leftovers_removed(
     uint64_t ends[N], last = 0, cut = 0, size;
     struct bytes b = make_log(N, ends);
     bool exists, is_dir;
-    static const char *const names[] = { "log/readme", "log/1.log", "log/0000000000000000000x.log",
-                                         "log/00000000000000000000.log",
-                                         "log/99999999999999999999.log",
-                                         "log/00000000000000000007.log.tmp" };
+    static const char *const names[] = {"log/readme",
+                                        "log/1.log",
+                                        "log/0000000000000000000x.log",
+                                        "log/00000000000000000000.log",
+                                        "log/99999999999999999999.log",
+                                        "log/00000000000000000007.log.tmp"};
     for (size_t i = 0; i < ARRAY_LEN(names); i++) {
         spill(names[i], b.p, 10);
     }
@@ -324,8 +326,9 @@ static void test_open_when_file_is_newer_or_misnamed_then_refused(void **state)
 
 static void test_open_when_term_file_is_damaged_then_corrupt(void **state)
 {
-    static const char *const bad[] = { "", "term", "term \n", "term x\n", "term 0\n", "term -1\n",
-                                       "term 1", "TERM 1\n", "term 99999999999999999999\n" };
+    static const char *const bad[] = {"",         "term",     "term \n",
+                                      "term x\n", "term 0\n", "term -1\n",
+                                      "term 1",   "TERM 1\n", "term 99999999999999999999\n"};
     struct wal_opts opts = opts_of(1, 0);
     struct wal *w = open_log(0);
     OK(wal_close(w, st));
@@ -346,8 +349,8 @@ static void test_open_when_a_torn_payload_holds_log_records_then_only_cut(void *
     w = open_log(0);
     test_fill(w, 2);
     /* A payload that is a piece of another log, with positions that would fit here. */
-    struct file_part part = { b.p + ends[1], (size_t)(ends[N - 1] - ends[1]) };
-    struct wal_entry e = { &part, 1, 1 };
+    struct file_part part = {b.p + ends[1], (size_t)(ends[N - 1] - ends[1])};
+    struct wal_entry e = {&part, 1, 1};
     OK(wal_append(w, &e, 1, &first, st));
     OK(wal_close(w, st));
     struct bytes now = slurp(FILE_ONE);
@@ -373,8 +376,8 @@ static void test_open_and_read_when_memory_is_gone_then_status(void **state)
         bool found = true;
         struct wal_opts opts = opts_of(1, 0);
         uint64_t first, before = 0;
-        struct file_part part = { "x", 1 };
-        struct wal_entry e = { &part, 1, 1 };
+        struct file_part part = {"x", 1};
+        struct wal_entry e = {&part, 1, 1};
         int rc = wal_local_open(&opts, &w, &st);
         if (rc == 0) {
             before = wal_last_position(w);

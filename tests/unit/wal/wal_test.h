@@ -26,9 +26,9 @@ static inline int test_append(struct wal *w, uint64_t id, size_t n, uint64_t *re
     assert_true(n <= 16);
     for (size_t i = 0; i < n; i++) {
         size_t len = test_payload(id + i, bytes[i], sizeof bytes[i]);
-        parts[i][0] = (struct file_part){ bytes[i], len / 3 };
-        parts[i][1] = (struct file_part){ bytes[i] + len / 3, len - len / 3 };
-        entries[i] = (struct wal_entry){ parts[i], 2, (uint16_t)(id + i) };
+        parts[i][0] = (struct file_part){bytes[i], len / 3};
+        parts[i][1] = (struct file_part){bytes[i] + len / 3, len - len / 3};
+        entries[i] = (struct wal_entry){parts[i], 2, (uint16_t)(id + i)};
     }
     int rc = wal_append(w, entries, n, &first, st);
     if (rc == 0 && ret_first) {
