@@ -10,6 +10,7 @@
 #include "schema/column.h"
 #include "schema/schema.h"
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum { FX_PK = 100, FX_FIRST = 101 };
