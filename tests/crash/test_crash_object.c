@@ -10,7 +10,10 @@
 #include "base/fault.h"
 #include "file_crash.h"
 #include "object/object.h"
+#include <signal.h>
 #include <stdio.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
 
 enum { KEYS = 6, STEPS = 30, BYTES = 700 };
 
@@ -21,6 +24,8 @@ struct life {
 };
 
 static const char *const keys[KEYS] = {"a", "s/1/x", "s/1/y", "s/2/x", "s/2/z/deep/file", "t/k"};
+
+static const char *store_dir = "store";
 
 static size_t content(int key, int version, uint8_t *out)
 {
@@ -55,7 +60,7 @@ static void live(struct life *li)
 {
     struct status st = STATUS_INIT;
     struct object_store *os = NULL;
-    if (object_local_open("store", &os, &st) != 0) {
+    if (object_local_open(store_dir, &os, &st) != 0) {
         return;
     }
     for (int step = 0; step < STEPS; step++) {
@@ -98,7 +103,7 @@ static void check(struct life *li)
     struct object_store *os = NULL;
     char **names;
     size_t n;
-    OK(object_local_open("store", &os, st));
+    OK(object_local_open(store_dir, &os, st));
     for (int k = 0; k < KEYS; k++) {
         bool good = is_version(os, k, li->told[k]) ||
                     (li->open_step[k] && is_version(os, k, li->under_way[k]));
@@ -107,7 +112,7 @@ static void check(struct life *li)
                      li->open_step[k] ? li->under_way[k] : li->told[k]);
         }
     }
-    OK(dir_list("store", &names, &n, st));
+    OK(dir_list(store_dir, &names, &n, st));
     for (size_t i = 0; i < n; i++) {
         assert_int_not_equal(names[i][0], '.');
     }
@@ -177,6 +182,43 @@ static void test_crash_when_power_goes_at_any_change(void **state)
 static const char *const points[] = {"object_put_before_write", "object_put_before_sync",
                                      "object_put_before_rename", "object_put_after_rename"};
 
+/* A process on the real disk is killed at a fault point; false when it never got there. */
+static bool killed_at(const char *point, int nth)
+{
+    char *tmp = unit_tmp_dir(), *dir = path_join(tmp, "store");
+    struct life *li =
+        mmap(NULL, sizeof *li, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    int ws = 0;
+    assert_true(li != MAP_FAILED);
+    store_dir = dir;
+    pid_t pid = fork();
+    if (pid == 0) {
+        char spec[80];
+        (void)snprintf(spec, sizeof spec, "%s:kill:%d", point, nth);
+        fault_arm(spec);
+        live(li);
+        _exit(0);
+    }
+    assert_int_equal(waitpid(pid, &ws, 0), pid);
+    bool killed = WIFSIGNALED(ws) && WTERMSIG(ws) == SIGKILL;
+    assert_true(killed || ws == 0);
+    check(li);
+    store_dir = "store";
+    (void)munmap(li, sizeof *li);
+    mem_free(dir);
+    unit_tmp_remove(tmp);
+    return killed;
+}
+
+static void test_crash_when_killed_at_a_fault_point(void **state)
+{
+    for (size_t i = 0; i < ARRAY_LEN(points); i++) {
+        assert_true(killed_at(points[i], 1));
+        for (int nth = 2; nth < 10 && killed_at(points[i], nth); nth++) {
+        }
+    }
+}
+
 static void test_crash_when_a_step_fails_at_a_fault_point(void **state)
 {
     for (size_t i = 0; i < ARRAY_LEN(points); i++) {
@@ -206,6 +248,7 @@ int main(void)
         cmocka_unit_test(test_crash_when_power_goes_at_any_change),
 #ifdef ELANUS_FAULTS
         cmocka_unit_test(test_crash_when_a_step_fails_at_a_fault_point),
+        cmocka_unit_test(test_crash_when_killed_at_a_fault_point),
 #endif
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -8,14 +8,18 @@
  *   - every acknowledged record that was not truncated is there, unchanged, in order;
  *   - nothing is there that was not handed over, and no batch is there in part;
  *   - it takes appends, and those survive a clean close.
- * The power goes a second time during or after recovery too.
+ * The power goes a second time during or after recovery too. With fault points compiled in, steps
+ * fail at them, and a process on the real disk is killed at them.
  */
 #include "expect.h"
 #include "base/clock.h"
 #include "base/fault.h"
 #include "file_crash.h"
 #include "wal/wal.h"
+#include <signal.h>
 #include <stdio.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
 
 enum { POSITIONS = 400, FILE_SIZE = 1500, ROUNDS = 2 };
 
@@ -29,6 +33,8 @@ struct life {
     uint64_t next_id;
     uint64_t term;
 };
+
+static const char *log_dir = "log";
 
 static size_t payload(uint64_t id, uint8_t *out)
 {
@@ -77,7 +83,7 @@ static struct wal_opts next_opts(struct life *li)
     if (!li->same_term || li->term == 0) {
         li->term++;
     }
-    return (struct wal_opts){.dir = "log", .term = li->term, .file_size = FILE_SIZE};
+    return (struct wal_opts){.dir = log_dir, .term = li->term, .file_size = FILE_SIZE};
 }
 
 static int live_once(struct life *li, struct status *st)
@@ -280,6 +286,45 @@ static const char *const points[] = {"wal_append_before_write",    "wal_append_b
                                      "wal_append_after_sync",      "wal_roll_after_create",
                                      "wal_truncate_before_unlink", "wal_truncate_after_unlink"};
 
+/* A process on the real disk is killed at a fault point; false when it never got there. */
+static bool killed_at(const char *point, int nth)
+{
+    char *tmp = unit_tmp_dir(), *dir = path_join(tmp, "log");
+    struct life *li =
+        mmap(NULL, sizeof *li, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    int ws = 0;
+    assert_true(li != MAP_FAILED);
+    li->next_id = 1;
+    li->same_term = nth & 1;
+    log_dir = dir;
+    pid_t pid = fork();
+    if (pid == 0) {
+        char spec[80];
+        (void)snprintf(spec, sizeof spec, "%s:kill:%d", point, nth);
+        fault_arm(spec);
+        live(li);
+        _exit(0);
+    }
+    assert_int_equal(waitpid(pid, &ws, 0), pid);
+    bool killed = WIFSIGNALED(ws) && WTERMSIG(ws) == SIGKILL;
+    assert_true(killed || ws == 0);
+    check_life_goes_on(li);
+    log_dir = "log";
+    (void)munmap(li, sizeof *li);
+    mem_free(dir);
+    unit_tmp_remove(tmp);
+    return killed;
+}
+
+static void test_crash_when_killed_at_a_fault_point(void **state)
+{
+    for (size_t i = 0; i < ARRAY_LEN(points); i++) {
+        assert_true(killed_at(points[i], 1));
+        for (int nth = 2; nth < 10 && killed_at(points[i], nth); nth++) {
+        }
+    }
+}
+
 static void test_crash_when_a_step_fails_at_a_fault_point(void **state)
 {
     for (size_t i = 0; i < ARRAY_LEN(points); i++) {
@@ -315,6 +360,7 @@ int main(void)
         cmocka_unit_test(test_crash_when_the_disk_is_full_at_any_byte),
 #ifdef ELANUS_FAULTS
         cmocka_unit_test(test_crash_when_a_step_fails_at_a_fault_point),
+        cmocka_unit_test(test_crash_when_killed_at_a_fault_point),
 #endif
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -226,7 +226,7 @@ static void crash_bytes(struct crash_fs *fs, struct inode *ino, enum crash_mode 
         buf_put_slice(&ino->now, buf_slice(&ino->durable));
     } else if (mode == CRASH_TEAR) {
         ino->now.n = ino->stable + random_upto(fs, ino->now.n - ino->stable);
-    } else if (mode == CRASH_GARBLE) {
+    } else if (mode == CRASH_GARBLE && ino->now.n > 0) {
         size_t len = ino->now.n;
         size_t good = ino->stable + random_upto(fs, len - ino->stable);
         size_t bad_end = good + random_upto(fs, len - good);
@@ -453,7 +453,9 @@ static int crash_sync(void *p, struct status *st)
     TRY(enter_handle(h, st));
     TRY(count_sync(h->fs, st));
     ino->durable.n = ino->stable;
-    CHECK(buf_put(&ino->durable, ino->now.p + ino->stable, ino->now.n - ino->stable));
+    if (ino->now.n > ino->stable) {
+        CHECK(buf_put(&ino->durable, ino->now.p + ino->stable, ino->now.n - ino->stable));
+    }
     ino->stable = ino->now.n;
 out:
     return leave(h->fs, rc);

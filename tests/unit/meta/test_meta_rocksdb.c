@@ -255,6 +255,32 @@ static void test_txn_when_killed_around_commit_then_all_or_nothing(void **state)
     check(m, "/b", "2");
     meta_close(m);
 }
+
+static void test_txn_when_a_fault_point_fails_then_outcome_is_what_it_says(void **state)
+{
+    struct meta *m = open_store();
+    struct meta_watch *w = NULL;
+    struct meta_event ev;
+    int64_t rev;
+    OK(meta_watch_open(m, S("/"), 0, &w, st));
+    fault_arm("meta_txn_before_commit:nospace");
+    FAILS(meta_put(m, S("/a"), S("1"), NULL, st), ST_NO_SPACE, "");
+    fault_arm(NULL);
+    check(m, "/a", "");
+    OK(meta_put(m, S("/a"), S("2"), &rev, st));
+    assert_int_equal(rev, 1);
+    fault_arm("meta_txn_after_commit:error");
+    FAILS(meta_put(m, S("/a"), S("3"), NULL, st), ST_IO, "");
+    fault_arm(NULL);
+    check(m, "/a", "3"); /* ST_IO: it may have happened */
+    for (int i = 1; i <= 2; i++) {
+        OK(meta_watch_next(w, deadline_in_ms(10000), ar, &ev, st));
+        assert_int_equal(ev.kind, META_EV_PUT);
+        assert_int_equal(ev.revision, i);
+    }
+    meta_watch_close(w);
+    meta_close(m);
+}
 #endif
 
 static long resident_kb(void)
@@ -312,6 +338,7 @@ int main(void)
         CASE(test_txn_when_a_write_fails_then_reads_work_and_writes_resume),
 #ifdef ELANUS_FAULTS
         CASE(test_txn_when_killed_around_commit_then_all_or_nothing),
+        CASE(test_txn_when_a_fault_point_fails_then_outcome_is_what_it_says),
 #endif
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
