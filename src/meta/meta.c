@@ -156,6 +156,7 @@ int meta_txn(struct meta *m, const struct meta_cond *conds, size_t nconds,
              const struct meta_op *ops, size_t nops, int64_t *ret_revision, struct status *st)
 {
     int64_t revision;
+    size_t bytes = 0;
     int rc;
     if (nconds > META_TXN_OPS_MAX || nops > META_TXN_OPS_MAX) {
         FAIL(st, ST_TOO_LARGE,
@@ -170,6 +171,11 @@ int meta_txn(struct meta *m, const struct meta_cond *conds, size_t nconds,
     }
     for (size_t i = 0; i < nops; i++) {
         TRY(op_check(&ops[i], st));
+        bytes += ops[i].key.n + ops[i].value.n; /* each is bounded, and so is their number */
+    }
+    if (bytes > META_TXN_BYTES_MAX) {
+        FAIL(st, ST_TOO_LARGE, "metadata transaction of %zu bytes, the limit is %d", bytes,
+             META_TXN_BYTES_MAX);
     }
     TRY(overlap_check(ops, nops, st));
     TRY(m->ops->txn(m, conds, nconds, ops, nops, &revision, st));

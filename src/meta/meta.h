@@ -20,8 +20,10 @@
 enum {
     META_KEY_MAX = 1024,
     META_VALUE_MAX = 1 << 20,
-    META_TXN_OPS_MAX = 1024, /* conditions and operations each */
-    META_LIST_MAX = 10000,   /* items of one meta_list() */
+    META_TXN_OPS_MAX = 1024,       /* conditions and operations each */
+    META_TXN_BYTES_MAX = 16 << 20, /* keys and values of one transaction */
+    META_LIST_MAX = 10000,         /* items of one meta_list() */
+    META_LIST_BYTES = 16 << 20,    /* about as many bytes of values in one meta_list() */
 };
 
 struct meta; /* opaque: meta_int.h */
@@ -67,7 +69,7 @@ struct meta_range {
 struct meta_list {
     struct meta_item *items; /* sorted bytewise by key */
     size_t n;
-    bool more;        /* cut at the limit: go on behind the last key */
+    bool more;        /* cut at limit or META_LIST_BYTES: go on behind the last key */
     int64_t revision; /* of the store: exactly the changes up to here are in the answer */
 };
 int meta_list(struct meta *m, const struct meta_range *range, struct arena *ar,

@@ -82,7 +82,7 @@ static int mem_list(struct meta_embed *me, const struct meta_range *range, struc
 {
     struct meta_mem *mem = (struct meta_mem *)me;
     struct meta_list list = {0};
-    size_t first, end;
+    size_t first, end, bytes = 0;
     int rc = 0;
 
     rwlock_read(&mem->lock);
@@ -95,7 +95,8 @@ static int mem_list(struct meta_embed *me, const struct meta_range *range, struc
     }
     end = first;
     while (end < mem->n && slice_starts(key_of(&mem->items[end]), range->prefix) &&
-           end - first < range->limit) {
+           end - first < range->limit && bytes < META_LIST_BYTES) {
+        bytes += range->keys_only ? 0 : mem->items[end].nvalue;
         end++;
     }
     list.more = end < mem->n && slice_starts(key_of(&mem->items[end]), range->prefix);

@@ -263,7 +263,7 @@ static int rocks_list(struct meta_embed *me, const struct meta_range *range, str
     struct slice from = slice_cmp(range->start_after, prefix) > 0 ? range->start_after : prefix;
     struct meta_list list = {0};
     rocksdb_iterator_t *it = NULL;
-    size_t cap = 0;
+    size_t cap = 0, bytes = 0;
     int rc = handle_take(mr, st);
     if (rc != 0) {
         return rc;
@@ -278,12 +278,13 @@ static int rocks_list(struct meta_embed *me, const struct meta_range *range, str
         if (slice_cmp(key, range->start_after) <= 0) {
             continue;
         }
-        if (list.n == range->limit) {
+        if (list.n == range->limit || bytes >= META_LIST_BYTES) {
             list.more = true;
             break;
         }
         TRY(list_add(ar, &list, &cap, st));
         TRY(decode(mr, key, iter_value(it), range->keys_only, ar, &list.items[list.n], st));
+        bytes += list.items[list.n].value.n;
         list.n++;
     }
     TRY(iter_check(mr, it, st));

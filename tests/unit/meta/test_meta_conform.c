@@ -228,6 +228,42 @@ static void test_list_when_limited_then_pages_cover_everything(void **state)
     assert_int_equal(list.n, 1);
 }
 
+static void test_list_when_values_are_large_then_cut_by_bytes(void **state)
+{
+    char *big = xalloc(META_VALUE_MAX);
+    struct meta_range range = {.prefix = S("/p/")};
+    struct meta_list list;
+    size_t seen = 0, pages = 0;
+    for (int i = 0; i < 20; i++) {
+        char key[16];
+        (void)snprintf(key, sizeof key, "/p/%02d", i);
+        OK(meta_put(m, S(key), slice_n(big, META_VALUE_MAX), NULL, st));
+    }
+    do {
+        arena_reset(ar);
+        OK(meta_list(m, &range, ar, &list, st));
+        assert_in_range(list.n, 1, 17);
+        seen += list.n;
+        pages++;
+        (void)snprintf(big, 16, "%.*s", SLICE_ARG(list.items[list.n - 1].key));
+        range.start_after = S(big);
+    } while (list.more);
+    assert_int_equal(seen, 20);
+    assert_int_equal(pages, 2);
+    range = (struct meta_range){.prefix = S("/p/"), .keys_only = true};
+    OK(meta_list(m, &range, ar, &list, st));
+    assert_int_equal(list.n, 20);
+
+    struct meta_op ops[17];
+    char keys[17][8];
+    for (int i = 0; i < 17; i++) {
+        (void)snprintf(keys[i], sizeof keys[i], "/q/%d", i);
+        ops[i] = meta_op_put(S(keys[i]), slice_n(big, META_VALUE_MAX));
+    }
+    FAILS(meta_txn(m, NULL, 0, ops, 17, NULL, st), ST_TOO_LARGE, "16777216");
+    mem_free(big);
+}
+
 /* ---- transactions ---- */
 
 static void test_txn_when_conditions_hold_then_all_operations_happen_at_one_revision(void **state)
@@ -601,6 +637,7 @@ int main(void)
         CASE(test_any_call_when_key_is_bad_then_invalid),
         CASE(test_list_when_prefix_then_sorted_and_bounded),
         CASE(test_list_when_limited_then_pages_cover_everything),
+        CASE(test_list_when_values_are_large_then_cut_by_bytes),
         CASE(test_txn_when_conditions_hold_then_all_operations_happen_at_one_revision),
         CASE(test_txn_when_a_condition_fails_then_nothing_happens_and_key_is_named),
         CASE(test_txn_when_nothing_changes_then_revision_stays),
