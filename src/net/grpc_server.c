@@ -605,6 +605,13 @@ void grpc__call_back(struct net_msg *m)
     struct net_server *srv = call->ctx->srv;
     call->state = CALL_DONE;
     drop_body(call);
+    if (call->deadline_us != DEADLINE_NONE && call->code == GRPC_OK &&
+        clock_mono_us() > call->deadline_us) {
+        /* What every gRPC server says then, whatever the handler came up with. */
+        call->code = GRPC_DEADLINE_EXCEEDED;
+        call->message = "deadline passed";
+        call->has_reply = false;
+    }
     if (call->conn) {
         if (call->has_reply) {
             queue_out(call, &call->one);

@@ -278,14 +278,6 @@ static inline size_t hp_request(uint8_t *at, const char *path)
     return n;
 }
 
-static inline int h2_dial(int port)
-{
-    int fd = raw_dial(port);
-    assert_true(raw_send(fd, H2_PREFACE, 24));
-    assert_true(h2_put(fd, H2_SETTINGS, 0, 0, NULL, 0));
-    return fd;
-}
-
 /* The next frame; false at the end of the connection. */
 static inline bool h2_get(int fd, struct frame *f)
 {
@@ -325,4 +317,17 @@ static inline bool h2_wait(int fd, int type, uint32_t stream, struct frame *f)
         }
     }
     return false;
+}
+
+/* Acknowledges the server's SETTINGS too: its limits hold from then on. */
+static inline int h2_dial(int port)
+{
+    struct frame *f = xalloc(sizeof *f);
+    int fd = raw_dial(port);
+    assert_true(raw_send(fd, H2_PREFACE, 24));
+    assert_true(h2_put(fd, H2_SETTINGS, 0, 0, NULL, 0));
+    assert_true(h2_wait(fd, H2_SETTINGS, 0, f));
+    assert_true(h2_put(fd, H2_SETTINGS, 1, 0, NULL, 0));
+    mem_free(f);
+    return fd;
 }
