@@ -12,11 +12,14 @@
 #pragma once
 #include "base/arena.h"
 #include "proto/milvus.pb-c.h"
+#include "proto/proto.h"
 #include "proxy/proxy.h"
 #include "schema/column.h"
 #include "schema/errors.h"
 #include "schema/schema.h"
 #include <stdatomic.h>
+
+struct px_call;
 
 /* ---- options, read once ---- */
 struct px_limits {
@@ -24,21 +27,38 @@ struct px_limits {
     uint32_t max_array_capacity, max_shards, max_partitions;
     int64_t max_topk, max_nq, max_query_window, max_output_bytes, graceful_ms;
     int64_t slow_query_ms;
+    uint32_t max_user_length, min_password, max_password;
     bool auth;
 };
 
 struct px_cache;
+struct px_auth;
 struct proxy {
     struct proxy_opts opts;
     struct px_limits lim;
     struct px_cache *cache;
+    struct px_auth *auth;
+    struct arena *ar;              /* of the method table; written before the server starts */
     _Atomic bool ready;
     _Atomic int64_t next_identifier;
     _Atomic uint64_t last_ts;      /* newest oracle timestamp this proxy has seen */
+    int64_t started_ms;            /* wall clock */
 };
 
+/* The version told to clients: of the API that is served, not of this program. */
+#define PX_API_VERSION "v2.6.6"
+
 /* ---- one RPC ---- */
-struct px_method;
+typedef int px_handler_fn(struct px_call *pc, const void *req, void *resp, struct status *st);
+struct px_method {
+    struct proxy *px;
+    const char *service, *name;
+    int pool;                      /* enum net_pool */
+    px_handler_fn *fn;             /* NULL: not served */
+    const ProtobufCMessageDescriptor *req, *resp;
+    const ProtobufCFieldDescriptor *status; /* of resp; NULL: resp is a Status, or has none */
+    struct slice constant;         /* the reply of a method that always says the same */
+};
 struct px_pin;                     /* collections held until the reply */
 struct px_call {
     struct proxy *px;
@@ -51,10 +71,16 @@ struct px_call {
     struct px_pin *pins;
 };
 
+/* For what has no gRPC call (REST, tests): everything but px and ar is empty. */
+void px_call_init(struct px_call *pc, struct proxy *px, struct arena *ar);
+/* Lets go of what was pinned. */
+void px_call_done(struct px_call *pc);
+
 /* The request's db_name, else the metadata's, else "default". */
 const char *px_db(const struct px_call *pc, const char *db_name);
 
 /* ---- collections ---- */
+struct px_route;
 struct px_coll {
     _Atomic int refs;
     struct arena *ar;
@@ -63,12 +89,22 @@ struct px_coll {
     struct schema *schema;
     const struct field *first_vector;
     size_t nvectors;
+    struct px_route *_Atomic route; /* set once, by whoever asks first (px_shards) */
 };
 
 /* By name or alias. ret lives until the reply. ERR_COLLECTION_NOT_FOUND with the text most RPCs use
  * ("collection not found[database=D][collection=C]"). */
 int px_collection(struct px_call *pc, const char *db_name, const char *name,
                   const struct px_coll **ret, struct status *st);
+/* The same by name or, when the name is empty, by id; a miss is told with the words
+ * DescribeCollection uses ("can't find collection[...]"). */
+int px_collection_or_id(struct px_call *pc, const char *db_name, const char *name, int64_t id,
+                        const struct px_coll **ret, struct status *st);
+/* Asks the coordinator even when the cache knows: for answers about loading and indexes. */
+int px_collection_fresh(struct px_call *pc, const char *db_name, const char *name,
+                        const struct px_coll **ret, struct status *st);
+/* What the cache has of it is out of date (a shard moved, a node said so). */
+void px_collection_forget(struct px_call *pc, const struct px_coll *coll);
 /* As above, and loaded: else ERR_COLLECTION_NOT_LOADED. */
 int px_collection_loaded(struct px_call *pc, const char *db_name, const char *name,
                          const struct px_coll **ret, struct status *st);
@@ -86,6 +122,18 @@ const char *px_index_param(const Elanus__Index *idx, const char *key);
 
 struct px_cache *px_cache_new(void);
 void px_cache_free(struct px_cache *c);
+/* Counts invalidations: read it before asking the coordinator, hand it to px_cache_put(). */
+uint64_t px_cache_generation(struct px_cache *c);
+/* A reference the caller gives back with px_coll_unref(), or NULL. */
+struct px_coll *px_cache_get(struct px_cache *c, const char *db_name, const char *name);
+/* Keeps a reference of its own, unless something was invalidated since `generation`. */
+void px_cache_put(struct px_cache *c, const char *db_name, const char *name, struct px_coll *coll,
+                  uint64_t generation);
+size_t px_cache_count(struct px_cache *c);
+/* Copies info. Fails: what schema_new() says. */
+int px_coll_new(const Elanus__CollectionInfo *info, struct px_coll **ret, struct status *st);
+struct px_coll *px_coll_ref(struct px_coll *coll);
+void px_coll_unref(struct px_coll *coll);
 /* Forgets these names and this id; a look-up that began before does not enter its answer. */
 void px_cache_invalidate(struct px_cache *c, int64_t collection_id, const char *db_name,
                          size_t n, const char *const *names);
@@ -93,8 +141,11 @@ void px_cache_invalidate(struct px_cache *c, int64_t collection_id, const char *
 /* ---- time ---- */
 /* A fresh timestamp of the oracle. */
 int px_now_ts(struct px_call *pc, hts *ret, struct status *st);
+/* Remembers a timestamp the oracle has given out: guarantees up to it need not ask. */
+void px_saw_ts(struct proxy *px, hts ts);
 /* What a read must wait for (reference: protocol §3). `guarantee_ts`, `level` and `use_default` are
- * the request's; ret_read_ts is not 0 when the request names a snapshot (iterators). */
+ * the request's; ret_read_ts is not 0 when the request names a snapshot (iterators). A guarantee
+ * ahead of the oracle is waited for here. ST_TIMEOUT: the oracle will not get there in time. */
 int px_guarantee(struct px_call *pc, const struct px_coll *coll, int level, bool use_default,
                  uint64_t guarantee_ts, bool is_iterator, hts *ret_guarantee, hts *ret_read_ts,
                  struct status *st);
@@ -110,9 +161,28 @@ int px_shards(struct px_call *pc, const struct px_coll *coll, struct px_shard **
 
 /* ---- status ---- */
 void px_status_fill(Milvus__Proto__Common__Status *out, const struct status *st, struct arena *ar);
+/* The API's number for a status code. */
+int px_status_code(int st_code);
+
+/* ---- who is calling ---- */
+struct px_auth *px_auth_new(void);
+void px_auth_free(struct px_auth *a);
+/* Checks the `authorization` metadata when authentication is on; sets pc->user.
+ * Fails: ST_UNAUTHENTICATED with the API's words, or what the coordinator says. */
+int px_authenticate(struct px_call *pc, struct status *st);
+/* Passwords have changed. */
+void px_auth_forget(struct px_auth *a);
+/* Base64 with or without padding; p is NULL when s is none. */
+struct slice px_base64_decode(struct arena *ar, struct slice s);
 
 /* ---- key-value lists ---- */
 const char *px_kv(size_t n, Milvus__Proto__Common__KeyValuePair *const *kv, const char *key);
+struct px_kv_list {
+    size_t n, cap;
+    Milvus__Proto__Common__KeyValuePair **kv;
+};
+/* Appends; strings are borrowed. */
+void px_kv_add(struct px_kv_list *l, struct arena *ar, const char *key, const char *value);
 
 /* ---- names (reference: behaviour §1, errors §3) ---- */
 int px_check_collection_name(const struct proxy *px, const char *name, struct status *st);

@@ -1,0 +1,258 @@
+/*
+ * px_read.c - fan-out over the shards of a collection and merging of their answers.
+ *
+ * WHAT      One shard, the usual case, is passed through. More are merged by query/reduce.h.
+ * THREADS   A worker of the read class.
+ */
+#include "proxy/px_read.h"
+#include "base/utf8.h"
+#include "schema/field_data.h"
+
+static int no_memory(struct status *st)
+{
+    return st_fail(st, ERR_PARAMETER_TOO_LARGE, "the answer needs more memory than a request may "
+                   "use: ask for less at a time");
+}
+
+static int decode(struct px_call *pc, const ProtobufCBinaryData *bytes, struct batch *ret,
+                  struct status *st)
+{
+    if (bytes->len == 0) {
+        *ret = (struct batch){ 0 };
+        return 0;
+    }
+    return batch_decode(slice_n(bytes->data, bytes->len), pc->ar, ret, st);
+}
+
+/* ---- search ---- */
+
+struct shard_hits {
+    Elanus__SearchResp resp;
+    struct batch pks, fields;
+    size_t first;
+};
+
+static int check_hits(const struct shard_hits *s, uint32_t nq, size_t nfields, struct status *st)
+{
+    size_t total = 0;
+    for (size_t q = 0; q < s->resp.n_counts; q++) {
+        total += s->resp.counts[q];
+    }
+    if (s->resp.n_counts != nq || total != s->resp.n_scores || s->pks.nrows != total ||
+        (total && nfields && (s->fields.nrows != total || s->fields.ncols != nfields))) {
+        return st_fail(st, ST_INTERNAL, "a shard's answer does not fit the request");
+    }
+    return 0;
+}
+
+static int merge_hits(struct px_call *pc, struct shard_hits *sh, size_t n, uint32_t nq, uint32_t k,
+                      bool ascending, size_t nfields, struct px_hits *ret, struct status *st)
+{
+    struct hit_list *lists = arena_try_array(pc->ar, n + 1, sizeof *lists);
+    struct merged_hit *merged = arena_try_array(pc->ar, k + 1u, sizeof *merged);
+    struct column_builder **cbs = arena_try_array(pc->ar, nfields + 2, sizeof *cbs);
+    struct column *cols = arena_try_array(pc->ar, nfields + 1, sizeof *cols);
+    size_t most = 0, model = 0;
+    uint32_t dups;
+
+    for (size_t i = 0; i < n; i++) {
+        most += sh[i].resp.n_scores;
+        model = sh[i].resp.n_scores ? i : model;
+    }
+    ret->counts = arena_try_array(pc->ar, nq + 1u, sizeof *ret->counts);
+    ret->scores = arena_try_array(pc->ar, most + 1, sizeof *ret->scores);
+    if (!lists || !merged || !cbs || !cols || !ret->counts || !ret->scores) {
+        return no_memory(st);
+    }
+    if (most == 0) {
+        return 0;
+    }
+    for (size_t f = 0; f <= nfields; f++) {
+        const struct column *c = f ? &sh[model].fields.cols[f - 1] : &sh[model].pks.cols[0];
+        cbs[f] = column_builder_new(pc->ar, c->field_id, c->type, c->elem, c->dim, (uint32_t)most);
+    }
+    for (uint32_t q = 0; q < nq; q++) {
+        for (size_t i = 0; i < n; i++) {
+            lists[i] = (struct hit_list){ .n = sh[i].resp.counts[q],
+                                          .scores = sh[i].resp.scores + sh[i].first,
+                                          .pks = sh[i].pks.ncols ? &sh[i].pks.cols[0] : NULL,
+                                          .first_row = (uint32_t)sh[i].first };
+            sh[i].first += sh[i].resp.counts[q];
+        }
+        ret->counts[q] = reduce_hits(lists, (uint32_t)n, ascending, 0, k, pc->ar, merged, &dups);
+        for (uint32_t j = 0; j < ret->counts[q]; j++) {
+            const struct shard_hits *s = &sh[merged[j].list];
+            ret->scores[ret->total++] = merged[j].score;
+            for (size_t f = 0; f <= nfields; f++) {
+                const struct column *c = f ? &s->fields.cols[f - 1] : &s->pks.cols[0];
+                if (!column_builder_take(cbs[f], c, merged[j].row)) {
+                    return no_memory(st);
+                }
+            }
+        }
+    }
+    column_builder_finish(cbs[0], &ret->pks);
+    for (size_t f = 0; f < nfields; f++) {
+        column_builder_finish(cbs[f + 1], &cols[f]);
+    }
+    ret->fields = (struct batch){ (uint32_t)ret->total, (uint32_t)nfields, cols };
+    return 0;
+}
+
+int px_search_shards(struct px_call *pc, const struct px_coll *coll, Elanus__SearchReq *req,
+                     struct px_hits *ret, struct status *st)
+{
+    struct px_shard *shards;
+    struct shard_hits *sh;
+    size_t n;
+    int rc;
+
+    *ret = (struct px_hits){ .nq = req->nq };
+    TRY(px_shards(pc, coll, &shards, &n, st));
+    sh = arena_try_array(pc->ar, n + 1, sizeof *sh);
+    if (!sh) {
+        return no_memory(st);
+    }
+    for (size_t i = 0; i < n; i++) {
+        elanus__search_resp__init(&sh[i].resp);
+        req->vchannel = shards[i].vchannel;
+        TRY(shards[i].sn->search(shards[i].sn->self, &pc->call, req, &sh[i].resp, st));
+        TRY(decode(pc, &sh[i].resp.pks, &sh[i].pks, st));
+        TRY(decode(pc, &sh[i].resp.fields, &sh[i].fields, st));
+        TRY(check_hits(&sh[i], req->nq, req->n_output_field_ids, st));
+        ret->read_ts = MAX(ret->read_ts, (hts)sh[i].resp.read_ts);
+    }
+    if (n == 1) {
+        ret->counts = sh[0].resp.counts;
+        ret->total = sh[0].resp.n_scores;
+        ret->scores = sh[0].resp.scores;
+        ret->fields = sh[0].fields;
+        if (sh[0].pks.ncols) {
+            ret->pks = sh[0].pks.cols[0];
+        }
+    } else {
+        TRY(merge_hits(pc, sh, n, req->nq, req->k, !px_metric_descends(req->metric),
+                       req->n_output_field_ids, ret, st));
+    }
+out:
+    return rc;
+}
+
+/* ---- query ---- */
+
+static int merge_rows(struct px_call *pc, const struct batch *parts, Elanus__QueryResp *resps,
+                      size_t n, int64_t limit, struct px_rows *ret, struct status *st)
+{
+    struct row_list *lists = arena_try_array(pc->ar, n + 1, sizeof *lists);
+    uint32_t most = limit < 0 || limit > UINT32_MAX ? UINT32_MAX : (uint32_t)limit, nkeep;
+    struct merged_row *keep;
+    struct column *cols;
+    size_t total = 0, model = 0;
+
+    if (!lists) {
+        return no_memory(st);
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (parts[i].nrows != resps[i].n_timestamps) {
+            return st_fail(st, ST_INTERNAL, "a shard's answer does not fit the request");
+        }
+        lists[i] = (struct row_list){ .n = parts[i].nrows,
+                                      .pks = parts[i].ncols ? &parts[i].cols[0] : NULL,
+                                      .timestamps = resps[i].timestamps };
+        total += parts[i].nrows;
+        model = parts[i].ncols ? i : model;
+    }
+    keep = arena_try_array(pc->ar, MIN(total, (size_t)most) + 1, sizeof *keep);
+    cols = arena_try_array(pc->ar, parts[model].ncols + 1u, sizeof *cols);
+    if (!keep || !cols) {
+        return no_memory(st);
+    }
+    nkeep = reduce_rows(lists, (uint32_t)n, 0, most, pc->ar, keep);
+    for (uint32_t c = 0; c < parts[model].ncols; c++) {
+        const struct column *m = &parts[model].cols[c];
+        struct column_builder *cb =
+            column_builder_new(pc->ar, m->field_id, m->type, m->elem, m->dim, nkeep);
+        for (uint32_t i = 0; i < nkeep; i++) {
+            if (!column_builder_take(cb, &parts[keep[i].list].cols[c], keep[i].row)) {
+                return no_memory(st);
+            }
+        }
+        column_builder_finish(cb, &cols[c]);
+    }
+    ret->rows = (struct batch){ nkeep, parts[model].ncols, cols };
+    return 0;
+}
+
+int px_query_shards(struct px_call *pc, const struct px_coll *coll, Elanus__QueryReq *req,
+                    struct px_rows *ret, struct status *st)
+{
+    struct px_shard *shards;
+    Elanus__QueryResp *resps;
+    struct batch *parts;
+    size_t n;
+    int rc;
+
+    *ret = (struct px_rows){ 0 };
+    TRY(px_shards(pc, coll, &shards, &n, st));
+    resps = arena_try_array(pc->ar, n + 1, sizeof *resps);
+    parts = arena_try_array(pc->ar, n + 1, sizeof *parts);
+    if (!resps || !parts) {
+        return no_memory(st);
+    }
+    for (size_t i = 0; i < n; i++) {
+        elanus__query_resp__init(&resps[i]);
+        req->vchannel = shards[i].vchannel;
+        TRY(shards[i].sn->query(shards[i].sn->self, &pc->call, req, &resps[i], st));
+        TRY(decode(pc, &resps[i].batch, &parts[i], st));
+        ret->count += resps[i].count;
+        ret->read_ts = MAX(ret->read_ts, (hts)resps[i].read_ts);
+    }
+    if (n == 1) {
+        ret->rows = parts[0];
+    } else if (!req->count_only) {
+        TRY(merge_rows(pc, parts, resps, n, req->limit, ret, st));
+    }
+out:
+    return rc;
+}
+
+/* ---- answers ---- */
+
+int px_fill_fields(struct px_call *pc, const struct px_coll *coll, const struct px_output *out,
+                   const struct batch *b, const uint32_t *rows, uint32_t n,
+                   Milvus__Proto__Schema__FieldData ***ret, size_t *ret_n, struct status *st)
+{
+    Milvus__Proto__Schema__FieldData **fds =
+        arena_try_array(pc->ar, out->nfields + 1, sizeof *fds);
+
+    if (!fds) {
+        return no_memory(st);
+    }
+    for (size_t i = 0; i < out->nfields; i++) {
+        const struct field *f = schema_field(coll->schema, out->field_ids[i]);
+        const struct column *c = batch_column(b, out->field_ids[i]);
+        struct column *none;
+        if (!c) { /* no hits at all: an empty column of the right kind */
+            none = ARENA_NEW(pc->ar, struct column);
+            column_builder_finish(column_builder_new(pc->ar, f->id, f->type, f->elem, f->dim, 0),
+                                  none);
+            c = none;
+        }
+        fds[i] = field_data_from_column(f, c, c->nrows ? rows : NULL, n, pc->ar);
+        if (!fds[i]) {
+            return no_memory(st);
+        }
+    }
+    *ret = fds;
+    *ret_n = out->nfields;
+    return 0;
+}
+
+int px_fill_names(struct px_call *pc, const struct px_output *out, const char ***ret,
+                  size_t *ret_n)
+{
+    (void)pc;
+    *ret = out->names;
+    *ret_n = out->nnames;
+    return 0;
+}
