@@ -4,6 +4,7 @@
 #include "proxy/px_plan.h"
 #include "base/json.h"
 #include "base/utf8.h"
+#include <stdlib.h>
 
 #define TEMPLATE_DEPTH_MAX 16
 #define PLAN_BYTES_MAX ((size_t)64 << 20)

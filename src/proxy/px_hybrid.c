@@ -1,0 +1,361 @@
+/*
+ * px_hybrid.c - HybridSearch: several searches of one collection, fused into one ranking.
+ *
+ * WHAT      Each sub-request runs as a search of its own; hits are joined by primary key. RRF gives
+ *           the sum of 1 / (k + rank), rank from 1 (Cormack, Clarke, Buettcher: Reciprocal Rank
+ *           Fusion, section 2); the weighted ranker the sum of weight x normalised score. Output
+ *           fields of the winners are read by key at the snapshot of the searches.
+ */
+#include "proxy/px_methods.h"
+#include "base/json.h"
+#include "base/map.h"
+#include "base/utf8.h"
+#include "proxy/px_read.h"
+#include "schema/field_data.h"
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+
+#define SUB_REQUESTS_MAX 1024u
+#define RRF_K_DEFAULT 60.0
+#define RRF_K_MAX 16384.0
+
+struct rank {
+    bool weighted, normalise;
+    double rrf_k;
+    size_t nweights;
+    double *weights;
+    int64_t limit, offset;
+    int round_decimal;
+};
+
+/* ---- parameters ---- */
+
+static int read_weights(const struct json_value *obj, size_t nreqs, struct arena *ar,
+                        struct rank *r, struct status *st)
+{
+    struct json_value list, v;
+    struct slice key;
+    size_t pos = 0;
+    bool escaped;
+
+    r->weights = arena_alloc(ar, (nreqs + 1) * sizeof *r->weights);
+    if (!json_member(obj, SLICE_LIT("weights"), &list) || list.type != JSON_ARRAY) {
+        return st_fail(st, ERR_PARAMETER_INVALID, "the weights param is needed for the weighted ranker");
+    }
+    while (json_next(&list, &pos, &key, &escaped, &v)) {
+        double w = json_is_number(&v) ? json_number(&v) : -1;
+        if (w < 0 || w > 1) {
+            return st_fail(st, ERR_PARAMETER_INVALID, "rank param weight should be in range [0, 1]: "
+                           "%.*s", SLICE_ARG(v.raw));
+        }
+        if (r->nweights < nreqs) {
+            r->weights[r->nweights] = w;
+        }
+        r->nweights++;
+    }
+    if (r->nweights != nreqs) {
+        return st_fail(st, ERR_PARAMETER_INVALID, "the length of weights param mismatch with ann "
+                       "search requests: invalid parameter[expected=%zu][actual=%zu]", nreqs,
+                       r->nweights);
+    }
+    if (json_member(obj, SLICE_LIT("norm_score"), &v) && v.type == JSON_BOOL) {
+        r->normalise = v.b;
+    }
+    return 0;
+}
+
+static int read_rank(struct px_call *pc, const Milvus__Proto__Milvus__HybridSearchRequest *req,
+                     struct rank *r, struct status *st)
+{
+    const char *strategy = px_kv(req->n_rank_params, req->rank_params, "strategy");
+    const char *params = px_kv(req->n_rank_params, req->rank_params, "params");
+    static const struct {
+        const char *key;
+        int64_t def;
+    } ints[] = { { "limit", 0 }, { "offset", 0 }, { "round_decimal", -1 } };
+    int64_t values[3], window = pc->px->lim.max_query_window;
+    struct json_value obj = { .type = JSON_NULL }, v;
+    int rc = 0;
+
+    *r = (struct rank){ .rrf_k = RRF_K_DEFAULT, .normalise = true };
+    for (size_t i = 0; i < ARRAY_LEN(ints); i++) {
+        const char *text = px_kv(req->n_rank_params, req->rank_params, ints[i].key);
+        values[i] = ints[i].def;
+        if (text && !parse_i64(slice_of(text), &values[i])) {
+            FAIL(st, ERR_PARAMETER_INVALID, "rank parameter %s [%s] should be an integer",
+                 ints[i].key, text);
+        }
+    }
+    if (px_kv(req->n_rank_params, req->rank_params, "group_by_field")) {
+        FAIL(st, ERR_OPERATION_UNSUPPORTED, "unsupported operation: group_by_field is not supported");
+    }
+    r->limit = values[0];
+    r->offset = values[1];
+    r->round_decimal = (int)values[2];
+    if (r->limit <= 0 || r->offset < 0 || r->limit > window || r->offset > window - r->limit) {
+        FAIL(st, ERR_PARAMETER_INVALID, "invalid max query result window, (offset+limit) should be in "
+             "range [1, %" PRId64 "], but got %" PRId64, window, r->offset + r->limit);
+    }
+    if (r->round_decimal < -1 || r->round_decimal > 6) {
+        FAIL(st, ERR_PARAMETER_INVALID, "round_decimal [%d] is invalid, should be -1 or an integer "
+             "in range [0, 6]", r->round_decimal);
+    }
+    if (params && *params &&
+        (json_validate(slice_of(params), st) != 0 || !json_parse(slice_of(params), &obj) ||
+         obj.type != JSON_OBJECT)) {
+        FAIL(st, ERR_PARAMETER_INVALID, "rank parameter params is not a JSON object: %s", params);
+    }
+    if (!strategy || !*strategy || strcmp(strategy, "rrf") == 0) {
+        if (obj.type == JSON_OBJECT && json_member(&obj, SLICE_LIT("k"), &v)) {
+            r->rrf_k = json_is_number(&v) ? json_number(&v) : -1;
+        }
+        if (r->rrf_k <= 0 || r->rrf_k >= RRF_K_MAX) {
+            FAIL(st, ERR_PARAMETER_INVALID, "The rank params k should be in range (0, 16384)");
+        }
+    } else if (strcmp(strategy, "weighted") == 0) {
+        r->weighted = true;
+        if (obj.type != JSON_OBJECT) {
+            FAIL(st, ERR_PARAMETER_INVALID, "the weighted ranker needs params with weights");
+        }
+        TRY(read_weights(&obj, req->n_requests, pc->ar, r, st));
+    } else {
+        FAIL(st, ERR_PARAMETER_INVALID, "unsupported rank type %s: rrf and weighted are known",
+             strategy);
+    }
+out:
+    return rc;
+}
+
+/* ---- fusing ---- */
+
+static double normalised(double score, int metric, bool normalise)
+{
+    if (!px_metric_descends(metric)) {
+        return 1.0 - 2.0 * atan(score) / M_PI;
+    }
+    if (!normalise) {
+        return score;
+    }
+    return metric == px_metric_parse("COSINE") ? (1.0 + score) * 0.5 : 0.5 + atan(score) / M_PI;
+}
+
+struct fused {
+    const struct column *pks;
+    uint32_t row;
+    double score;
+};
+
+static int by_score(const void *a, const void *b)
+{
+    const struct fused *x = a, *y = b;
+    if (x->score != y->score) {
+        return x->score < y->score ? 1 : -1;
+    }
+    return pk_cmp(x->pks, x->row, y->pks, y->row);
+}
+
+/* Joins the lists of one query; *ret holds them best first. */
+static int fuse(struct px_call *pc, const struct px_search *subs, size_t nsubs,
+                const uint32_t *first, uint32_t q, const struct rank *r, struct fused **ret,
+                size_t *ret_n, struct status *st)
+{
+    struct str_map *seen = str_map_new();
+    struct fused *all;
+    size_t most = 0, n = 0;
+
+    for (size_t i = 0; i < nsubs; i++) {
+        most += subs[i].hits.counts[q];
+    }
+    all = arena_try_array(pc->ar, most + 1, sizeof *all);
+    if (!all) {
+        str_map_free(seen, NULL);
+        return st_fail(st, ERR_PARAMETER_TOO_LARGE, "no memory for %zu hits", most);
+    }
+    for (size_t i = 0; i < nsubs; i++) {
+        const struct px_search *s = &subs[i];
+        uint32_t count = s->hits.counts[q], skip = (uint32_t)MIN(s->sp.offset, (int64_t)count);
+        for (uint32_t j = skip; j < count; j++) {
+            uint32_t row = first[i] + j;
+            struct slice key = column_cell(&s->hits.pks, row);
+            struct fused *f = str_map_get(seen, key);
+            double add = r->weighted ? r->weights[i] * normalised((double)s->hits.scores[row],
+                                                                  s->metric, r->normalise)
+                                     : 1.0 / (r->rrf_k + (double)(j - skip) + 1.0);
+            if (!f) {
+                f = &all[n++];
+                *f = (struct fused){ .pks = &s->hits.pks, .row = row };
+                str_map_put(seen, key, f);
+            }
+            f->score += add;
+        }
+    }
+    str_map_free(seen, NULL);
+    qsort(all, n, sizeof *all, by_score);
+    *ret = all;
+    *ret_n = n;
+    return 0;
+}
+
+/* ---- output fields of the winners ---- */
+
+static int fetch_fields(struct px_call *pc, const struct px_coll *coll, const struct px_output *out,
+                        const struct column *pks, hts read_ts,
+                        const Milvus__Proto__Milvus__HybridSearchRequest *req,
+                        Milvus__Proto__Schema__SearchResultData *rd, struct status *st)
+{
+    Elanus__QueryReq qreq;
+    struct px_rows got;
+    struct str_map *at = NULL;
+    uint32_t *rows = arena_try_array(pc->ar, pks->nrows + 1u, sizeof *rows);
+    const struct column *keys;
+    int rc = 0;
+
+    elanus__query_req__init(&qreq);
+    if (!rows) {
+        FAIL(st, ERR_PARAMETER_TOO_LARGE, "no memory for %u rows", pks->nrows);
+    }
+    if (pks->nrows == 0) {
+        struct batch none = { 0 };
+        TRY(px_fill_fields(pc, coll, out, &none, NULL, 0, &rd->fields_data, &rd->n_fields_data, st));
+        goto out;
+    }
+    TRY(px_plan_bytes(pc, px_plan_pk_in(pc, coll, pks), &qreq.plan, st));
+    TRY(px_partition_ids(pc, coll, req->n_partition_names, req->partition_names,
+                         &qreq.partition_ids, &qreq.n_partition_ids, st));
+    qreq.collection_id = coll->pb->id;
+    qreq.output_field_ids = out->field_ids;
+    qreq.n_output_field_ids = out->nfields;
+    qreq.limit = -1;
+    qreq.guarantee_ts = read_ts;
+    qreq.read_ts = read_ts;
+    TRY(px_query_shards(pc, coll, &qreq, &got, st));
+    keys = batch_column(&got.rows, coll->schema->pk->id);
+    at = str_map_new();
+    for (uint32_t i = 0; keys && i < got.rows.nrows; i++) {
+        str_map_put(at, column_cell(keys, i), (void *)(uintptr_t)(i + 1));
+    }
+    for (uint32_t i = 0; i < pks->nrows; i++) {
+        uintptr_t found = (uintptr_t)str_map_get(at, column_cell(pks, i));
+        if (!found) {
+            FAIL(st, ERR_INCONSISTENT_REQUERY, "inconsistent requery result: a row went away between "
+                 "search and fetch");
+        }
+        rows[i] = (uint32_t)(found - 1);
+    }
+    TRY(px_fill_fields(pc, coll, out, &got.rows, rows, pks->nrows, &rd->fields_data,
+                       &rd->n_fields_data, st));
+out:
+    str_map_free(at, NULL);
+    return rc;
+}
+
+/* ---- the call ---- */
+
+static int run_subs(struct px_call *pc, const Milvus__Proto__Milvus__HybridSearchRequest *req,
+                    struct px_search *subs, struct status *st)
+{
+    int rc = 0;
+
+    for (size_t i = 0; i < req->n_requests; i++) {
+        Milvus__Proto__Milvus__SearchRequest sub = *req->requests[i];
+        sub.db_name = req->db_name;
+        sub.collection_name = req->collection_name;
+        sub.n_partition_names = req->n_partition_names;
+        sub.partition_names = req->partition_names;
+        sub.guarantee_timestamp = req->guarantee_timestamp;
+        sub.consistency_level = req->consistency_level;
+        sub.use_default_consistency = req->use_default_consistency;
+        rc = px_search_run(pc, &sub, false, &subs[i], st);
+        if (rc != 0) {
+            st_context(st, "request %zu of the hybrid search", i + 1);
+            goto out;
+        }
+        if (subs[i].hits.nq != subs[0].hits.nq) {
+            FAIL(st, ERR_PARAMETER_INVALID, "nq of every request of a hybrid search must be the "
+                 "same: %u and %u", subs[0].hits.nq, subs[i].hits.nq);
+        }
+    }
+out:
+    return rc;
+}
+
+int px_hybrid_search(struct px_call *pc, const Milvus__Proto__Milvus__HybridSearchRequest *req,
+                     Milvus__Proto__Milvus__SearchResults *resp, struct status *st)
+{
+    Milvus__Proto__Schema__SearchResultData *rd =
+        ARENA_NEW(pc->ar, Milvus__Proto__Schema__SearchResultData);
+    const struct px_coll *coll;
+    struct px_search *subs;
+    struct px_output out;
+    struct column_builder *cb;
+    struct column *pks = ARENA_NEW(pc->ar, struct column);
+    uint32_t *first, nq;
+    struct rank r;
+    hts read_ts = 0;
+    int rc;
+
+    milvus__proto__schema__search_result_data__init(rd);
+    TRY(px_collection_loaded(pc, req->db_name, req->collection_name, &coll, st));
+    if (req->n_requests == 0 || req->n_requests > SUB_REQUESTS_MAX) {
+        FAIL(st, ERR_PARAMETER_INVALID, "maximum of ann search requests is %u, minimum 1, but got %zu",
+             SUB_REQUESTS_MAX, req->n_requests);
+    }
+    if ((req->function_score && req->function_score->n_functions) || req->n_function_chains ||
+        req->has_namespace_case) {
+        FAIL(st, ERR_OPERATION_UNSUPPORTED, "unsupported operation: function rerankers and namespaces "
+             "are not supported in a hybrid search; rrf and weighted are");
+    }
+    TRY(read_rank(pc, req, &r, st));
+    TRY(px_output_fields(pc, coll, req->n_output_fields, req->output_fields, false, &out, st));
+    subs = arena_alloc(pc->ar, req->n_requests * sizeof *subs);
+    first = arena_alloc(pc->ar, req->n_requests * sizeof *first);
+    TRY(run_subs(pc, req, subs, st));
+    nq = subs[0].hits.nq;
+    rd->topks = arena_try_array(pc->ar, nq, sizeof *rd->topks);
+    rd->scores = arena_try_array(pc->ar, (size_t)nq * (size_t)r.limit, sizeof *rd->scores);
+    cb = column_builder_new(pc->ar, coll->schema->pk->id, coll->schema->pk->type, DT_NONE, 0, 16);
+    if (!rd->topks || !rd->scores) {
+        FAIL(st, ERR_PARAMETER_TOO_LARGE, "no memory for %u answers", nq);
+    }
+    for (uint32_t q = 0; q < nq; q++) {
+        struct fused *list;
+        size_t n;
+        TRY(fuse(pc, subs, req->n_requests, first, q, &r, &list, &n, st));
+        for (size_t i = (size_t)r.offset; i < n && rd->topks[q] < r.limit; i++) {
+            double scale = pow(10, r.round_decimal);
+            double score = r.round_decimal < 0 ? list[i].score
+                                               : floor(list[i].score * scale + 0.5) / scale;
+            rd->scores[rd->n_scores++] = (float)score;
+            rd->topks[q]++;
+            if (!column_builder_take(cb, list[i].pks, list[i].row)) {
+                FAIL(st, ERR_PARAMETER_TOO_LARGE, "no memory for the answer");
+            }
+        }
+        rd->top_k = MAX(rd->top_k, rd->topks[q]);
+        for (size_t i = 0; i < req->n_requests; i++) {
+            first[i] += subs[i].hits.counts[q];
+        }
+    }
+    rd->n_topks = nq;
+    rd->num_queries = nq;
+    rd->all_search_count = (int64_t)rd->n_scores;
+    column_builder_finish(cb, pks);
+    rd->ids = ids_from_column(pks, NULL, 0, pc->ar);
+    if (!rd->ids) {
+        FAIL(st, ERR_PARAMETER_TOO_LARGE, "no memory for the answer");
+    }
+    rd->primary_field_name = coll->schema->pk->name;
+    for (size_t i = 0; i < req->n_requests; i++) {
+        read_ts = MAX(read_ts, subs[i].hits.read_ts);
+    }
+    if (out.nfields) {
+        TRY(fetch_fields(pc, coll, &out, pks, read_ts, req, rd, st));
+        px_fill_names(pc, &out, &rd->output_fields, &rd->n_output_fields);
+    }
+    resp->results = rd;
+    resp->collection_name = coll->pb->name;
+    resp->session_ts = read_ts;
+out:
+    return rc;
+}
