@@ -44,8 +44,9 @@ const char *grpc_code_name(int code);
 enum grpc_kind {
     GRPC_UNARY,         /* one request; grpc_reply*() or grpc_fail() */
     GRPC_SERVER_STREAM, /* one request; grpc_send() any number of times, then grpc_finish() */
-    /* fn runs on the net thread once per request message and once more with grpc_at_end() true;
-     * it may grpc_send(), and must grpc_finish() at the end or earlier. Needs pool NET_INLINE. */
+    /* fn runs on the net thread once per request message and once more with grpc_at_end() true
+     * (also when the client goes away, unless grpc_on_cancel() was used); it may grpc_send(), and
+     * must grpc_finish() at the end or earlier. Needs pool NET_INLINE. */
     GRPC_BIDI,
 };
 

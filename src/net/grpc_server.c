@@ -194,6 +194,11 @@ void grpc__call_closed(struct grpc_call *call)
             grpc_fn fn = call->on_cancel;
             call->on_cancel = NULL;
             fn(call, call->on_cancel_arg);
+        } else if (call->method->kind == GRPC_BIDI && !call->request_ended) {
+            /* Nobody else would make it hand the call back. */
+            call->request_ended = true;
+            call->body_n = 0;
+            call->method->fn(call, call->method->arg);
         }
     }
     grpc__call_unref(call);
