@@ -1,0 +1,393 @@
+/*
+ * co_data.c - segments: flush, what is flushed, and the one transaction that makes a flush true.
+ *
+ * FLUSH     asks every shard to seal what it has and remembers the sealed ids until the shard
+ *           commits them. A segment is flushed when it is in the store; an id that neither waits
+ *           nor is among its shard's growing ones is gone (dropped, empty) and counts as flushed.
+ * COMMIT    Segments, delete files and the shard's checkpoint become true together, under the
+ *           condition that the shard record is the one seen: a shard that moved to another node
+ *           has a greater term, and the old owner gets ST_FENCED. Sent twice it changes nothing.
+ * THREADS   commit_flush() does not take ddl: it is called by nodes, also while ddl is held over a
+ *           call to them. It decides under `commit`, so nothing it saw changes before it is stored.
+ */
+#include "coord/co_int.h"
+
+/* ---- flush ---- */
+
+static int seal_shards(struct coord *co, const struct call *call, int64_t id,
+                       const struct co_shard_ref *shards, size_t nshards,
+                       Elanus__FlushResult *res, struct status *st)
+{
+    int rc = 0;
+
+    for (size_t i = 0; i < nshards; i++) {
+        const struct snode_service *sn;
+        Elanus__SealReq req;
+        Elanus__SealResp resp;
+        struct co_coll *c;
+        int64_t *ids;
+        elanus__seal_req__init(&req);
+        elanus__seal_resp__init(&resp);
+        req.vchannel = shards[i].vchannel;
+        TRY(co__owner(co, &shards[i], &sn, st));
+        TRY(sn->seal(sn->self, call, &req, &resp, st));
+        res->flush_ts = MAX(res->flush_ts, resp.flush_ts);
+        ids = arena_alloc(call->ar,
+                          (res->n_sealed_segment_ids + resp.n_segment_ids + 1) * sizeof *ids);
+        for (size_t j = 0; j < res->n_sealed_segment_ids; j++) {
+            ids[j] = res->sealed_segment_ids[j];
+        }
+        rwlock_write(&co->state);
+        c = co__by_id(co, id);
+        for (size_t j = 0; c && j < resp.n_segment_ids; j++) {
+            int64_t seg = resp.segment_ids[j];
+            ids[res->n_sealed_segment_ids++] = seg;
+            if (!co__list_get(&c->segs, seg)) { /* may be committed by now */
+                CHECK(id_map_put(c->sealing, seg, resp.flush_ts));
+            }
+        }
+        rwlock_release(&co->state);
+        res->sealed_segment_ids = ids;
+    }
+out:
+    return rc;
+}
+
+static int flush_one(struct coord *co, const struct call *call, int64_t id,
+                     Elanus__FlushResult *res, struct status *st)
+{
+    struct co_shard_ref *shards = NULL;
+    size_t nshards = 0;
+    struct co_coll *c;
+    int rc = 0;
+
+    res->collection_id = id;
+    rwlock_read(&co->state);
+    c = co__by_id(co, id);
+    if (c) {
+        nshards = c->shards.n;
+        shards = arena_alloc(call->ar, (nshards + 1) * sizeof *shards);
+        for (size_t i = 0; i < nshards; i++) {
+            const Elanus__Shard *sh = c->shards.v[i]->pb;
+            shards[i] = (struct co_shard_ref){ arena_strdup(call->ar, sh->vchannel), sh->owner };
+        }
+        res->flushed_segment_ids = arena_alloc(call->ar, (c->segs.n + 1) * sizeof(int64_t));
+        for (size_t i = 0; i < c->segs.n; i++) {
+            res->flushed_segment_ids[res->n_flushed_segment_ids++] = c->segs.v[i]->id;
+        }
+    }
+    rwlock_release(&co->state);
+    if (!c) {
+        FAIL(st, ERR_COLLECTION_NOT_FOUND, "collection not found[collection=%" PRId64 "]", id);
+    }
+    TRY(seal_shards(co, call, id, shards, nshards, res, st));
+    if (res->flush_ts == 0) {
+        TRY(co__ts(co, 1, call->deadline_us, &res->flush_ts, st));
+    }
+out:
+    return rc;
+}
+
+int co__data_flush(void *self, const struct call *call, const Elanus__FlushReq *req,
+                   Elanus__FlushResp *resp, struct status *st)
+{
+    Elanus__FlushResult **results = arena_try_array(call->ar, req->n_collection_ids + 1,
+                                                    sizeof(Elanus__FlushResult *));
+    int rc = 0;
+
+    if (!results) {
+        FAIL(st, ST_NO_MEMORY, "no memory to flush %zu collections", req->n_collection_ids);
+    }
+    for (size_t i = 0; i < req->n_collection_ids; i++) {
+        results[i] = ARENA_NEW(call->ar, Elanus__FlushResult);
+        elanus__flush_result__init(results[i]);
+        TRY(flush_one(self, call, req->collection_ids[i], results[i], st));
+    }
+    resp->results = results;
+    resp->n_results = req->n_collection_ids;
+out:
+    return rc;
+}
+
+/* ---- whether it is done ---- */
+
+enum seg_where { SEG_DONE, SEG_WAITS, SEG_ELSEWHERE };
+
+static enum seg_where where_is(const struct co_coll *c, int64_t segment_id)
+{
+    uint64_t unused;
+    return id_map_get(c->sealing, segment_id, &unused) ? SEG_WAITS
+           : co__list_get(&c->segs, segment_id)        ? SEG_DONE
+                                                       : SEG_ELSEWHERE;
+}
+
+/* A flush of everything: done when nothing waits that was sealed by it or before. */
+static bool all_flushed(struct coord *co, uint64_t flush_ts)
+{
+    size_t pos = 0;
+    int64_t id;
+    uint64_t v;
+
+    while (id_map_next(co->colls, &pos, &id, &v)) {
+        const struct co_coll *c = (const struct co_coll *)(uintptr_t)v;
+        size_t spos = 0;
+        int64_t seg;
+        uint64_t ts;
+        while (id_map_next(c->sealing, &spos, &seg, &ts)) {
+            if (flush_ts == 0 || ts <= flush_ts) {
+                return false;
+            }
+        }
+    }
+    return true;
+}
+
+static bool lists(Elanus__ShardStats *const *stats, size_t n, int64_t segment_id)
+{
+    for (size_t i = 0; i < n; i++) {
+        for (size_t j = 0; j < stats[i]->n_growing; j++) {
+            if (stats[i]->growing[j]->id == segment_id) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+int co__data_flush_state(void *self, const struct call *call, const Elanus__FlushStateReq *req,
+                         Elanus__FlushStateResp *resp, struct status *st)
+{
+    struct coord *co = self;
+    int64_t *ask = arena_try_array(call->ar, req->n_segment_ids + 1, sizeof *ask);
+    Elanus__ShardStats **stats = NULL;
+    size_t nask = 0, nstats = 0;
+    struct co_coll *c;
+    bool flushed = true;
+    int rc = 0;
+
+    if (!ask) {
+        FAIL(st, ST_NO_MEMORY, "no memory for %zu segments", req->n_segment_ids);
+    }
+    rwlock_read(&co->state);
+    if (req->all) {
+        flushed = all_flushed(co, req->flush_ts);
+    }
+    c = co__by_id(co, req->collection_id);
+    for (size_t i = 0; c && i < req->n_segment_ids; i++) {
+        enum seg_where where = where_is(c, req->segment_ids[i]);
+        flushed &= where != SEG_WAITS;
+        if (where == SEG_ELSEWHERE) {
+            ask[nask++] = req->segment_ids[i];
+        }
+    }
+    rwlock_release(&co->state);
+    if (flushed && nask > 0) {
+        TRY(co__shard_stats(co, call, req->collection_id, &stats, &nstats, st));
+        for (size_t i = 0; i < nask; i++) {
+            flushed &= !lists(stats, nstats, ask[i]);
+        }
+    }
+    resp->flushed = flushed;
+out:
+    return rc;
+}
+
+/* ---- commit ---- */
+
+static struct co_rec *find_shard(struct co_coll *c, const char *vchannel)
+{
+    for (size_t i = 0; c && i < c->shards.n; i++) {
+        if (strcmp(((const Elanus__Shard *)c->shards.v[i]->pb)->vchannel, vchannel) == 0) {
+            return c->shards.v[i];
+        }
+    }
+    return NULL;
+}
+
+/* Segments of a partition dropped meanwhile are not taken: their files go. */
+static int put_segments(struct coord *co, struct co_txn *tx, struct co_coll *c,
+                        const Elanus__CommitFlushReq *req, uint64_t now, struct status *st)
+{
+    int rc = 0;
+
+    for (size_t i = 0; i < req->n_segments; i++) {
+        Elanus__Segment seg = *req->segments[i];
+        if (seg.collection_id != c->id) {
+            FAIL(st, ST_INVALID, "segment %" PRId64 " is not of collection %" PRId64, seg.id,
+                 c->id);
+        }
+        if (!co__list_get(&c->parts, seg.partition_id)) {
+            if (seg.object_prefix[0]) {
+                co__gc_prefix(co, arena_printf(tx->ar, "%s/", seg.object_prefix));
+            }
+            continue;
+        }
+        if (co__list_get(&c->segs, seg.id) || seg.num_rows == 0) {
+            continue;
+        }
+        seg.state = ELANUS__SEG_STATE__SEG_FLUSHED;
+        seg.flushed_ts = now;
+        seg.vchannel = req->vchannel;
+        co__put(tx, CO_SEGMENT, &seg);
+    }
+    for (size_t i = 0; i < req->n_deltas; i++) {
+        if (!co__list_get(&c->deltas, req->deltas[i]->id)) {
+            co__put(tx, CO_DELTA, req->deltas[i]);
+        }
+    }
+out:
+    return rc;
+}
+
+static void forget_sealing(struct coord *co, struct co_coll *c, const Elanus__CommitFlushReq *req)
+{
+    rwlock_write(&co->state);
+    for (size_t i = 0; i < req->n_segments; i++) {
+        id_map_remove(c->sealing, req->segments[i]->id);
+    }
+    rwlock_release(&co->state);
+}
+
+int co__data_commit_flush(void *self, const struct call *call, const Elanus__CommitFlushReq *req,
+                          Elanus__Empty *resp, struct status *st)
+{
+    struct coord *co = self;
+    struct co_coll *c;
+    struct co_rec *rec;
+    struct co_txn tx;
+    Elanus__Shard shard;
+    struct slice key;
+    uint64_t now;
+    int rc = 0;
+
+    (void)resp;
+    co__txn_init(&tx, co, call->ar);
+    lock_acquire(&co->commit); /* the tables stand still: only commits change what is read here */
+    TRY(co__ts(co, 1, call->deadline_us, &now, st));
+    c = co__by_id(co, req->collection_id);
+    rec = find_shard(c, req->vchannel);
+    if (!rec) {
+        FAIL(st, ERR_COLLECTION_NOT_FOUND, "collection not found[collection=%" PRId64 "]",
+             req->collection_id);
+    }
+    shard = *(const Elanus__Shard *)rec->pb;
+    if (req->term < shard.term) {
+        FAIL(st, ST_FENCED, "shard %s has term %" PRId64 ", a flush came with %" PRId64,
+             req->vchannel, shard.term, req->term);
+    }
+    TRY(put_segments(co, &tx, c, req, now, st));
+    shard.checkpoint = MAX(shard.checkpoint, req->checkpoint);
+    shard.checkpoint_ts = MAX(shard.checkpoint_ts, req->checkpoint_ts);
+    shard.delta_position = MAX(shard.delta_position, req->delta_position);
+    co__put(&tx, CO_SHARD, &shard);
+    TRY(co__key(CO_SHARD, &shard, call->ar, &key, st));
+    co__cond(&tx, meta_if_version(key, rec->version));
+    rc = co__commit_locked(&tx, st);
+    if (rc == ST_CONFLICT) {
+        rc = st_fail(st, ST_FENCED, "shard %s was changed by another coordinator", req->vchannel);
+    }
+    TRY(rc);
+    forget_sealing(co, c, req);
+out:
+    lock_release(&co->commit);
+    co__txn_done(&tx);
+    return rc;
+}
+
+/* ---- lists and numbers ---- */
+
+static bool in_ids(const int64_t *ids, size_t n, int64_t id)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (ids[i] == id) {
+            return true;
+        }
+    }
+    return n == 0;
+}
+
+int co__data_list_segments(void *self, const struct call *call, const Elanus__SegmentsReq *req,
+                           Elanus__SegmentsResp *resp, struct status *st)
+{
+    struct coord *co = self;
+    struct arena *ar = call->ar;
+    struct co_coll *c;
+    int rc = 0;
+
+    rwlock_read(&co->state);
+    c = co__by_id(co, req->collection_id);
+    if (!c) {
+        FAIL(st, ERR_COLLECTION_NOT_FOUND, "collection not found[collection=%" PRId64 "]",
+             req->collection_id);
+    }
+    resp->segments = arena_alloc(ar, (c->segs.n + 1) * sizeof(Elanus__Segment *));
+    resp->deltas = arena_alloc(ar, (c->deltas.n + 1) * sizeof(Elanus__Delta *));
+    resp->shards = arena_alloc(ar, (c->shards.n + 1) * sizeof(Elanus__Shard *));
+    for (size_t i = 0; i < c->segs.n; i++) {
+        const Elanus__Segment *seg = c->segs.v[i]->pb;
+        if (in_ids(req->partition_ids, req->n_partition_ids, seg->partition_id)) {
+            resp->segments[resp->n_segments++] = co__copy(&seg->pb, ar);
+        }
+    }
+    for (size_t i = 0; i < c->deltas.n; i++) {
+        resp->deltas[resp->n_deltas++] = co__copy(c->deltas.v[i]->pb, ar);
+    }
+    for (size_t i = 0; i < c->shards.n; i++) {
+        resp->shards[resp->n_shards++] = co__copy(c->shards.v[i]->pb, ar);
+    }
+out:
+    rwlock_release(&co->state);
+    return rc;
+}
+
+static int64_t growing_rows(const Elanus__ShardStats *s, const Elanus__StatsReq *req)
+{
+    int64_t rows = 0;
+
+    if (req->n_partition_ids == 0) {
+        return s->growing_rows;
+    }
+    for (size_t i = 0; i < MIN(s->n_partition_ids, s->n_partition_rows); i++) {
+        if (in_ids(req->partition_ids, req->n_partition_ids, s->partition_ids[i])) {
+            rows += s->partition_rows[i];
+        }
+    }
+    return rows;
+}
+
+int co__data_stats(void *self, const struct call *call, const Elanus__StatsReq *req,
+                   Elanus__StatsResp *resp, struct status *st)
+{
+    struct coord *co = self;
+    Elanus__ShardStats **stats = NULL;
+    size_t nstats = 0;
+    struct co_coll *c;
+    int rc = 0;
+
+    /* Growing first: a segment flushed in between is missed at worst, never counted twice. */
+    TRY(co__shard_stats(co, call, req->collection_id, &stats, &nstats, st));
+    rwlock_read(&co->state);
+    c = co__by_id(co, req->collection_id);
+    for (size_t i = 0; c && i < c->segs.n; i++) {
+        const Elanus__Segment *seg = c->segs.v[i]->pb;
+        if (in_ids(req->partition_ids, req->n_partition_ids, seg->partition_id) &&
+            !lists(stats, nstats, seg->id)) {
+            resp->row_count += seg->num_rows;
+            resp->size_bytes += seg->size_bytes;
+        }
+    }
+    for (size_t i = 0; c && i < c->deltas.n && req->n_partition_ids == 0; i++) {
+        resp->deleted_rows += ((const Elanus__Delta *)c->deltas.v[i]->pb)->num_rows;
+    }
+    rwlock_release(&co->state);
+    if (!c) {
+        FAIL(st, ERR_COLLECTION_NOT_FOUND, "collection not found[collection=%" PRId64 "]",
+             req->collection_id);
+    }
+    for (size_t i = 0; i < nstats; i++) {
+        resp->growing_rows += growing_rows(stats[i], req);
+    }
+    resp->row_count += resp->growing_rows;
+out:
+    return rc;
+}

@@ -1,0 +1,231 @@
+/*
+ * co_data_index.c - index definitions: create, drop, alter, describe.
+ *
+ * A definition is all there is here; whoever loads a segment builds or reads the index that the
+ * definitions ask for. One index a field, except JSON fields: one for each path.
+ */
+#include "coord/co_int.h"
+
+static bool same_params(const Elanus__Index *idx, const Elanus__CreateIndexReq *req)
+{
+    size_t n = idx->n_user_params;
+
+    if (n != req->n_user_params) {
+        return false;
+    }
+    for (size_t i = 0; i < n; i++) {
+        const char *v = co__kv(req->user_params, req->n_user_params, idx->user_params[i]->key);
+        if (!v || strcmp(v, idx->user_params[i]->value) != 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool other_json_path(const Elanus__Index *idx, const Elanus__CreateIndexReq *req)
+{
+    const char *a = co__kv(idx->params, idx->n_params, "json_path");
+    const char *b = co__kv(req->params, req->n_params, "json_path");
+    return a && b && strcmp(a, b) != 0;
+}
+
+/* *ret_same: the index is there already. */
+static int check_others(const struct co_coll *c, const Elanus__CreateIndexReq *req,
+                        int64_t field_id, bool *ret_same, struct status *st)
+{
+    *ret_same = false;
+    for (size_t i = 0; i < c->indexes.n; i++) {
+        const Elanus__Index *idx = c->indexes.v[i]->pb;
+        if (strcmp(idx->name, req->index_name) == 0) {
+            if (idx->field_id == field_id && same_params(idx, req)) {
+                *ret_same = true;
+                return 0;
+            }
+            return st_fail(st, ERR_PARAMETER_INVALID,
+                           "CreateIndex failed: at most one distinct index is allowed per field");
+        }
+    }
+    for (size_t i = 0; i < c->indexes.n; i++) {
+        const Elanus__Index *idx = c->indexes.v[i]->pb;
+        if (idx->field_id == field_id && !other_json_path(idx, req)) {
+            return st_fail(st, ERR_PARAMETER_INVALID,
+                           "CreateIndex failed: creating multiple indexes on same field is not "
+                           "supported");
+        }
+    }
+    return 0;
+}
+
+int co__data_create_index(void *self, const struct call *call, const Elanus__CreateIndexReq *req,
+                          Elanus__Empty *resp, struct status *st)
+{
+    struct coord *co = self;
+    const pb_field *f;
+    Elanus__Index idx;
+    struct co_coll *c;
+    struct co_notice no;
+    struct co_txn tx;
+    bool same;
+    int rc = 0;
+
+    (void)resp;
+    co__ddl_begin(co, &no, call->ar);
+    co__txn_init(&tx, co, call->ar);
+    elanus__index__init(&idx);
+    TRY(co__ddl_coll(co, req->db_name, req->collection_name, &c, st));
+    f = co__field(c, req->field_name);
+    if (!f) {
+        FAIL(st, ERR_PARAMETER_INVALID, "cannot create index on non-exist field: %s",
+             req->field_name);
+    }
+    TRY(check_others(c, req, f->fieldid, &same, st));
+    if (same) {
+        goto out;
+    }
+    TRY(co__id(co, 1, call->deadline_us, &idx.id, st));
+    TRY(co__ts(co, 1, call->deadline_us, &idx.created_ts, st));
+    idx.collection_id = c->id;
+    idx.field_id = f->fieldid;
+    idx.field_name = f->name;
+    idx.name = req->index_name;
+    idx.params = req->params;
+    idx.n_params = req->n_params;
+    idx.user_params = req->user_params;
+    idx.n_user_params = req->n_user_params;
+    co__put(&tx, CO_INDEX, &idx);
+    co__notice(&no, c);
+    TRY(co__commit(&tx, st));
+out:
+    co__txn_done(&tx);
+    co__ddl_end(co, &no);
+    return rc;
+}
+
+static bool chosen(const Elanus__Index *idx, const char *field_name, const char *index_name)
+{
+    return (!index_name[0] || strcmp(idx->name, index_name) == 0) &&
+           (!field_name[0] || strcmp(idx->field_name, field_name) == 0);
+}
+
+int co__data_drop_index(void *self, const struct call *call, const Elanus__IndexReq *req,
+                        Elanus__Empty *resp, struct status *st)
+{
+    struct coord *co = self;
+    struct co_coll *c;
+    struct co_notice no;
+    struct co_txn tx;
+    int rc = 0;
+
+    (void)resp;
+    co__ddl_begin(co, &no, call->ar);
+    co__txn_init(&tx, co, call->ar);
+    TRY(co__ddl_coll(co, req->db_name, req->collection_name, &c, st));
+    for (size_t i = 0; i < c->indexes.n; i++) {
+        const Elanus__Index *idx = c->indexes.v[i]->pb;
+        const pb_field *f;
+        if (!chosen(idx, req->field_name, req->index_name)) {
+            continue;
+        }
+        f = co__field(c, idx->field_name);
+        if (c->load && f && co__field_is_vector(f)) {
+            FAIL(st, ERR_PARAMETER_INVALID,
+                 "index cannot be dropped, collection is loaded, please release it first");
+        }
+        co__delete(&tx, CO_INDEX, idx);
+    }
+    if (tx.n > 0) {
+        co__notice(&no, c);
+        TRY(co__commit(&tx, st));
+    }
+out:
+    co__txn_done(&tx);
+    co__ddl_end(co, &no);
+    return rc;
+}
+
+static int index_not_found(const char *collection, const char *index, struct status *st)
+{
+    return index[0] ? st_fail(st, ERR_INDEX_NOT_FOUND, "index not found[indexName=%s]", index)
+                    : st_fail(st, ERR_INDEX_NOT_FOUND, "index not found[collection=%s]",
+                              collection);
+}
+
+int co__data_alter_index(void *self, const struct call *call, const Elanus__AlterIndexReq *req,
+                         Elanus__Empty *resp, struct status *st)
+{
+    struct coord *co = self;
+    struct co_coll *c;
+    struct co_notice no;
+    struct co_txn tx;
+    int rc = 0;
+
+    (void)resp;
+    co__ddl_begin(co, &no, call->ar);
+    co__txn_init(&tx, co, call->ar);
+    if (req->n_params > 0 && req->n_delete_keys > 0) {
+        FAIL(st, ERR_PARAMETER_INVALID, "can not provide properties and delete_keys at same time");
+    }
+    TRY(co__ddl_coll(co, req->db_name, req->collection_name, &c, st));
+    if (c->load) {
+        FAIL(st, ERR_COLLECTION_LOADED,
+             "can't alter index on loaded collection, please release the collection first: "
+             "collection already loaded[collection=%s]", req->collection_name);
+    }
+    for (size_t i = 0; i < c->indexes.n; i++) {
+        Elanus__Index idx = *(const Elanus__Index *)c->indexes.v[i]->pb;
+        if (!chosen(&idx, "", req->index_name)) {
+            continue;
+        }
+        co__kv_merge(idx.params, idx.n_params, req->params, req->n_params, req->delete_keys,
+                     req->n_delete_keys, call->ar, &idx.params, &idx.n_params);
+        co__kv_merge(idx.user_params, idx.n_user_params, req->params, req->n_params,
+                     req->delete_keys, req->n_delete_keys, call->ar, &idx.user_params,
+                     &idx.n_user_params);
+        co__put(&tx, CO_INDEX, &idx);
+    }
+    if (tx.n == 0 && tx.st.code == 0) {
+        rc = index_not_found(req->collection_name, req->index_name, st);
+        goto out;
+    }
+    co__notice(&no, c);
+    TRY(co__commit(&tx, st));
+out:
+    co__txn_done(&tx);
+    co__ddl_end(co, &no);
+    return rc;
+}
+
+int co__data_describe_index(void *self, const struct call *call, const Elanus__IndexReq *req,
+                            Elanus__IndexList *resp, struct status *st)
+{
+    struct coord *co = self;
+    struct co_coll *c;
+    int64_t rows = 0;
+    int rc = 0;
+
+    rwlock_read(&co->state);
+    TRY(co__find(co, req->db_name, req->collection_name, &c, st));
+    for (size_t i = 0; i < c->segs.n; i++) {
+        rows += ((const Elanus__Segment *)c->segs.v[i]->pb)->num_rows;
+    }
+    resp->indexes = arena_alloc(call->ar, (c->indexes.n + 1) * sizeof(Elanus__IndexStatus *));
+    for (size_t i = 0; i < c->indexes.n; i++) {
+        const Elanus__Index *idx = c->indexes.v[i]->pb;
+        Elanus__IndexStatus *is;
+        if (!chosen(idx, req->field_name, req->index_name)) {
+            continue;
+        }
+        is = ARENA_NEW(call->ar, Elanus__IndexStatus);
+        elanus__index_status__init(is);
+        is->index = co__copy(&idx->pb, call->ar);
+        is->total_rows = rows; /* a flushed segment is searchable through its index at once */
+        is->indexed_rows = rows;
+        resp->indexes[resp->n_indexes++] = is;
+    }
+    if (resp->n_indexes == 0) {
+        rc = index_not_found(req->collection_name, req->index_name, st);
+    }
+out:
+    rwlock_release(&co->state);
+    return rc;
+}

@@ -1,0 +1,169 @@
+/*
+ * co_root_part.c - partitions: create and drop.
+ *
+ * A new partition of a wholly loaded collection is loaded at once. Dropping one removes it in the
+ * first transaction, with as many of its segments as fit; a crash before the rest leaves segments
+ * without a partition, which the next start takes away.
+ */
+#include "coord/co_int.h"
+
+static bool has_partition_key(const struct co_coll *c)
+{
+    return co__pb(c)->num_partitions > 0;
+}
+
+int co__root_create_partition(void *self, const struct call *call, const Elanus__PartitionReq *req,
+                              Elanus__Empty *resp, struct status *st)
+{
+    struct coord *co = self;
+    int64_t max = config_int(co->opts.config, "rootCoord.maxPartitionNum");
+    Elanus__Partition part;
+    Elanus__Load load;
+    struct co_coll *c;
+    struct co_notice no;
+    struct co_txn tx;
+    int rc = 0;
+
+    (void)resp;
+    co__ddl_begin(co, &no, call->ar);
+    co__txn_init(&tx, co, call->ar);
+    elanus__partition__init(&part);
+    TRY(co__ddl_coll(co, req->db_name, req->collection_name, &c, st));
+    if (has_partition_key(c)) {
+        FAIL(st, ERR_PARAMETER_INVALID,
+             "disable create partition if partition key mode is used");
+    }
+    if (co__part(c, req->partition_name)) {
+        goto out;
+    }
+    if ((int64_t)c->parts.n >= max) {
+        FAIL(st, ERR_PARAMETER_INVALID,
+             "partition number (%zu) exceeds max configuration (%" PRId64 "), collection: %s",
+             c->parts.n, max, req->collection_name);
+    }
+    TRY(co__id(co, 1, call->deadline_us, &part.id, st));
+    TRY(co__ts(co, 1, call->deadline_us, &part.created_ts, st));
+    part.collection_id = c->id;
+    part.name = req->partition_name;
+    co__put(&tx, CO_PARTITION, &part);
+    if (c->load && ((const Elanus__Load *)c->load->pb)->whole) {
+        load = *(const Elanus__Load *)c->load->pb;
+        int64_t *ids = arena_alloc(call->ar, (load.n_partition_ids + 1) * sizeof *ids);
+        for (size_t i = 0; i < load.n_partition_ids; i++) {
+            ids[i] = load.partition_ids[i];
+        }
+        ids[load.n_partition_ids++] = part.id;
+        load.partition_ids = ids;
+        co__put(&tx, CO_LOAD, &load);
+    }
+    co__notice(&no, c);
+    TRY(co__commit(&tx, st));
+out:
+    co__txn_done(&tx);
+    co__ddl_end(co, &no);
+    return rc;
+}
+
+/* Copies, since a record may be replaced while the transactions run. */
+static size_t segments_of(struct coord *co, const struct co_coll *c, int64_t partition_id,
+                          struct arena *ar, Elanus__Segment ***ret)
+{
+    size_t n = 0;
+
+    rwlock_read(&co->state);
+    *ret = arena_alloc(ar, (c->segs.n + 1) * sizeof(Elanus__Segment *));
+    for (size_t i = 0; i < c->segs.n; i++) {
+        const Elanus__Segment *seg = c->segs.v[i]->pb;
+        if (seg->partition_id == partition_id) {
+            (*ret)[n++] = co__copy(&seg->pb, ar);
+        }
+    }
+    rwlock_release(&co->state);
+    return n;
+}
+
+static int tell_shards(struct coord *co, const struct call *call, const struct co_coll *c,
+                       int64_t partition_id, struct status *st)
+{
+    struct co_shard_ref *shards;
+    size_t n = co__shard_refs(co, c, call->ar, &shards);
+    int rc = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        const struct snode_service *sn;
+        Elanus__DropPartitionReq req;
+        Elanus__Empty resp;
+        elanus__drop_partition_req__init(&req);
+        elanus__empty__init(&resp);
+        req.vchannel = shards[i].vchannel;
+        req.partition_id = partition_id;
+        if (co__owner(co, &shards[i], &sn, st) != 0) { /* opened later, without the partition */
+            st_clear(st);
+            continue;
+        }
+        TRY(sn->drop_partition(sn->self, call, &req, &resp, st));
+    }
+out:
+    return rc;
+}
+
+static int drop(struct coord *co, const struct call *call, struct co_coll *c,
+                const Elanus__Partition *p, struct status *st)
+{
+    int64_t id = p->id;
+    Elanus__Segment **segs;
+    struct co_txn tx;
+    size_t n;
+    int rc = 0;
+
+    co__txn_init(&tx, co, call->ar);
+    co__delete(&tx, CO_PARTITION, p);
+    TRY(co__commit(&tx, st));
+    /* From here on commit_flush() takes no more segments of the partition. */
+    n = segments_of(co, c, id, call->ar, &segs);
+    for (size_t i = 0; i < n; i++) {
+        if (co__txn_room(&tx) == 0) {
+            TRY(co__commit(&tx, st));
+        }
+        co__delete(&tx, CO_SEGMENT, segs[i]);
+    }
+    TRY(co__commit(&tx, st));
+    TRY(tell_shards(co, call, c, id, st));
+    co__gc_prefix(co, arena_printf(call->ar, "segments/%" PRId64 "/%" PRId64 "/", c->id, id));
+out:
+    co__txn_done(&tx);
+    return rc;
+}
+
+int co__root_drop_partition(void *self, const struct call *call, const Elanus__PartitionReq *req,
+                            Elanus__Empty *resp, struct status *st)
+{
+    struct coord *co = self;
+    const Elanus__Partition *p;
+    struct co_coll *c;
+    struct co_notice no;
+    int rc = 0;
+
+    (void)resp;
+    co__ddl_begin(co, &no, call->ar);
+    TRY(co__ddl_coll(co, req->db_name, req->collection_name, &c, st));
+    if (has_partition_key(c)) {
+        FAIL(st, ERR_PARAMETER_INVALID, "disable drop partition if partition key mode is used");
+    }
+    if (strcmp(req->partition_name, CO_DEFAULT_PARTITION) == 0) {
+        FAIL(st, ERR_PARAMETER_INVALID, "default partition cannot be deleted");
+    }
+    p = co__part(c, req->partition_name);
+    if (!p) {
+        goto out;
+    }
+    if (c->load && co__load_has(c->load->pb, p->id)) {
+        FAIL(st, ERR_PARAMETER_INVALID,
+             "partition cannot be dropped, partition is loaded, please release it first");
+    }
+    co__notice(&no, c);
+    TRY(drop(co, call, c, p, st));
+out:
+    co__ddl_end(co, &no);
+    return rc;
+}
