@@ -319,8 +319,8 @@ int px_hybrid_search(struct px_call *pc, const Milvus__Proto__Milvus__HybridSear
         FAIL(st, ERR_PARAMETER_TOO_LARGE, "no memory for %u answers", nq);
     }
     for (uint32_t q = 0; q < nq; q++) {
-        struct fused *list;
-        size_t n;
+        struct fused *list = NULL;
+        size_t n = 0;
         TRY(fuse(pc, subs, req->n_requests, first, q, &r, &list, &n, st));
         for (size_t i = (size_t)r.offset; i < n && rd->topks[q] < r.limit; i++) {
             double scale = pow(10, r.round_decimal);

@@ -256,7 +256,7 @@ int px_search(struct px_call *pc, const Milvus__Proto__Milvus__SearchRequest *re
     struct px_search *s = ARENA_NEW(pc->ar, struct px_search);
     Milvus__Proto__Schema__SearchResultData *rd =
         ARENA_NEW(pc->ar, Milvus__Proto__Schema__SearchResultData);
-    uint32_t *rows;
+    uint32_t *rows = NULL;
     int rc;
 
     milvus__proto__schema__search_result_data__init(rd);
