@@ -132,7 +132,7 @@ static int new_node(struct parser *ps, enum node_kind kind, const char *from,
 static int new_value(struct parser *ps, const char *from, struct value v, const struct node **ret,
                      struct status *st)
 {
-    struct node *nd;
+    struct node *nd = NULL;
     int rc = 0;
     TRY(new_node(ps, ND_VALUE, from, NULL, 0, &nd, st));
     nd->value = v;
@@ -145,7 +145,7 @@ static int new_binary(struct parser *ps, enum tok op, const struct node *l, cons
                       const struct node **ret, struct status *st)
 {
     const struct node *kids[2] = { l, r };
-    struct node *nd;
+    struct node *nd = NULL;
     struct value v;
     int rc = 0;
     if (l->kind == ND_VALUE && r->kind == ND_VALUE) {
@@ -273,7 +273,7 @@ out:
 static int parse_null_test(struct parser *ps, const struct node **io, struct status *st)
 {
     const struct node *name = *io;
-    struct node *nd;
+    struct node *nd = NULL;
     int rc = 0;
     bool negate = ps->next.kind == TK_NOT;
     TRY(take(ps, st));
@@ -294,7 +294,7 @@ out:
 static int parse_name(struct parser *ps, const struct node **ret, struct status *st)
 {
     const char *from = ps->cur.text.p;
-    struct node *nd;
+    struct node *nd = NULL;
     int rc = 0;
     struct token name = ps->cur;
     TRY(take(ps, st));
@@ -330,7 +330,7 @@ static int parse_call(struct parser *ps, const struct node **ret, struct status 
     struct slice name = ps->cur.text;
     const struct node *args[2] = { NULL, NULL };
     enum filter_fn fn = FN_NONE;
-    struct node *nd;
+    struct node *nd = NULL;
     int rc = 0;
     for (size_t i = 0; i < ARRAY_LEN(functions); i++) {
         if (slice_is(name, functions[i].lower) || slice_is(name, functions[i].upper)) {
@@ -420,7 +420,7 @@ static int parse_exists(struct parser *ps, const struct node **ret, struct statu
 {
     const char *from = ps->cur.text.p;
     const struct node *what;
-    struct node *nd;
+    struct node *nd = NULL;
     int rc = 0;
     TRY(take(ps, st));
     TRY(parse_primary(ps, &what, st));
@@ -436,7 +436,7 @@ static int parse_sign(struct parser *ps, const struct node **ret, struct status 
     const char *from = ps->cur.text.p;
     enum tok op = ps->cur.kind;
     const struct node *kid;
-    struct node *nd;
+    struct node *nd = NULL;
     struct value v;
     int rc = 0;
     TRY(take(ps, st));
@@ -537,7 +537,7 @@ static int parse_logic(struct parser *ps, int prec, const struct node **io, stru
     enum tok op = ps->cur.kind;
     struct vec terms = { 0 };
     const struct node *term = *io;
-    struct node *nd;
+    struct node *nd = NULL;
     int rc = 0;
     for (;;) {
         if (!vec__push(&terms, ps->ar, &term, sizeof term)) {
@@ -560,7 +560,7 @@ static int parse_relation(struct parser *ps, const struct node **io, struct stat
 {
     enum tok op = ps->cur.kind;
     const struct node *kids[3] = { *io };
-    struct node *nd;
+    struct node *nd = NULL;
     int rc = 0;
     TRY(take(ps, st));
     TRY(parse_expr(ps, PREC_REL + 1, &kids[1], st));
@@ -583,7 +583,7 @@ out:
 static int parse_in(struct parser *ps, const struct node **io, struct status *st)
 {
     const struct node *kids[2] = { *io };
-    struct node *nd;
+    struct node *nd = NULL;
     int rc = 0;
     bool negate = ps->cur.kind == TK_NOT;
     if (negate) {
@@ -602,7 +602,7 @@ static int parse_infix(struct parser *ps, int prec, const struct node **io, stru
 {
     const enum tok op = ps->cur.kind;
     const struct node *kids[2] = { *io };
-    struct node *nd;
+    struct node *nd = NULL;
     int rc = 0;
     switch (op) {
     case TK_AND:
@@ -643,7 +643,7 @@ out:
 
 static int parse_expr(struct parser *ps, int min_prec, const struct node **ret, struct status *st)
 {
-    const struct node *nd;
+    const struct node *nd = NULL;
     int rc = 0;
     if (++ps->nesting > NESTING_MAX) {
         return too_deep(st);
