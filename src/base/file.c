@@ -69,6 +69,12 @@ int file_appendv(struct file *f, const struct file_part *parts, size_t nparts, s
     return f->be->appendv(f->h, parts, nparts, st);
 }
 
+int file_pwritev(struct file *f, uint64_t off, const struct file_part *parts, size_t nparts,
+                 struct status *st)
+{
+    return f->be->pwritev(f->h, off, parts, nparts, st);
+}
+
 int file_pread(struct file *f, uint64_t off, void *p, size_t n, size_t *ret_n, struct status *st)
 {
     return f->be->pread(f->h, off, p, n, ret_n, st);

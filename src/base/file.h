@@ -11,7 +11,14 @@
 
 struct file;
 
-enum { FILE_READ = 1, FILE_WRITE = 2, FILE_CREATE = 4, FILE_EXCL = 8, FILE_TRUNC = 16 };
+enum {
+    FILE_READ = 1,
+    FILE_WRITE = 2,
+    FILE_CREATE = 4,
+    FILE_EXCL = 8,
+    FILE_TRUNC = 16,
+    FILE_AT = 32 /* written by file_pwritev() alone, not by file_append() */
+};
 
 int file_open(const char *path, int flags, struct file **ret_f, struct status *st);
 void file_close(struct file *f);
@@ -23,6 +30,10 @@ struct file_part {
 /* All parts in order at the end of the file, with as few system calls as the system allows. A
  * failed append may leave a part of its bytes there. */
 int file_appendv(struct file *f, const struct file_part *parts, size_t nparts, struct status *st);
+/* All parts in order at off, over what is there; the file grows when they reach past its end. For
+ * files opened with FILE_AT. */
+int file_pwritev(struct file *f, uint64_t off, const struct file_part *parts, size_t nparts,
+                 struct status *st);
 /* Short only at the end of the file; *ret_n says how much. */
 int file_pread(struct file *f, uint64_t off, void *p, size_t n, size_t *ret_n, struct status *st);
 int file_size(struct file *f, uint64_t *ret, struct status *st);

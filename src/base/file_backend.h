@@ -15,6 +15,8 @@ struct file_backend {
     int (*open)(void *self, const char *path, int flags, void **ret_h, struct status *st);
     void (*close)(void *h);
     int (*appendv)(void *h, const struct file_part *parts, size_t nparts, struct status *st);
+    int (*pwritev)(void *h, uint64_t off, const struct file_part *parts, size_t nparts,
+                   struct status *st);
     int (*pread)(void *h, uint64_t off, void *p, size_t n, size_t *ret_n, struct status *st);
     int (*size)(void *h, uint64_t *ret, struct status *st);
     int (*truncate)(void *h, uint64_t size, struct status *st);

@@ -1,10 +1,11 @@
 /*
  * file_posix.c - the operating system's file backend.
  *
- * Appends go through O_APPEND, so that the kernel, not this process, knows where the end is. A
- * failed append may leave part of its bytes at the end of the file; the caller that frames records
- * truncates or closes the file. After a failed sync the kernel may already have dropped the pages,
- * so a second sync that succeeds proves nothing: callers treat a failed sync as final.
+ * Appends go through O_APPEND (not on FILE_AT: with it, pwritev would append too), so that the
+ * kernel, not this process, knows where the end is. A failed append may leave part of its bytes at
+ * the end of the file; the caller that frames records truncates or closes the file. After a failed
+ * sync the kernel may already have dropped the pages, so a second sync that succeeds proves
+ * nothing: callers treat a failed sync as final.
  *
  * Preallocation keeps the file's size (FALLOC_FL_KEEP_SIZE), for "at the end" to mean the end of
  * what was appended.
@@ -41,7 +42,7 @@ static int posix_open(void *self, const char *path, int flags, void **ret_h, str
     (void)self;
     int os = O_RDONLY;
     if (flags & FILE_WRITE) {
-        os = ((flags & FILE_READ) ? O_RDWR : O_WRONLY) | O_APPEND;
+        os = ((flags & FILE_READ) ? O_RDWR : O_WRONLY) | ((flags & FILE_AT) ? 0 : O_APPEND);
     }
     os |= (flags & FILE_CREATE) ? O_CREAT : 0;
     os |= (flags & FILE_EXCL) ? O_EXCL : 0;
@@ -79,22 +80,27 @@ static void iov_advance(struct iovec **iov, int *n, size_t done)
     }
 }
 
-static int write_iov(struct posix_file *f, struct iovec *iov, int n, struct status *st)
+/* off is where to write, and moves on; NULL: at the end. */
+static int write_iov(struct posix_file *f, off_t *off, struct iovec *iov, int n, struct status *st)
 {
     while (n > 0) {
-        ssize_t done = writev(f->fd, iov, n);
+        ssize_t done = off ? pwritev(f->fd, iov, n, *off) : writev(f->fd, iov, n);
         if (done < 0) {
             if (errno == EINTR) {
                 continue;
             }
             return st_errno(st, errno, "write %s", f->path);
         }
+        if (off) {
+            *off += done;
+        }
         iov_advance(&iov, &n, (size_t)done);
     }
     return 0;
 }
 
-static int posix_appendv(void *h, const struct file_part *parts, size_t nparts, struct status *st)
+static int write_parts(struct posix_file *f, off_t *off, const struct file_part *parts,
+                       size_t nparts, struct status *st)
 {
     struct iovec iov[IOV_MAX];
     int n = 0, rc = 0;
@@ -105,13 +111,30 @@ static int posix_appendv(void *h, const struct file_part *parts, size_t nparts, 
         iov[n].iov_base = (void *)(uintptr_t)parts[i].p;
         iov[n].iov_len = parts[i].n;
         if (++n == IOV_MAX) {
-            TRY(write_iov(h, iov, n, st));
+            TRY(write_iov(f, off, iov, n, st));
             n = 0;
         }
     }
-    TRY(write_iov(h, iov, n, st));
+    TRY(write_iov(f, off, iov, n, st));
 out:
     return rc;
+}
+
+static int posix_appendv(void *h, const struct file_part *parts, size_t nparts, struct status *st)
+{
+    return write_parts(h, NULL, parts, nparts, st);
+}
+
+static int posix_pwritev(void *h, uint64_t off, const struct file_part *parts, size_t nparts,
+                         struct status *st)
+{
+    struct posix_file *f = h;
+    if (off > INT64_MAX) {
+        return st_fail(st, ST_INVALID, "write %s: offset %llu is out of range", f->path,
+                       (unsigned long long)off);
+    }
+    off_t at = (off_t)off;
+    return write_parts(f, &at, parts, nparts, st);
 }
 
 static int posix_pread(void *h, uint64_t off, void *p, size_t n, size_t *ret_n, struct status *st)
@@ -318,6 +341,7 @@ const struct file_backend file_posix_backend = {
     .open = posix_open,
     .close = posix_close,
     .appendv = posix_appendv,
+    .pwritev = posix_pwritev,
     .pread = posix_pread,
     .size = posix_size,
     .truncate = posix_truncate,

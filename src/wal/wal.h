@@ -30,7 +30,7 @@ struct wal_opts {
     enum wal_sync sync;
     int64_t sync_interval_ms; /* WAL_SYNC_INTERVAL; 0: 200 */
     uint64_t file_size;       /* a new file begins behind this many bytes; 0: 64 MiB */
-    uint64_t prealloc;        /* disk space reserved at a time; 0: none */
+    uint64_t prealloc;        /* zeros written ahead of the end at a time, up to 1 MiB; 0: none */
     /* May be NULL. Called on a thread of the log, never with a lock held, one call at a time:
      * every record up to position is acknowledged in the sense of the sync mode (always rising).
      * err is not NULL when the log has failed: what lies behind position is not acknowledged, its

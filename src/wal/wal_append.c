@@ -6,19 +6,18 @@
  *             finds nobody syncing becomes the leader and syncs for all (group commit); with
  *             opts.on_durable, a thread of the log leads, and the caller prepares its next batch.
  * INVARIANTS  durable <= last, acked <= last. With WAL_SYNC_ALWAYS acked == durable, else
- *             acked == last. The file ends at `end` whenever nobody is writing and nothing failed.
- * THREADS     One writer and one syncer at a time; the flags `writing` and `syncing` (guarded by q)
- *             say who owns the file, so q is never held over I/O. Writing the next batch while the
- *             last one syncs is the point. Rolling to a new file sets both flags.
- * FENCING     The term file is read after the write and before anything is acknowledged. A newer
- *             writer raises the term first and then looks for the end of the log. So if the old
- *             term is read here, the newer writer's search comes after our write and finds it; if
- *             the new term is read, the batch is not acknowledged. Either way nobody is lied to.
- * FAILURE     A failed write is taken back by truncating the file; if that fails too, or a sync
- *             fails, the log refuses all further appends: after a failed fdatasync the kernel may
- *             have dropped the pages, and a second fdatasync would succeed without them.
- *             Fault points: wal_append_before_write, wal_append_before_sync,
- *             wal_append_after_sync.
+ *             acked == last. Behind `end` the active file holds nothing but zeros, up to
+ * `reserved`, whenever nobody is writing and nothing failed. THREADS     One writer and one syncer
+ * at a time; the flags `writing` and `syncing` (guarded by q) say who owns the file, so q is never
+ * held over I/O. Writing the next batch while the last one syncs is the point. Rolling to a new
+ * file sets both flags. FENCING     The term file is read after the write and before anything is
+ * acknowledged. A newer writer raises the term first and then looks for the end of the log. So if
+ * the old term is read here, the newer writer's search comes after our write and finds it; if the
+ * new term is read, the batch is not acknowledged. Either way nobody is lied to. FAILURE     A
+ * failed write is taken back by truncating the file; if that fails too, or a sync fails, the log
+ * refuses all further appends: after a failed fdatasync the kernel may have dropped the pages, and
+ * a second fdatasync would succeed without them. Fault points: wal_append_before_write,
+ * wal_append_before_sync, wal_append_after_sync.
  */
 #include "base/alloc.h"
 #include "base/fault.h"
@@ -27,7 +26,7 @@
 #include <string.h>
 #include <sys/random.h>
 
-enum { FRAME_KEEP = 1 << 20 };
+enum { FRAME_KEEP = 1 << 20, ZEROS = 64 << 10, RESERVE_MAX = 1 << 20 };
 
 /* ---- state, all with w->q held ---- */
 
@@ -266,7 +265,7 @@ int wal__roll(struct wal_local *w, uint64_t first, struct status *st)
         w->closed_bytes += old && listed ? w->end : 0;
         lock_release(&w->files_lock);
         w->end = WAL_FILE_HEADER;
-        w->reserved = 0;
+        w->reserved = WAL_FILE_HEADER;
         f = old;
     }
     lock_release(&w->q);
@@ -376,16 +375,23 @@ out:
     return rc;
 }
 
-/* Reserves disk space ahead of the end. Owns: writing */
+/* Writes zeros ahead of the end, so that the next syncs find the size of the file and its blocks
+ * settled. Not for batches that would be written twice at great length. Owns: writing */
 static int reserve(struct wal_local *w, uint64_t end, struct status *st)
 {
-    uint64_t to;
-    int rc = 0;
-    if (w->opts.prealloc == 0 || end <= w->reserved) {
+    static const uint8_t zeros[ZEROS];
+    struct file_part parts[RESERVE_MAX / ZEROS];
+    uint64_t from = MAX(w->reserved, w->end), to;
+    size_t nparts = 0;
+    int rc;
+    if (w->opts.prealloc == 0 || end <= w->reserved || end - w->end > RESERVE_MAX / 4) {
         return 0;
     }
-    to = ROUND_UP(end, w->opts.prealloc);
-    TRY(file_preallocate(w->active, to, st));
+    to = MIN(end + w->opts.prealloc, from + RESERVE_MAX);
+    for (uint64_t off = from; off < to; off += ZEROS) {
+        parts[nparts++] = (struct file_part){zeros, (size_t)MIN(to - off, (uint64_t)ZEROS)};
+    }
+    TRY(file_pwritev(w->active, from, parts, nparts, st));
     w->reserved = to;
 out:
     return rc;
@@ -401,13 +407,14 @@ static int write_batch(struct wal_local *w, const struct batch *b, bool *ret_stu
     TRY(FAULT_POINT("wal_append_before_write", st));
     rc = reserve(w, w->end + b->bytes, st);
     if (rc == 0) {
-        rc = file_appendv(w->active, b->parts, b->nparts, st);
+        rc = file_pwritev(w->active, w->end, b->parts, b->nparts, st);
     }
     if (rc != 0) {
         *ret_stuck = file_truncate(w->active, w->end, &cut) != 0;
-        w->reserved = 0;
+        w->reserved = w->end;
         goto out;
     }
+    w->reserved = MAX(w->reserved, w->end + b->bytes);
     rc = term_check(w, st);
     if (rc != 0) {
         *ret_stuck = true;

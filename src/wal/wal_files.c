@@ -87,6 +87,7 @@ int wal__file_create(const char *dir, const struct wal_file_header *h, struct fi
                      bool *ret_stuck, struct status *st)
 {
     uint8_t bytes[WAL_FILE_HEADER];
+    struct file_part part = {bytes, sizeof bytes};
     struct status ignored = STATUS_INIT;
     char *path = wal__file_path(dir, h->first);
     char name[WAL_NAME_MAX];
@@ -100,8 +101,8 @@ int wal__file_create(const char *dir, const struct wal_file_header *h, struct fi
     (void)snprintf(tmp_name, sizeof tmp_name, "%s.tmp", name);
     tmp = path_join(dir, tmp_name);
     wal__file_header_put(bytes, h);
-    TRY(file_open(tmp, FILE_READ | FILE_WRITE | FILE_CREATE | FILE_TRUNC, &f, st));
-    TRY(file_append(f, bytes, sizeof bytes, st));
+    TRY(file_open(tmp, FILE_READ | FILE_WRITE | FILE_AT | FILE_CREATE | FILE_TRUNC, &f, st));
+    TRY(file_pwritev(f, 0, &part, 1, st));
     TRY(file_sync(f, st));
     TRY(path_rename(tmp, path, st));
     named = true;

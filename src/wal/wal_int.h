@@ -139,7 +139,7 @@ struct wal_local {
     /* Owned by whoever set `writing`. */
     struct file *active;
     struct wal_file_header active_h;
-    uint64_t reserved; /* preallocated up to here */
+    uint64_t reserved; /* size of the active file: zeros from `end` up to here */
     uint8_t *frame;    /* headers and parts of the batch being written */
     size_t frame_cap;
 

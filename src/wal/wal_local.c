@@ -144,9 +144,13 @@ static int take_over(struct wal_local *w, const struct wal_scan *scan, struct st
     struct wal_file_header h;
     struct file *f = NULL;
     int rc;
-    TRY(wal__file_open(w->dir, scan->header.first, FILE_READ | FILE_WRITE, &f, &h, st));
-    if (scan->size > scan->end) {
+    TRY(wal__file_open(w->dir, scan->header.first, FILE_READ | FILE_WRITE | FILE_AT, &f, &h, st));
+    /* Zeros behind the end are space reserved before, and stay. */
+    if (scan->cut_bytes > 0) {
         TRY(file_truncate(f, scan->end, st));
+        w->reserved = scan->end;
+    } else {
+        w->reserved = scan->size;
     }
     /* After kill -9 the records may still be only in the kernel. */
     TRY(file_sync(f, st));

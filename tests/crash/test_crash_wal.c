@@ -26,6 +26,7 @@ enum { POSITIONS = 400, FILE_SIZE = 1500, ROUNDS = 2 };
 struct life {
     uint64_t id[POSITIONS]; /* handed over at this position */
     bool ends_batch[POSITIONS];
+    bool reserve;       /* zeros are written ahead */
     bool same_term;     /* the log is opened again with the term it had */
     uint64_t submitted; /* highest position handed over */
     uint64_t acked;
@@ -83,7 +84,10 @@ static struct wal_opts next_opts(struct life *li)
     if (!li->same_term || li->term == 0) {
         li->term++;
     }
-    return (struct wal_opts){.dir = log_dir, .term = li->term, .file_size = FILE_SIZE};
+    return (struct wal_opts){.dir = log_dir,
+                             .term = li->term,
+                             .file_size = FILE_SIZE,
+                             .prealloc = li->reserve ? 700 : 0};
 }
 
 static int live_once(struct life *li, struct status *st)
@@ -166,7 +170,8 @@ static void check_life_goes_on(struct life *li)
 static bool one_case(enum crash_mode mode, bool at_change, long n, long again, uint64_t seed)
 {
     struct crash_fs *fs = crash_fs_new(seed);
-    struct life li = {.next_id = 1, .same_term = seed & 1};
+    uint64_t kind = seed / 1000 + (uint64_t)n;
+    struct life li = {.next_id = 1, .same_term = kind & 1, .reserve = kind & 2};
     if (at_change) {
         crash_fs_arm_change(fs, mode, n);
     } else {
@@ -234,7 +239,7 @@ static void test_crash_when_power_goes_after_recovery_from_a_kill(void **state)
 {
     for (int same_term = 0; same_term < 2; same_term++) {
         struct crash_fs *fs = crash_fs_new(1);
-        struct life li = {.next_id = 1, .same_term = same_term};
+        struct life li = {.next_id = 1, .same_term = same_term, .reserve = true};
         struct wal_opts opts = next_opts(&li);
         struct status closing = STATUS_INIT;
         struct wal *killed = NULL, *w = NULL;
@@ -258,7 +263,7 @@ static void test_crash_when_a_sync_fails_at_any_place(void **state)
 {
     for (long n = 1; n < 80; n++) {
         struct crash_fs *fs = crash_fs_new((uint64_t)n);
-        struct life li = {.next_id = 1, .same_term = n & 1};
+        struct life li = {.next_id = 1, .same_term = n & 1, .reserve = n & 2};
         crash_fs_fail_sync(fs, n);
         live(&li);
         crash_fs_fail_sync(fs, 0);
@@ -272,7 +277,7 @@ static void test_crash_when_the_disk_is_full_at_any_byte(void **state)
 {
     for (uint64_t space = 0; space < 3000; space += 7) {
         struct crash_fs *fs = crash_fs_new(space + 1);
-        struct life li = {.next_id = 1, .same_term = space & 1};
+        struct life li = {.next_id = 1, .same_term = space & 1, .reserve = space & 2};
         crash_fs_set_space(fs, space);
         live(&li);
         crash_fs_set_space(fs, UINT64_MAX);
@@ -296,6 +301,7 @@ static bool killed_at(const char *point, int nth)
     assert_true(li != MAP_FAILED);
     li->next_id = 1;
     li->same_term = nth & 1;
+    li->reserve = nth & 2;
     log_dir = dir;
     pid_t pid = fork();
     if (pid == 0) {
@@ -331,7 +337,7 @@ static void test_crash_when_a_step_fails_at_a_fault_point(void **state)
         for (int nth = 1; nth < 12; nth++) {
             for (int action = 0; action < 2; action++) {
                 struct crash_fs *fs = crash_fs_new(1);
-                struct life li = {.next_id = 1, .same_term = nth & 1};
+                struct life li = {.next_id = 1, .same_term = nth & 1, .reserve = nth & 2};
                 char spec[80];
                 (void)snprintf(spec, sizeof spec, "%s:%s:%d", points[i],
                                action ? "nospace" : "error", nth);

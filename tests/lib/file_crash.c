@@ -401,6 +401,48 @@ out:
     return leave(fs, rc);
 }
 
+static int crash_pwritev(void *p, uint64_t off, const struct file_part *parts, size_t nparts,
+                         struct status *st)
+{
+    struct crash_handle *h = p;
+    struct crash_fs *fs = h->fs;
+    struct inode *ino = h->ino;
+    bool full = false;
+    int rc;
+    TRY(enter_handle(h, st));
+    TRY(check_writable(h, st));
+    if (off > ino->now.n && !buf_put_zero(&ino->now, (size_t)off - ino->now.n)) {
+        ino->now.failed = false;
+        FAIL(st, ST_NO_MEMORY, "write %s: no memory", h->path);
+    }
+    ino->stable = MIN(ino->stable, (size_t)off);
+    for (size_t i = 0; i < nparts && !full; i++) {
+        /* Over what is there, then behind it. */
+        size_t over = MIN(parts[i].n, ino->now.n - (size_t)off), more = parts[i].n - over;
+        if (over) {
+            memcpy(ino->now.p + off, parts[i].p, over);
+        }
+        if (more > fs->space) {
+            more = (size_t)fs->space;
+            full = true;
+        }
+        if (more && !buf_put(&ino->now, (const uint8_t *)parts[i].p + over, more)) {
+            ino->now.failed = false;
+            FAIL(st, ST_NO_MEMORY, "write %s: no memory", h->path);
+        }
+        if (fs->space != UINT64_MAX) {
+            fs->space -= more;
+        }
+        off += over + more;
+    }
+    TRY(count_change(fs, st));
+    if (full) {
+        FAIL(st, ST_NO_SPACE, "write %s: no space left on device", h->path);
+    }
+out:
+    return leave(fs, rc);
+}
+
 static int crash_pread(void *p, uint64_t off, void *dst, size_t n, size_t *ret_n, struct status *st)
 {
     struct crash_handle *h = p;
@@ -704,6 +746,7 @@ struct crash_fs *crash_fs_new(uint64_t seed)
         .open = crash_open,
         .close = crash_close,
         .appendv = crash_appendv,
+        .pwritev = crash_pwritev,
         .pread = crash_pread,
         .size = crash_size,
         .truncate = crash_truncate,

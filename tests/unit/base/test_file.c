@@ -125,6 +125,26 @@ static void test_appendv_when_many_parts_then_in_order(void **state)
     file_close(f);
 }
 
+static void test_pwritev_when_over_and_past_the_end_then_both(void **state)
+{
+    struct status st = STATUS_INIT;
+    struct file *f;
+    char got[32];
+    size_t n;
+    struct file_part parts[] = {{"XY", 2}, {"", 0}, {"Z-end", 5}};
+    struct file_part whole = {"0123456789", 10};
+    ASSERT_OK(file_open(in(*state, "at"), FILE_READ | FILE_WRITE | FILE_AT | FILE_CREATE, &f, &st));
+    ASSERT_OK(file_pwritev(f, 0, &whole, 1, &st));
+    ASSERT_OK(file_pwritev(f, 3, parts, 2, &st));
+    ASSERT_OK(file_pwritev(f, 8, parts, 3, &st));
+    ASSERT_OK(file_pwritev(f, 18, parts, 1, &st)); /* what lies between is zero */
+    ASSERT_OK(file_sync(f, &st));
+    ASSERT_OK(file_pread(f, 0, got, sizeof got, &n, &st));
+    assert_int_equal(n, 20);
+    assert_memory_equal(got, "012XY567XYZ-end\0\0\0XY", 20);
+    file_close(f);
+}
+
 static void test_pread_when_past_the_end_then_short(void **state)
 {
     struct status st = STATUS_INIT;
@@ -340,6 +360,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         BOTH(test_open_when_flags_differ_then_as_asked),
         BOTH(test_appendv_when_many_parts_then_in_order),
+        BOTH(test_pwritev_when_over_and_past_the_end_then_both),
         BOTH(test_pread_when_past_the_end_then_short),
         BOTH(test_truncate_when_shorter_and_longer_then_zeros),
         BOTH(test_dirs_when_made_listed_removed_then_consistent),

@@ -56,6 +56,11 @@ static int double_open(struct wal_opts *opts, struct wal **ret_w, struct status 
     opts->dir = "wal";
     return wal_local_open(opts, ret_w, st);
 }
+static int reserved_open(struct wal_opts *opts, struct wal **ret_w, struct status *st)
+{
+    opts->prealloc = 1000;
+    return double_open(opts, ret_w, st);
+}
 static int double_fence(uint64_t term, struct status *st)
 {
     return wal_local_fence("wal", term, st);
@@ -73,6 +78,8 @@ static const struct impl impls[] = {
     {"local", disk_setup, disk_teardown, disk_open, disk_fence, NULL, NULL},
     {"local on the file double", double_setup, double_teardown, double_open, double_fence,
      double_fail_sync, double_set_space},
+    {"local with reserved space, on the file double", double_setup, double_teardown, reserved_open,
+     double_fence, double_fail_sync, double_set_space},
 };
 
 static int setup(void **state)
