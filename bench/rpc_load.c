@@ -206,6 +206,18 @@ static void pump(struct conn *c, struct call *ca)
     }
 }
 
+/* More body could be sent at once. */
+static bool can_pump(const struct conn *c)
+{
+    for (int i = 0; c->busy && c->window > 0 && i < opt.inflight; i++) {
+        const struct call *ca = &c->calls[i];
+        if (ca->used && ca->body_off < opt.body_n && ca->window > 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static void start_call(struct conn *c, int64_t due_us)
 {
     for (int i = 0; i < opt.inflight; i++) {
@@ -411,7 +423,7 @@ static void flush(struct conn *c, int ep)
             c->out_off = 0;
         }
     }
-    want = c->out_n > c->out_off;
+    want = c->out_n > c->out_off || can_pump(c);
     if (want != c->want_write) {
         c->want_write = want;
         ev.events = want ? EPOLLIN | EPOLLOUT : EPOLLIN;
