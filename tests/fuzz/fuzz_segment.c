@@ -108,8 +108,8 @@ static void seal(uint8_t *p, size_t n)
     struct sf_header *h = (void *)p;
     struct sf_trailer *t = (void *)(p + n - sizeof *t);
     h->sum = hash64(h, offsetof(struct sf_header, sum));
-    if (t->footer_off % 8 == 0 && t->footer_off <= n && t->footer_len <= n - t->footer_off &&
-        t->footer_len >= sizeof(struct sf_footer)) {
+    if (t->footer_off % 8 == 0 && t->footer_off <= n - sizeof *t &&
+        t->footer_len <= n - sizeof *t - t->footer_off && t->footer_len >= sizeof(struct sf_footer)) {
         struct sf_footer *ft = (void *)(p + t->footer_off);
         struct sf_column *cols = (void *)(ft + 1);
         size_t ncols = (size_t)(t->footer_len - sizeof *ft) / sizeof *cols;
