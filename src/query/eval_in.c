@@ -128,19 +128,28 @@ static bool double_set_has(const struct double_set *set, double v)
     return set->items[from] == v;
 }
 
-/* Few constants: every one over the whole word. */
-#define FEW_BLOCKS(T, K)                                                                           \
-    for (size_t w = 0; w < ev->nwords; w++) {                                                      \
-        const unaligned_##T *p = (const unaligned_##T *)(const void *)c->data + w * 64;            \
-        uint32_t n = MIN(ev->nrows - (uint32_t)(w * 64), 64u);                                     \
-        uint8_t b[64] = { 0 };                                                                     \
-        for (uint32_t k = 0; mask[w] && k < nk; k++) {                                             \
-            const K key = keys[k];                                                                 \
-            for (uint32_t j = 0; j < n; j++) {                                                     \
-                b[j] |= (uint8_t)((K)p[j] == key);                                                 \
+/* Few constants: every one over the whole word. The count of a whole word is a constant, so that the
+ * inner loop is vectorised without remainders. */
+#define FEW_WORD(T, K, count)                                                                      \
+    do {                                                                                           \
+        const unaligned_##T *p_ = (const unaligned_##T *)(const void *)c->data + w * 64;           \
+        uint8_t b_[64] = { 0 };                                                                    \
+        for (uint32_t k_ = 0; mask[w] && k_ < nk; k_++) {                                          \
+            const K key_ = keys[k_];                                                               \
+            for (uint32_t j_ = 0; j_ < (count); j_++) {                                            \
+                b_[j_] |= (uint8_t)((K)p_[j_] == key_);                                            \
             }                                                                                      \
         }                                                                                          \
-        out[w] = pack64(b);                                                                        \
+        out[w] = pack64(b_);                                                                       \
+    } while (0)
+
+#define FEW_BLOCKS(T, K)                                                                           \
+    for (size_t w = 0; w < ev->nwords; w++) {                                                      \
+        if (w < ev->nrows / 64) {                                                                  \
+            FEW_WORD(T, K, 64);                                                                    \
+        } else {                                                                                   \
+            FEW_WORD(T, K, ev->nrows % 64);                                                        \
+        }                                                                                          \
     }
 
 #define SET_ROWS(T, has)                                                                           \

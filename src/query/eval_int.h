@@ -12,6 +12,7 @@
  * afterwards. Everything else looks at the rows in the mask one by one.
  */
 #pragma once
+#include "base/json.h"
 #include "query/query_int.h"
 
 struct eval {
@@ -110,6 +111,9 @@ bool eval__array_get(const struct operand *o, const struct column *c, uint32_t r
                      struct scalar *ret);
 enum tri eval__array_equals(const struct expr *e, struct slice cell);
 enum tri eval__array_contains(const struct expr *e, struct slice cell);
+/* json_find.c: the value at the operand's path; false when there is none or it is null. A container's
+ * raw text may run on to the end of the cell: walk it, do not measure it. */
+bool eval__json_find(const struct operand *o, struct slice cell, struct json_value *ret);
 /* A missing path and JSON null give SC_NONE. Sets ev->no_memory when a string cannot be decoded. */
 void eval__json_get(struct eval *ev, const struct operand *o, struct slice cell,
                     struct scalar *ret);

@@ -1,5 +1,5 @@
 /*
- * eval_json.c - JSON cells: paths, values, contains. No tree is built, nothing is allocated per row.
+ * eval_json.c - JSON cells: values and contains. No tree is built, nothing is allocated per row.
  *
  * A path that does not exist, or leads to null, gives no value. Cells were validated when they were
  * inserted; the reader of base/json.h stops safely on damage.
@@ -7,55 +7,17 @@
  * THREADS  pure.
  */
 #include "query/eval_int.h"
-#include "base/json.h"
-
-/* The whole cell. A container is not scanned for its end here: it is the rest of the cell. */
-static bool root_of(struct slice cell, struct json_value *ret)
-{
-    while (cell.n && memchr(" \t\r\n", cell.p[0], 4)) {
-        cell.p++;
-        cell.n--;
-    }
-    while (cell.n && memchr(" \t\r\n", cell.p[cell.n - 1], 4)) {
-        cell.n--;
-    }
-    if (cell.n >= 2 && (cell.p[0] == '{' || cell.p[0] == '[')) {
-        *ret = (struct json_value){ .type = cell.p[0] == '{' ? JSON_OBJECT : JSON_ARRAY,
-                                    .raw = cell };
-        return true;
-    }
-    return cell.n > 0 && json_parse(cell, ret);
-}
-
-static bool find_path(const struct operand *o, struct slice cell, struct json_value *ret)
-{
-    struct json_value v;
-    if (!root_of(cell, &v)) {
-        return false;
-    }
-    for (uint32_t i = 0; i < o->nsteps; i++) {
-        const struct path_step *s = &o->steps[i];
-        struct json_value in = v;
-        bool ok = s->is_index ? in.type == JSON_ARRAY && json_element(&in, s->index, &v)
-                              : in.type == JSON_OBJECT && json_member(&in, s->key, &v);
-        if (!ok) {
-            return false;
-        }
-    }
-    *ret = v;
-    return v.type != JSON_NULL;
-}
 
 bool eval__json_exists(const struct operand *o, struct slice cell)
 {
     struct json_value v;
-    return find_path(o, cell, &v);
+    return eval__json_find(o, cell, &v);
 }
 
 int64_t eval__json_length(const struct operand *o, struct slice cell)
 {
     struct json_value v;
-    if (!find_path(o, cell, &v) || v.type != JSON_ARRAY) {
+    if (!eval__json_find(o, cell, &v) || v.type != JSON_ARRAY) {
         return -1;
     }
     return (int64_t)json_count(&v);
@@ -88,7 +50,7 @@ void eval__json_get(struct eval *ev, const struct operand *o, struct slice cell,
 {
     struct json_value v;
     ret->t = SC_NONE;
-    if (!find_path(o, cell, &v)) {
+    if (!eval__json_find(o, cell, &v)) {
         return;
     }
     switch (v.type) {
@@ -194,7 +156,7 @@ enum tri eval__json_contains(struct eval *ev, const struct expr *e, struct slice
     bool escaped, list = e->mode != CONTAINS_ONE;
     size_t pos = 0;
     uint32_t missing = list ? e->value.a.n : 1;
-    if (!find_path(&e->operand, cell, &arr) || arr.type != JSON_ARRAY) {
+    if (!eval__json_find(&e->operand, cell, &arr) || arr.type != JSON_ARRAY) {
         return TRI_UNKNOWN;
     }
     if (e->mode == CONTAINS_ALL) {
