@@ -19,6 +19,11 @@
 #include "schema/schema.h"
 #include <stdatomic.h>
 
+/* The generated names are long. */
+#define PX_PB(name) Milvus__Proto__Milvus__##name
+typedef Milvus__Proto__Common__Status px_status_pb;
+typedef Milvus__Proto__Common__KeyValuePair px_kv_pb;
+
 struct px_call;
 
 /* ---- options, read once ---- */
@@ -184,8 +189,12 @@ struct px_kv_list {
 /* Appends; strings are borrowed. */
 void px_kv_add(struct px_kv_list *l, struct arena *ar, const char *key, const char *value);
 
+/* Checks values of the properties this server knows; unknown ones are kept as they are. */
+int px_check_properties(size_t n, px_kv_pb *const *kv, struct status *st);
+
 /* ---- names (reference: behaviour §1, errors §3) ---- */
 int px_check_collection_name(const struct proxy *px, const char *name, struct status *st);
 int px_check_partition_name(const struct proxy *px, const char *name, struct status *st);
 int px_check_alias_name(const struct proxy *px, const char *name, struct status *st);
 int px_check_database_name(const struct proxy *px, const char *name, struct status *st);
+int px_check_index_name(const struct proxy *px, const char *name, struct status *st);
