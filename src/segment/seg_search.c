@@ -158,7 +158,7 @@ bool seg_vectors(const struct segment *seg, int64_t field_id, struct flat_rows *
 {
     int f = seg__field(seg, field_id);
     struct status st = STATUS_INIT;
-    enum vec_type type;
+    enum vec_type type = VEC_COUNT;
     if (!seg->sealed || f < 0 || vec_type_of(&seg->fields[f], &type, &st) != 0) {
         return false;
     }
