@@ -51,7 +51,7 @@ static const struct column *default_column(struct eval *ev, const struct field *
     if (!c) {
         return NULL;
     }
-    *c = (struct column){ .field_id = f->id, .type = f->type, .elem = f->elem, .nrows = ev->nrows };
+    *c = (struct column){.field_id = f->id, .type = f->type, .elem = f->elem, .nrows = ev->nrows};
     if (width && f->default_cell.n == width) {
         uint8_t *data = arena_try_array(ev->ar, ev->nrows, width);
         for (uint32_t i = 0; data && i < ev->nrows; i++) {
@@ -148,10 +148,10 @@ static void exists(struct eval *ev, const struct expr *e, const struct column *c
 }
 
 /* Conditions on one fixed-width column that give whole words: io keeps the rows asked for. */
-static int fixed_leaf(struct eval *ev, const struct expr *e, const struct column *c,
-                      uint32_t depth, bool neg, uint64_t *io)
+static int fixed_leaf(struct eval *ev, const struct expr *e, const struct column *c, uint32_t depth,
+                      bool neg, uint64_t *io)
 {
-    static const struct value yes = { .type = VAL_BOOL, .b = true };
+    static const struct value yes = {.type = VAL_BOOL, .b = true};
     uint64_t *bits = scratch(ev, depth, 0);
     struct column own = *c; /* a column may run ahead of the chunk's row count */
     if (!bits) {
@@ -187,8 +187,8 @@ static bool is_fixed(const struct operand *o)
     return o->nsteps == 0 && (cls == CLS_BOOL || cls == CLS_INT || cls == CLS_FLOAT);
 }
 
-static int value_leaf(struct eval *ev, const struct expr *e, const struct column *c,
-                      uint32_t depth, bool neg, uint64_t *io)
+static int value_leaf(struct eval *ev, const struct expr *e, const struct column *c, uint32_t depth,
+                      bool neg, uint64_t *io)
 {
     const struct column *c2 = NULL;
     enum tri want = neg ? TRI_FALSE : TRI_TRUE;
@@ -315,14 +315,12 @@ int filter_eval(const struct expr *e, const struct chunk_reader *cr, struct aren
                 uint64_t *out, struct status *st)
 {
     struct eval ev = {
-        .cr = cr, .ar = ar, .st = st, .nrows = cr->nrows, .nwords = bits_words(cr->nrows)
-    };
+        .cr = cr, .ar = ar, .st = st, .nrows = cr->nrows, .nwords = bits_words(cr->nrows)};
     if (!e || cr->nrows == 0) {
         bits_fill(out, cr->nrows, true);
         return 0;
     }
-    ev.scratch = arena_try_array(ar, (PLAN_DEPTH_MAX + 2) * SCRATCH_PER_LEVEL,
-                                 sizeof *ev.scratch);
+    ev.scratch = arena_try_array(ar, (PLAN_DEPTH_MAX + 2) * SCRATCH_PER_LEVEL, sizeof *ev.scratch);
     uint64_t *all = arena_try_array(ar, ev.nwords, sizeof *all);
     if (!ev.scratch || !all) {
         return no_memory(&ev);

@@ -2,9 +2,9 @@
  * eval_arith.c - arithmetic before a comparison, and numeric fields compared with each other.
  *
  * SEMANTICS  Integers wrap around at 64 bits (INT64_MIN / -1 is INT64_MIN, % -1 is 0) and divide
- * towards zero. A double constant, or `**`, turns what follows into doubles. Arithmetic over a Float
- * column is in single precision, constants included, so that `f + 0.1 == 0.3` means the same as over
- * the stored values. A zero divisor makes the row unknown. % over a JSON double is unknown.
+ * towards zero. A double constant, or `**`, turns what follows into doubles. Arithmetic over a
+ * Float column is in single precision, constants included, so that `f + 0.1 == 0.3` means the same
+ * as over the stored values. A zero divisor makes the row unknown. % over a JSON double is unknown.
  * METHOD     64 rows at a time: load and widen, one loop per step, one loop for the comparison.
  * THREADS    pure.
  */
@@ -184,7 +184,7 @@ static int opposite(int c)
 
 static uint64_t compare_const(const struct block *a, enum cmp_op op, const struct value *v)
 {
-    uint8_t hits[64] = { 0 };
+    uint8_t hits[64] = {0};
     if (a->is_double && v->type == VAL_DOUBLE) {
         HITS_OF_OP(a->d[j], v->d)
     } else if (!a->is_double && v->type == VAL_INT) {
@@ -199,7 +199,7 @@ static uint64_t compare_const(const struct block *a, enum cmp_op op, const struc
 
 static uint64_t compare_blocks(const struct block *a, enum cmp_op op, const struct block *b)
 {
-    uint8_t hits[64] = { 0 };
+    uint8_t hits[64] = {0};
     if (a->is_double && b->is_double) {
         HITS_OF_OP(a->d[j], b->d[j])
     } else if (!a->is_double && !b->is_double) {
@@ -212,8 +212,8 @@ static uint64_t compare_blocks(const struct block *a, enum cmp_op op, const stru
     return pack64(hits);
 }
 
-void eval__fixed_arith(struct eval *ev, const struct expr *e, const struct column *c,
-                       enum tri want, uint64_t *io)
+void eval__fixed_arith(struct eval *ev, const struct expr *e, const struct column *c, enum tri want,
+                       uint64_t *io)
 {
     bool single = c->type == DT_FLOAT;
     struct value v = eval__narrow(c->type, &e->value);
@@ -249,7 +249,7 @@ bool eval__scalar_steps(const struct expr *e, uint32_t first, bool single, struc
 {
     bool ok = true;
     if (io->t == SC_UINT) {
-        *io = (struct scalar){ .t = SC_DOUBLE, .d = (double)io->u };
+        *io = (struct scalar){.t = SC_DOUBLE, .d = (double)io->u};
     }
     if (io->t != SC_INT && io->t != SC_DOUBLE) {
         return false;
@@ -258,14 +258,14 @@ bool eval__scalar_steps(const struct expr *e, uint32_t first, bool single, struc
         const struct arith_step *s = &e->steps[i];
         if (io->t == SC_INT && s->op != AR_POW && s->value.type == VAL_INT) {
             int64_t x = io->i;
-            io->i = num__int_step(s->op, s->reversed ? s->value.i : x,
-                                  s->reversed ? x : s->value.i, &ok);
+            io->i = num__int_step(s->op, s->reversed ? s->value.i : x, s->reversed ? x : s->value.i,
+                                  &ok);
             continue;
         }
         struct value narrow = eval__narrow(single ? DT_FLOAT : DT_DOUBLE, &s->value);
         double k = as_double(&narrow), x = io->t == SC_INT ? (double)io->i : io->d;
         double r = num__double_step(s->op, s->reversed ? k : x, s->reversed ? x : k, &ok);
-        *io = (struct scalar){ .t = SC_DOUBLE, .d = single ? (double)(float)r : r };
+        *io = (struct scalar){.t = SC_DOUBLE, .d = single ? (double)(float)r : r};
     }
     return ok;
 }

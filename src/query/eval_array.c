@@ -10,13 +10,13 @@
 static struct scalar element(enum dtype elem, struct slice cell, uint32_t i)
 {
     struct slice s = array_elem(elem, cell, i);
-    struct scalar r = { .t = SC_INT };
+    struct scalar r = {.t = SC_INT};
     int16_t i16;
     int32_t i32;
     float f32;
     switch (elem) {
     case DT_BOOL:
-        return (struct scalar){ .t = SC_BOOL, .b = s.p[0] != 0 };
+        return (struct scalar){.t = SC_BOOL, .b = s.p[0] != 0};
     case DT_INT8:
         r.i = (int8_t)s.p[0];
         break;
@@ -33,13 +33,13 @@ static struct scalar element(enum dtype elem, struct slice cell, uint32_t i)
         break;
     case DT_FLOAT:
         memcpy(&f32, s.p, sizeof f32);
-        return (struct scalar){ .t = SC_DOUBLE, .d = (double)f32 };
+        return (struct scalar){.t = SC_DOUBLE, .d = (double)f32};
     case DT_DOUBLE:
         r.t = SC_DOUBLE;
         memcpy(&r.d, s.p, sizeof r.d);
         break;
     default:
-        return (struct scalar){ .t = SC_STRING, .s = s };
+        return (struct scalar){.t = SC_STRING, .s = s};
     }
     return r;
 }

@@ -2,7 +2,8 @@
  * eval_fixed.c - comparisons and ranges over fixed-width columns, 64 rows at a time.
  *
  * Each loop compares into 64 bytes, which compilers vectorise, and packs those into one word.
- * Ranges are closed intervals: an exclusive bound moves to the neighbouring value of the type first.
+ * Ranges are closed intervals: an exclusive bound moves to the neighbouring value of the type
+ * first.
  *
  * THREADS  pure.
  */
@@ -91,14 +92,18 @@ struct value eval__narrow(enum dtype t, const struct value *v)
 
 static int64_t type_min(enum dtype t)
 {
-    return t == DT_INT8 ? INT8_MIN : t == DT_INT16 ? INT16_MIN : t == DT_INT32 ? INT32_MIN
-                                                                              : INT64_MIN;
+    return t == DT_INT8    ? INT8_MIN
+           : t == DT_INT16 ? INT16_MIN
+           : t == DT_INT32 ? INT32_MIN
+                           : INT64_MIN;
 }
 
 static int64_t type_max(enum dtype t)
 {
-    return t == DT_INT8 ? INT8_MAX : t == DT_INT16 ? INT16_MAX : t == DT_INT32 ? INT32_MAX
-                                                                              : INT64_MAX;
+    return t == DT_INT8    ? INT8_MAX
+           : t == DT_INT16 ? INT16_MAX
+           : t == DT_INT32 ? INT32_MAX
+                           : INT64_MAX;
 }
 
 static void int_cmp(const struct column *c, enum cmp_op op, int64_t v, uint64_t *out)

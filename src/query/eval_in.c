@@ -3,8 +3,8 @@
  *
  * Up to FEW constants are compared one after the other over 64 rows at once (vectorised). Longer
  * lists of integers become a bitmap when their span is small, else a hash table, or are searched by
- * halving when the list is longer than the chunk and building a table would cost more than it saves.
- * Without memory for a table, halving is used too: nothing here can fail.
+ * halving when the list is longer than the chunk and building a table would cost more than it
+ * saves. Without memory for a table, halving is used too: nothing here can fail.
  *
  * THREADS  pure.
  */
@@ -68,7 +68,7 @@ static void build_table(struct eval *ev, struct int_set *set)
 
 static struct int_set int_set_of(struct eval *ev, const struct value *list)
 {
-    struct int_set set = { .items = list->a.items, .n = list->a.n };
+    struct int_set set = {.items = list->a.items, .n = list->a.n};
     set.min = set.items[0].i;
     set.span = (uint64_t)set.items[set.n - 1].i - (uint64_t)set.min;
     if (set.span < MAX((uint64_t)BITMAP_SPAN_MIN, (uint64_t)set.n * 64)) {
@@ -128,12 +128,12 @@ static bool double_set_has(const struct double_set *set, double v)
     return set->items[from] == v;
 }
 
-/* Few constants: every one over the whole word. The count of a whole word is a constant, so that the
- * inner loop is vectorised without remainders. */
+/* Few constants: every one over the whole word. The count of a whole word is a constant, so that
+ * the inner loop is vectorised without remainders. */
 #define FEW_WORD(T, K, count)                                                                      \
     do {                                                                                           \
         const unaligned_##T *p_ = (const unaligned_##T *)(const void *)c->data + w * 64;           \
-        uint8_t b_[64] = { 0 };                                                                    \
+        uint8_t b_[64] = {0};                                                                      \
         for (uint32_t k_ = 0; mask[w] && k_ < nk; k_++) {                                          \
             const K key_ = keys[k_];                                                               \
             for (uint32_t j_ = 0; j_ < (count); j_++) {                                            \
@@ -245,7 +245,7 @@ static void in_doubles(struct eval *ev, const struct column *c, const struct val
 {
     uint32_t nk = 0;
     const double *keys = doubles_of(ev, c->type, list, &nk);
-    struct double_set set = { keys, nk };
+    struct double_set set = {keys, nk};
     bool few = nk <= FEW;
     if (!keys) {
         ev->no_memory = true;
@@ -286,7 +286,7 @@ void eval__fixed_in(struct eval *ev, const struct column *c, const struct value 
 struct string_set {
     const struct value *items; /* ascending */
     uint32_t n;
-    const uint32_t *table;     /* index + 1, 0 = empty; NULL: search by halving */
+    const uint32_t *table; /* index + 1, 0 = empty; NULL: search by halving */
     uint64_t last;
 };
 

@@ -21,10 +21,10 @@ struct eval {
     struct status *st;
     uint32_t nrows;
     size_t nwords;
-    uint64_t **scratch;   /* bitsets by depth, made when first needed */
-    char *text;           /* decoded JSON string of the row at hand */
+    uint64_t **scratch; /* bitsets by depth, made when first needed */
+    char *text;         /* decoded JSON string of the row at hand */
     size_t text_cap;
-    uint64_t *seen;       /* contains_all: which constants this row has */
+    uint64_t *seen; /* contains_all: which constants this row has */
     bool no_memory;
 };
 
@@ -94,8 +94,8 @@ const struct string_set *eval__string_set(struct eval *ev, const struct value *l
 bool string_set_has(const struct string_set *set, struct slice s);
 
 /* eval_arith.c: io holds the rows asked for and afterwards those with the outcome wanted. */
-void eval__fixed_arith(struct eval *ev, const struct expr *e, const struct column *c,
-                       enum tri want, uint64_t *io);
+void eval__fixed_arith(struct eval *ev, const struct expr *e, const struct column *c, enum tri want,
+                       uint64_t *io);
 void eval__fixed_fields(struct eval *ev, const struct expr *e, const struct column *a,
                         const struct column *b, enum tri want, uint64_t *io);
 /* Arithmetic on one value; false: not a number, or a zero divisor. */
@@ -111,8 +111,8 @@ bool eval__array_get(const struct operand *o, const struct column *c, uint32_t r
                      struct scalar *ret);
 enum tri eval__array_equals(const struct expr *e, struct slice cell);
 enum tri eval__array_contains(const struct expr *e, struct slice cell);
-/* json_find.c: the value at the operand's path; false when there is none or it is null. A container's
- * raw text may run on to the end of the cell: walk it, do not measure it. */
+/* json_find.c: the value at the operand's path; false when there is none or it is null. A
+ * container's raw text may run on to the end of the cell: walk it, do not measure it. */
 bool eval__json_find(const struct operand *o, struct slice cell, struct json_value *ret);
 /* A missing path and JSON null give SC_NONE. Sets ev->no_memory when a string cannot be decoded. */
 void eval__json_get(struct eval *ev, const struct operand *o, struct slice cell,

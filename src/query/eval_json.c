@@ -45,8 +45,7 @@ static bool string_of(struct eval *ev, const struct json_value *v, struct slice 
     return true;
 }
 
-void eval__json_get(struct eval *ev, const struct operand *o, struct slice cell,
-                    struct scalar *ret)
+void eval__json_get(struct eval *ev, const struct operand *o, struct slice cell, struct scalar *ret)
 {
     struct json_value v;
     ret->t = SC_NONE;
@@ -55,16 +54,16 @@ void eval__json_get(struct eval *ev, const struct operand *o, struct slice cell,
     }
     switch (v.type) {
     case JSON_BOOL:
-        *ret = (struct scalar){ .t = SC_BOOL, .b = v.b };
+        *ret = (struct scalar){.t = SC_BOOL, .b = v.b};
         break;
     case JSON_INT:
-        *ret = (struct scalar){ .t = SC_INT, .i = v.i };
+        *ret = (struct scalar){.t = SC_INT, .i = v.i};
         break;
     case JSON_UINT:
-        *ret = (struct scalar){ .t = SC_UINT, .u = v.u };
+        *ret = (struct scalar){.t = SC_UINT, .u = v.u};
         break;
     case JSON_DOUBLE:
-        *ret = (struct scalar){ .t = SC_DOUBLE, .d = v.d };
+        *ret = (struct scalar){.t = SC_DOUBLE, .d = v.d};
         break;
     case JSON_STRING:
         if (string_of(ev, &v, &ret->s)) {
@@ -107,13 +106,13 @@ static bool json_equals(const struct json_value *j, const struct value *v)
     case JSON_BOOL:
         return v->type == VAL_BOOL && j->b == v->b;
     case JSON_INT:
-        s = (struct scalar){ .t = SC_INT, .i = j->i };
+        s = (struct scalar){.t = SC_INT, .i = j->i};
         break;
     case JSON_UINT:
-        s = (struct scalar){ .t = SC_UINT, .u = j->u };
+        s = (struct scalar){.t = SC_UINT, .u = j->u};
         break;
     case JSON_DOUBLE:
-        s = (struct scalar){ .t = SC_DOUBLE, .d = j->d };
+        s = (struct scalar){.t = SC_DOUBLE, .d = j->d};
         break;
     case JSON_STRING:
         return v->type == VAL_STRING && json_string_eq(j, v->s);

@@ -38,18 +38,18 @@ static struct scalar scalar_of(const struct value *v)
 {
     switch (v->type) {
     case VAL_BOOL:
-        return (struct scalar){ .t = SC_BOOL, .b = v->b };
+        return (struct scalar){.t = SC_BOOL, .b = v->b};
     case VAL_INT:
-        return (struct scalar){ .t = SC_INT, .i = v->i };
+        return (struct scalar){.t = SC_INT, .i = v->i};
     case VAL_DOUBLE:
-        return (struct scalar){ .t = SC_DOUBLE, .d = v->d };
+        return (struct scalar){.t = SC_DOUBLE, .d = v->d};
     case VAL_STRING:
-        return (struct scalar){ .t = SC_STRING, .s = v->s };
+        return (struct scalar){.t = SC_STRING, .s = v->s};
     case VAL_NULL:
     case VAL_ARRAY:
         break;
     }
-    return (struct scalar){ .t = SC_OTHER };
+    return (struct scalar){.t = SC_OTHER};
 }
 
 /* false: types that cannot be compared. */
@@ -96,9 +96,9 @@ struct list {
 
 static struct list list_of(struct eval *ev, enum dtype t, const struct value *v)
 {
-    struct list l = { .items = v->a.items, .n = v->a.n };
-    struct value *narrow = t == DT_FLOAT ? arena_try_array(ev->ar, MAX(l.n, 1u), sizeof *narrow)
-                                         : NULL;
+    struct list l = {.items = v->a.items, .n = v->a.n};
+    struct value *narrow =
+        t == DT_FLOAT ? arena_try_array(ev->ar, MAX(l.n, 1u), sizeof *narrow) : NULL;
     if (t == DT_FLOAT && !narrow) {
         ev->no_memory = true;
         l.n = 0;
@@ -147,8 +147,8 @@ static enum tri scalar_in(const struct scalar *a, const struct list *l)
 
 /* ---- plain strings */
 
-static void string_cmp(struct eval *ev, const struct expr *e, const struct column *c,
-                       enum tri want, uint64_t *io)
+static void string_cmp(struct eval *ev, const struct expr *e, const struct column *c, enum tri want,
+                       uint64_t *io)
 {
     const struct slice v = e->value.s;
     if (e->op == OP_EQ || e->op == OP_NE) {
@@ -162,6 +162,12 @@ static void string_cmp(struct eval *ev, const struct expr *e, const struct colum
                       : op == OP_LE ? slice_cmp(column_cell(c, row), v) <= 0
                       : op == OP_GT ? slice_cmp(column_cell(c, row), v) > 0
                                     : slice_cmp(column_cell(c, row), v) >= 0))
+}
+
+static int order(struct slice a, struct slice b)
+{
+    int c = slice_cmp(a, b);
+    return (c > 0) - (c < 0);
 }
 
 static bool string_between(struct slice s, const struct expr *e)
@@ -197,9 +203,7 @@ static void strings(struct eval *ev, const struct expr *e, const struct column *
         break;
     default: /* EX_CMP_FIELDS: another plain string */
         ROWS_WHERE(ev, io, want, row,
-                   tri_of(cmp_holds(e->op, (slice_cmp(column_cell(c, row), column_cell(c2, row)) >
-                                            0) - (slice_cmp(column_cell(c, row),
-                                                            column_cell(c2, row)) < 0))))
+                   tri_of(cmp_holds(e->op, order(column_cell(c, row), column_cell(c2, row)))))
         break;
     }
 }
@@ -212,24 +216,24 @@ static bool plain_get(const struct column *c, uint32_t row, struct scalar *ret)
     float f;
     switch (c->type) {
     case DT_BOOL:
-        *ret = (struct scalar){ .t = SC_BOOL, .b = cell.p[0] != 0 };
+        *ret = (struct scalar){.t = SC_BOOL, .b = cell.p[0] != 0};
         break;
     case DT_INT8:
     case DT_INT16:
     case DT_INT32:
     case DT_INT64:
-        *ret = (struct scalar){ .t = SC_INT, .i = column_int(c, row) };
+        *ret = (struct scalar){.t = SC_INT, .i = column_int(c, row)};
         break;
     case DT_FLOAT:
         memcpy(&f, cell.p, sizeof f);
-        *ret = (struct scalar){ .t = SC_DOUBLE, .d = (double)f };
+        *ret = (struct scalar){.t = SC_DOUBLE, .d = (double)f};
         break;
     case DT_DOUBLE:
         ret->t = SC_DOUBLE;
         memcpy(&ret->d, cell.p, sizeof ret->d);
         break;
     default:
-        *ret = (struct scalar){ .t = SC_STRING, .s = cell };
+        *ret = (struct scalar){.t = SC_STRING, .s = cell};
         break;
     }
     return true;
@@ -238,7 +242,7 @@ static bool plain_get(const struct column *c, uint32_t row, struct scalar *ret)
 static struct scalar fetch(struct eval *ev, const struct operand *o, const struct column *c,
                            uint32_t row)
 {
-    struct scalar s = { .t = SC_NONE };
+    struct scalar s = {.t = SC_NONE};
     if (o->type == DT_JSON) {
         eval__json_get(ev, o, column_cell(c, row), &s);
     } else if (o->type == DT_ARRAY) {
@@ -264,17 +268,15 @@ static enum tri arith_cmp(struct eval *ev, const struct expr *e, const struct va
     uint32_t first = 0;
     if (e->steps[0].op == AR_LENGTH) {
         struct slice cell = column_cell(c, row);
-        int64_t n = e->operand.type == DT_JSON
-                        ? eval__json_length(&e->operand, cell)
-                        : (int64_t)array_count(e->operand.elem, cell);
-        s = (struct scalar){ .t = n < 0 ? SC_NONE : SC_INT, .i = n };
+        int64_t n = e->operand.type == DT_JSON ? eval__json_length(&e->operand, cell)
+                                               : (int64_t)array_count(e->operand.elem, cell);
+        s = (struct scalar){.t = n < 0 ? SC_NONE : SC_INT, .i = n};
         first = 1;
     } else {
         s = fetch(ev, &e->operand, c, row);
     }
     bool single = first == 0 && plan__type(&e->operand) == DT_FLOAT;
-    return eval__scalar_steps(e, first, single, &s) ? eval__scalar_cmp(&s, e->op, v)
-                                                    : TRI_UNKNOWN;
+    return eval__scalar_steps(e, first, single, &s) ? eval__scalar_cmp(&s, e->op, v) : TRI_UNKNOWN;
 }
 
 static enum tri like_of(const struct like *lk, const struct scalar *s)
@@ -287,8 +289,8 @@ static enum tri cmp_of(const struct scalar *s, enum cmp_op op, const struct valu
     return eval__scalar_cmp(s, op, v);
 }
 
-static void rows_like(struct eval *ev, const struct expr *e, const struct column *c,
-                      enum tri want, uint64_t *io)
+static void rows_like(struct eval *ev, const struct expr *e, const struct column *c, enum tri want,
+                      uint64_t *io)
 {
     const struct like *lk = like__compile(e->value.s, ev->ar);
     if (!lk) {
@@ -328,7 +330,7 @@ static void rows_contains(struct eval *ev, const struct expr *e, const struct co
 void eval__rows(struct eval *ev, const struct expr *e, const struct column *c,
                 const struct column *c2, enum tri want, uint64_t *io)
 {
-    static const struct value yes = { .type = VAL_BOOL, .b = true };
+    static const struct value yes = {.type = VAL_BOOL, .b = true};
     enum dtype t = plan__type(&e->operand);
     struct value v = eval__narrow(t, &e->value), lo = eval__narrow(t, &e->lo);
     struct value hi = eval__narrow(t, &e->hi);

@@ -1,9 +1,9 @@
 /*
  * filter_const.c - constants: folding, and how they appear in messages.
  *
- * As the API does it: integers divide towards zero, `**` always gives a double, a zero divisor is an
- * error. Overflow of int64 and results that are not finite are errors here, because a filter that
- * means a wrapped number is a mistake of its author.
+ * As the API does it: integers divide towards zero, `**` always gives a double, a zero divisor is
+ * an error. Overflow of int64 and results that are not finite are errors here, because a filter
+ * that means a wrapped number is a mistake of its author.
  *
  * THREADS  pure.
  */
@@ -156,14 +156,14 @@ static int fold_arith(enum tok op, const struct value *l, const struct value *r,
         if (int_overflows(op, l->i, r->i)) {
             FAIL(st, ERR_PARAMETER_INVALID, "integer overflow: %.*s", SLICE_ARG(text));
         }
-        *ret = (struct value){ .type = VAL_INT, .i = num__int_step(map[op], l->i, r->i, &ok) };
+        *ret = (struct value){.type = VAL_INT, .i = num__int_step(map[op], l->i, r->i, &ok)};
         return 0;
     }
     double d = num__double_step(map[op], to_double(l), to_double(r), &ok);
     if (!isfinite(d)) {
         FAIL(st, ERR_PARAMETER_INVALID, "result is not a finite number: %.*s", SLICE_ARG(text));
     }
-    *ret = (struct value){ .type = VAL_DOUBLE, .d = d };
+    *ret = (struct value){.type = VAL_DOUBLE, .d = d};
 out:
     return rc;
 }
@@ -184,7 +184,7 @@ static int fold_compare(enum tok op, const struct value *l, const struct value *
              SLICE_ARG(text));
     }
     int c = l->type == VAL_ARRAY ? !plan__value_eq(l, r) : plan__value_cmp(l, r);
-    *ret = (struct value){ .type = VAL_BOOL, .b = cmp_holds(map[op], c) };
+    *ret = (struct value){.type = VAL_BOOL, .b = cmp_holds(map[op], c)};
 out:
     return rc;
 }
@@ -213,7 +213,7 @@ int const__unary(enum tok op, const struct value *v, struct value *ret, struct s
         if (v->type != VAL_BOOL) {
             FAIL(st, ERR_PARAMETER_INVALID, "not op can only be applied on boolean expression");
         }
-        *ret = (struct value){ .type = VAL_BOOL, .b = !v->b };
+        *ret = (struct value){.type = VAL_BOOL, .b = !v->b};
         return 0;
     }
     if (!is_number(v)) {

@@ -39,8 +39,8 @@ static int hex_digit(char c)
 
 static int bad_number(struct slice text, struct status *st)
 {
-    return st_fail(st, ERR_PARAMETER_INVALID, "invalid number %.*s",
-                   (int)MIN(text.n, (size_t)64), text.p);
+    return st_fail(st, ERR_PARAMETER_INVALID, "invalid number %.*s", (int)MIN(text.n, (size_t)64),
+                   text.p);
 }
 
 /* ---- numbers */
@@ -152,7 +152,7 @@ static int lex_number(struct lexer *lx, struct token *t, struct status *st)
             return bad_number(s, st);
         }
         t->kind = TK_DOUBLE;
-        t->value = (struct value){ .type = VAL_DOUBLE, .d = d };
+        t->value = (struct value){.type = VAL_DOUBLE, .d = d};
         return 0;
     }
     uint64_t v = 0;
@@ -169,7 +169,7 @@ static int lex_number(struct lexer *lx, struct token *t, struct status *st)
     }
     t->kind = TK_INT;
     t->big = v == (uint64_t)1 << 63;
-    t->value = (struct value){ .type = VAL_INT, .i = t->big ? INT64_MIN : (int64_t)v };
+    t->value = (struct value){.type = VAL_INT, .i = t->big ? INT64_MIN : (int64_t)v};
     return 0;
 }
 
@@ -322,7 +322,7 @@ static int lex_string(struct lexer *lx, bool raw, struct token *t, struct status
         s = slice_n(dst, n);
     }
     t->kind = TK_STRING;
-    t->value = (struct value){ .type = VAL_STRING, .s = s };
+    t->value = (struct value){.type = VAL_STRING, .s = s};
     t->text = slice_n(from, (size_t)(p + 1 - from));
     lx->p = p + 1;
 out:
@@ -337,9 +337,8 @@ static void lex_word(struct lexer *lx, struct token *t)
         const char *lower, *upper;
         enum tok kind;
     } words[] = {
-        { "and", "AND", TK_AND },    { "or", "OR", TK_OR },
-        { "not", "NOT", TK_NOT },    { "in", "IN", TK_IN },
-        { "like", "LIKE", TK_LIKE }, { "exists", "EXISTS", TK_EXISTS },
+        {"and", "AND", TK_AND}, {"or", "OR", TK_OR},       {"not", "NOT", TK_NOT},
+        {"in", "IN", TK_IN},    {"like", "LIKE", TK_LIKE}, {"exists", "EXISTS", TK_EXISTS},
     };
     const char *p = lx->p;
     while (p < lx->end && is_ident(*p)) {
@@ -361,7 +360,7 @@ static void lex_word(struct lexer *lx, struct token *t)
     if (yes || slice_is(t->text, "false") || slice_is(t->text, "False") ||
         slice_is(t->text, "FALSE")) {
         t->kind = TK_BOOL;
-        t->value = (struct value){ .type = VAL_BOOL, .b = yes };
+        t->value = (struct value){.type = VAL_BOOL, .b = yes};
     }
 }
 
@@ -372,15 +371,14 @@ static bool lex_operator(struct lexer *lx, struct token *t)
         char text[3];
         enum tok kind;
     } ops[] = {
-        { "<=", TK_LE },    { ">=", TK_GE },     { "==", TK_EQ },  { "!=", TK_NE },
-        { "**", TK_POW },   { "<<", TK_SHL },    { ">>", TK_SHR }, { "&&", TK_AND },
-        { "||", TK_OR },    { "=~", TK_REGEX },  { "!~", TK_NOT_REGEX },
-        { "<", TK_LT },     { ">", TK_GT },      { "=", TK_ASSIGN }, { "!", TK_NOT },
-        { "+", TK_ADD },    { "-", TK_SUB },     { "*", TK_MUL },  { "/", TK_DIV },
-        { "%", TK_MOD },    { "&", TK_BAND },    { "|", TK_BOR },  { "^", TK_BXOR },
-        { "~", TK_BNOT },   { "(", TK_LPAREN },  { ")", TK_RPAREN }, { "[", TK_LBRACKET },
-        { "]", TK_RBRACKET }, { "{", TK_LBRACE }, { "}", TK_RBRACE }, { ",", TK_COMMA },
-        { "$", TK_DOLLAR },
+        {"<=", TK_LE},    {">=", TK_GE},    {"==", TK_EQ},        {"!=", TK_NE},
+        {"**", TK_POW},   {"<<", TK_SHL},   {">>", TK_SHR},       {"&&", TK_AND},
+        {"||", TK_OR},    {"=~", TK_REGEX}, {"!~", TK_NOT_REGEX}, {"<", TK_LT},
+        {">", TK_GT},     {"=", TK_ASSIGN}, {"!", TK_NOT},        {"+", TK_ADD},
+        {"-", TK_SUB},    {"*", TK_MUL},    {"/", TK_DIV},        {"%", TK_MOD},
+        {"&", TK_BAND},   {"|", TK_BOR},    {"^", TK_BXOR},       {"~", TK_BNOT},
+        {"(", TK_LPAREN}, {")", TK_RPAREN}, {"[", TK_LBRACKET},   {"]", TK_RBRACKET},
+        {"{", TK_LBRACE}, {"}", TK_RBRACE}, {",", TK_COMMA},      {"$", TK_DOLLAR},
     };
     struct slice rest = slice_n(lx->p, (size_t)(lx->end - lx->p));
     for (size_t i = 0; i < ARRAY_LEN(ops); i++) {
@@ -402,7 +400,7 @@ int lex__next(struct lexer *lx, struct token *ret, struct status *st)
         lx->p++;
     }
     size_t left = (size_t)(lx->end - lx->p);
-    *ret = (struct token){ .kind = TK_END, .text = { lx->p, 0 } };
+    *ret = (struct token){.kind = TK_END, .text = {lx->p, 0}};
     if (left == 0) {
         return 0;
     }

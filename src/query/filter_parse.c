@@ -16,17 +16,31 @@
 
 struct parser {
     struct lexer lx;
-    struct token cur, next;  /* two tokens of look-ahead: `not in`, `is not null` */
-    const char *last_end;    /* behind the last token taken */
+    struct token cur, next; /* two tokens of look-ahead: `not in`, `is not null` */
+    const char *last_end;   /* behind the last token taken */
     const struct template_value *templates;
     size_t ntemplates;
     struct arena *ar;
-    uint32_t nesting;        /* of parse_expr() */
-    uint32_t brackets;       /* and of what the author nested: brackets and prefix operators */
+    uint32_t nesting;  /* of parse_expr() */
+    uint32_t brackets; /* and of what the author nested: brackets and prefix operators */
 };
 
-enum { PREC_OR = 1, PREC_AND, PREC_BOR, PREC_BXOR, PREC_BAND, PREC_EQ, PREC_REL, PREC_IN,
-       PREC_SHIFT, PREC_ADD, PREC_MUL, PREC_UNARY, PREC_POW, PREC_LIKE };
+enum {
+    PREC_OR = 1,
+    PREC_AND,
+    PREC_BOR,
+    PREC_BXOR,
+    PREC_BAND,
+    PREC_EQ,
+    PREC_REL,
+    PREC_IN,
+    PREC_SHIFT,
+    PREC_ADD,
+    PREC_MUL,
+    PREC_UNARY,
+    PREC_POW,
+    PREC_LIKE
+};
 
 static int parse_expr(struct parser *ps, int min_prec, const struct node **ret, struct status *st);
 
@@ -144,7 +158,7 @@ out:
 static int new_binary(struct parser *ps, enum tok op, const struct node *l, const struct node *r,
                       const struct node **ret, struct status *st)
 {
-    const struct node *kids[2] = { l, r };
+    const struct node *kids[2] = {l, r};
     struct node *nd = NULL;
     struct value v;
     int rc = 0;
@@ -162,6 +176,16 @@ out:
 
 /* ---- primaries */
 
+static bool has_null(const struct value *v)
+{
+    for (uint32_t i = 0; v->type == VAL_ARRAY && i < v->a.n; i++) {
+        if (has_null(&v->a.items[i])) {
+            return true;
+        }
+    }
+    return v->type == VAL_NULL;
+}
+
 static int parse_template(struct parser *ps, const struct node **ret, struct status *st)
 {
     const char *from = ps->cur.text.p;
@@ -172,6 +196,10 @@ static int parse_template(struct parser *ps, const struct node **ret, struct sta
     TRY(expect(ps, TK_RBRACE, st));
     for (size_t i = 0; i < ps->ntemplates; i++) {
         if (slice_eq(ps->templates[i].name, name)) {
+            if (has_null(&ps->templates[i].value)) {
+                FAIL(st, ERR_PARAMETER_INVALID,
+                     "expression template variable {%.*s} has no value", SLICE_ARG(name));
+            }
             if (!const__finite(&ps->templates[i].value)) {
                 FAIL(st, ERR_PARAMETER_INVALID,
                      "the value of expression template variable {%.*s} is not a finite number",
@@ -202,7 +230,7 @@ static bool list_literal(const struct parser *ps, struct value *ret)
 static int parse_list(struct parser *ps, const struct node **ret, struct status *st)
 {
     const char *from = ps->cur.text.p;
-    struct vec items = { 0 };
+    struct vec items = {0};
     int rc = 0;
     TRY(take(ps, st));
     while (ps->cur.kind != TK_RBRACKET) {
@@ -229,7 +257,7 @@ static int parse_list(struct parser *ps, const struct node **ret, struct status 
         }
     }
     TRY(take(ps, st));
-    struct value list = { .type = VAL_ARRAY, .a = { items.p, items.n } };
+    struct value list = {.type = VAL_ARRAY, .a = {items.p, items.n}};
     return new_value(ps, from, list, ret, st);
 out:
     return rc;
@@ -238,10 +266,10 @@ out:
 /* ["key"] and [3] behind a name. */
 static int parse_steps(struct parser *ps, struct node *nd, struct status *st)
 {
-    struct vec steps = { 0 };
+    struct vec steps = {0};
     int rc = 0;
     while (ps->cur.kind == TK_LBRACKET) {
-        struct path_step step = { 0 };
+        struct path_step step = {0};
         TRY(take(ps, st));
         if (ps->cur.kind == TK_STRING) {
             step.key = ps->cur.value.s;
@@ -315,20 +343,20 @@ static const struct {
     const char *lower, *upper;
     enum filter_fn fn; /* FN_NONE: known to the API, not served */
 } functions[] = {
-    { "json_contains", "JSON_CONTAINS", FN_CONTAINS },
-    { "array_contains", "ARRAY_CONTAINS", FN_CONTAINS },
-    { "json_contains_all", "JSON_CONTAINS_ALL", FN_CONTAINS_ALL },
-    { "array_contains_all", "ARRAY_CONTAINS_ALL", FN_CONTAINS_ALL },
-    { "json_contains_any", "JSON_CONTAINS_ANY", FN_CONTAINS_ANY },
-    { "array_contains_any", "ARRAY_CONTAINS_ANY", FN_CONTAINS_ANY },
-    { "array_length", "ARRAY_LENGTH", FN_LENGTH },
+    {"json_contains", "JSON_CONTAINS", FN_CONTAINS},
+    {"array_contains", "ARRAY_CONTAINS", FN_CONTAINS},
+    {"json_contains_all", "JSON_CONTAINS_ALL", FN_CONTAINS_ALL},
+    {"array_contains_all", "ARRAY_CONTAINS_ALL", FN_CONTAINS_ALL},
+    {"json_contains_any", "JSON_CONTAINS_ANY", FN_CONTAINS_ANY},
+    {"array_contains_any", "ARRAY_CONTAINS_ANY", FN_CONTAINS_ANY},
+    {"array_length", "ARRAY_LENGTH", FN_LENGTH},
 };
 
 static int parse_call(struct parser *ps, const struct node **ret, struct status *st)
 {
     const char *from = ps->cur.text.p;
     struct slice name = ps->cur.text;
-    const struct node *args[2] = { NULL, NULL };
+    const struct node *args[2] = {NULL, NULL};
     enum filter_fn fn = FN_NONE;
     struct node *nd = NULL;
     int rc = 0;
@@ -535,7 +563,7 @@ static int precedence(const struct parser *ps)
 static int parse_logic(struct parser *ps, int prec, const struct node **io, struct status *st)
 {
     enum tok op = ps->cur.kind;
-    struct vec terms = { 0 };
+    struct vec terms = {0};
     const struct node *term = *io;
     struct node *nd = NULL;
     int rc = 0;
@@ -559,7 +587,7 @@ out:
 static int parse_relation(struct parser *ps, const struct node **io, struct status *st)
 {
     enum tok op = ps->cur.kind;
-    const struct node *kids[3] = { *io };
+    const struct node *kids[3] = {*io};
     struct node *nd = NULL;
     int rc = 0;
     TRY(take(ps, st));
@@ -582,7 +610,7 @@ out:
 
 static int parse_in(struct parser *ps, const struct node **io, struct status *st)
 {
-    const struct node *kids[2] = { *io };
+    const struct node *kids[2] = {*io};
     struct node *nd = NULL;
     int rc = 0;
     bool negate = ps->cur.kind == TK_NOT;
@@ -601,7 +629,7 @@ out:
 static int parse_infix(struct parser *ps, int prec, const struct node **io, struct status *st)
 {
     const enum tok op = ps->cur.kind;
-    const struct node *kids[2] = { *io };
+    const struct node *kids[2] = {*io};
     struct node *nd = NULL;
     int rc = 0;
     switch (op) {
@@ -666,7 +694,7 @@ int parse__tree(struct slice text, const struct template_value *templates, size_
                 struct arena *ar, const struct node **ret_node, struct status *st)
 {
     struct parser ps = {
-        .lx = { text.p, text.p + text.n, text.p, ar },
+        .lx = {text.p, text.p + text.n, text.p, ar},
         .templates = templates,
         .ntemplates = ntemplates,
         .ar = ar,

@@ -8,8 +8,7 @@
 #include "query/type_int.h"
 #include "schema/errors.h"
 
-static int type_node(struct typer *tp, const struct node *nd, struct typed *ret,
-                     struct status *st);
+static int type_node(struct typer *tp, const struct node *nd, struct typed *ret, struct status *st);
 
 const char *type__name(const struct typed *t)
 {
@@ -43,9 +42,9 @@ int type__no_memory(struct status *st)
 struct typed type__pred(const struct expr *e)
 {
     if (e->kind == EX_CONST) {
-        return (struct typed){ .tag = TY_VALUE, .value = e->value };
+        return (struct typed){.tag = TY_VALUE, .value = e->value};
     }
-    return (struct typed){ .tag = TY_PRED, .pred = e };
+    return (struct typed){.tag = TY_PRED, .pred = e};
 }
 
 /* ---- names */
@@ -78,8 +77,7 @@ static int check_path(const struct field *f, const struct node *nd, struct statu
     }
     if (!nd->steps[0].is_index) {
         FAIL(st, ERR_PARAMETER_INVALID,
-             "can only access array field with integer index, but got: %.*s",
-             TEXT_ARG(nd->text));
+             "can only access array field with integer index, but got: %.*s", TEXT_ARG(nd->text));
     }
     if (nd->nsteps > 1) {
         FAIL(st, ERR_PARAMETER_INVALID, "elements of array field %s have no elements: %.*s",
@@ -89,12 +87,11 @@ out:
     return rc;
 }
 
-static int resolve(struct typer *tp, const struct node *nd, struct operand *ret,
-                   struct status *st)
+static int resolve(struct typer *tp, const struct node *nd, struct operand *ret, struct status *st)
 {
     const struct field *f = nd->is_meta ? tp->s->dynamic : schema_field_by_name(tp->s, nd->name);
     const struct field *dyn = tp->s->dynamic;
-    struct operand o = { 0 };
+    struct operand o = {0};
     int rc = 0;
     if (!f && !dyn) {
         FAIL(st, ERR_PARAMETER_INVALID, "field %.*s not exist", TEXT_ARG(nd->name));
@@ -122,7 +119,7 @@ static int type_operand(struct typer *tp, const struct node *nd, struct typed *r
                         struct status *st)
 {
     int rc = 0;
-    struct typed t = { .tag = TY_OPERAND, .text = nd->text };
+    struct typed t = {.tag = TY_OPERAND, .text = nd->text};
     TRY(resolve(tp, nd, &t.operand, st));
     t.cls = plan__class(&t.operand);
     if (t.cls == CLS_NONE) {
@@ -182,8 +179,7 @@ out:
 
 /* ---- like and functions */
 
-static int type_like(struct typer *tp, const struct node *nd, struct typed *ret,
-                     struct status *st)
+static int type_like(struct typer *tp, const struct node *nd, struct typed *ret, struct status *st)
 {
     struct typed what, pattern;
     int rc = 0;
@@ -216,7 +212,7 @@ static int cast_elements(struct typer *tp, const struct operand *array, enum con
                          const struct value *v, struct value *ret, struct status *st)
 {
     struct operand elem = *array;
-    struct path_step step = { .is_index = true };
+    struct path_step step = {.is_index = true};
     const struct value *from = mode == CONTAINS_ONE ? v : v->a.items;
     uint32_t n = mode == CONTAINS_ONE ? 1 : v->a.n;
     struct value *items = arena_try_array(tp->ar, MAX(n, 1u), sizeof *items);
@@ -233,8 +229,7 @@ static int cast_elements(struct typer *tp, const struct operand *array, enum con
                  dtype_name(array->elem), const__type_name(&from[i]));
         }
     }
-    *ret = mode == CONTAINS_ONE ? items[0]
-                                : (struct value){ .type = VAL_ARRAY, .a = { items, n } };
+    *ret = mode == CONTAINS_ONE ? items[0] : (struct value){.type = VAL_ARRAY, .a = {items, n}};
 out:
     return rc;
 }
@@ -242,7 +237,7 @@ out:
 static int type_contains(struct typer *tp, const struct node *nd, struct typed *ret,
                          struct status *st)
 {
-    static const char *const names[] = { "contains", "contains_all", "contains_any" };
+    static const char *const names[] = {"contains", "contains_all", "contains_any"};
     enum contains_mode mode = nd->fn == FN_CONTAINS       ? CONTAINS_ONE
                               : nd->fn == FN_CONTAINS_ALL ? CONTAINS_ALL
                                                           : CONTAINS_ANY;
@@ -252,8 +247,8 @@ static int type_contains(struct typer *tp, const struct node *nd, struct typed *
     TRY(type_node(tp, nd->kids[1], &arg, st));
     if (what.tag != TY_OPERAND || (what.cls != CLS_JSON && what.cls != CLS_ARRAY)) {
         FAIL(st, ERR_PARAMETER_INVALID,
-             "%s operation are only supported on json or array fields now, got: %.*s",
-             names[mode], TEXT_ARG(nd->kids[0]->text));
+             "%s operation are only supported on json or array fields now, got: %.*s", names[mode],
+             TEXT_ARG(nd->kids[0]->text));
     }
     if (arg.tag != TY_VALUE) {
         FAIL(st, ERR_PARAMETER_INVALID,
@@ -298,7 +293,7 @@ static int type_length(struct typer *tp, const struct node *nd, struct typed *re
     }
     t.tag = TY_ARITH;
     t.cls = CLS_INT;
-    TRY(add_step(tp, &t, (struct arith_step){ .op = AR_LENGTH }, st));
+    TRY(add_step(tp, &t, (struct arith_step){.op = AR_LENGTH}, st));
     *ret = t;
 out:
     return rc;
@@ -368,7 +363,7 @@ static int type_arith(struct typer *tp, enum tok op, const struct typed *l, cons
     if (t.cls == CLS_INT && (op == TK_POW || v->type == VAL_DOUBLE)) {
         t.cls = CLS_FLOAT;
     }
-    struct arith_step step = { .op = map[op], .reversed = reversed, .value = *v };
+    struct arith_step step = {.op = map[op], .reversed = reversed, .value = *v};
     if (t.steps.n) {
         /* The other typed keeps its own steps: copy before growing. */
         t.steps.cap = t.steps.n;
@@ -379,8 +374,7 @@ out:
     return rc;
 }
 
-static int type_unary(struct typer *tp, const struct node *nd, struct typed *ret,
-                      struct status *st)
+static int type_unary(struct typer *tp, const struct node *nd, struct typed *ret, struct status *st)
 {
     struct typed kid;
     const struct expr *cond;
@@ -394,7 +388,7 @@ static int type_unary(struct typer *tp, const struct node *nd, struct typed *ret
         TRY(type__not(tp, cond, &cond, st));
         *ret = type__pred(cond);
     } else if (nd->op == TK_SUB) {
-        struct typed zero = { .tag = TY_VALUE, .value = { .type = VAL_INT } };
+        struct typed zero = {.tag = TY_VALUE, .value = {.type = VAL_INT}};
         TRY(type_arith(tp, TK_SUB, &zero, &kid, ret, st));
     } else {
         if (!is_numeric(&kid)) {
@@ -408,8 +402,7 @@ out:
 
 /* ---- the walk */
 
-static int type_logic(struct typer *tp, const struct node *nd, struct typed *ret,
-                      struct status *st)
+static int type_logic(struct typer *tp, const struct node *nd, struct typed *ret, struct status *st)
 {
     const struct expr **conds = arena_try_array(tp->ar, nd->nkids, sizeof *conds);
     const struct expr *e;
@@ -422,8 +415,7 @@ static int type_logic(struct typer *tp, const struct node *nd, struct typed *ret
         TRY(type_node(tp, nd->kids[i], &t, st));
         TRY(type__condition(tp, &t, &conds[i], st));
         if (!conds[i]) {
-            FAIL(st, ERR_PARAMETER_INVALID,
-                 "'%s' can only be used between boolean expressions",
+            FAIL(st, ERR_PARAMETER_INVALID, "'%s' can only be used between boolean expressions",
                  nd->op == TK_AND ? "and" : "or");
         }
     }
@@ -455,8 +447,7 @@ out:
     return rc;
 }
 
-static int type_chain(struct typer *tp, const struct node *nd, struct typed *ret,
-                      struct status *st)
+static int type_chain(struct typer *tp, const struct node *nd, struct typed *ret, struct status *st)
 {
     struct typed l, mid, r;
     int rc = 0;
@@ -479,13 +470,12 @@ out:
     return rc;
 }
 
-static int type_node(struct typer *tp, const struct node *nd, struct typed *ret,
-                     struct status *st)
+static int type_node(struct typer *tp, const struct node *nd, struct typed *ret, struct status *st)
 {
     int rc;
     switch (nd->kind) {
     case ND_VALUE:
-        *ret = (struct typed){ .tag = TY_VALUE, .value = nd->value };
+        *ret = (struct typed){.tag = TY_VALUE, .value = nd->value};
         rc = 0;
         break;
     case ND_NAME:
@@ -548,7 +538,7 @@ int filter_parse(struct slice text, const struct schema *s, const struct templat
                  size_t ntemplates, struct arena *ar, const struct expr **ret_expr,
                  struct status *st)
 {
-    struct typer tp = { s, ar };
+    struct typer tp = {s, ar};
     const struct node *tree;
     const struct expr *cond = NULL;
     struct typed t;

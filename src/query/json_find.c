@@ -91,7 +91,7 @@ static bool key_is(struct slice t, size_t from, size_t end, bool escaped, struct
     if (!escaped) {
         return slice_eq(slice_n(raw.p + 1, raw.n - 2), key);
     }
-    struct json_value v = { .type = JSON_STRING, .raw = raw, .escaped = true };
+    struct json_value v = {.type = JSON_STRING, .raw = raw, .escaped = true};
     return json_string_eq(&v, key);
 }
 
@@ -155,8 +155,8 @@ bool eval__json_find(const struct operand *o, struct slice cell, struct json_val
     }
     struct slice rest = slice_n(cell.p + i, cell.n - i);
     if (rest.n && (rest.p[0] == '{' || rest.p[0] == '[')) {
-        *ret = (struct json_value){ .type = rest.p[0] == '{' ? JSON_OBJECT : JSON_ARRAY,
-                                    .raw = rest };
+        *ret =
+            (struct json_value){.type = rest.p[0] == '{' ? JSON_OBJECT : JSON_ARRAY, .raw = rest};
         return true;
     }
     return rest.n > 0 && json_parse(rest, ret) && ret->type != JSON_NULL;

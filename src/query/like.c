@@ -12,15 +12,15 @@
 #include "base/utf8.h"
 
 struct segment {
-    const char *text;     /* literal bytes; unused where any[i] is set */
-    const uint8_t *any;   /* 1: one character of any kind; NULL: no _ in this segment */
-    uint32_t n;           /* bytes and wildcards */
+    const char *text;   /* literal bytes; unused where any[i] is set */
+    const uint8_t *any; /* 1: one character of any kind; NULL: no _ in this segment */
+    uint32_t n;         /* bytes and wildcards */
 };
 
 struct like {
     bool open_start, open_end; /* begins, ends with % */
     uint32_t nsegments;
-    struct segment *segments;  /* none is empty, except the single one of an empty pattern */
+    struct segment *segments; /* none is empty, except the single one of an empty pattern */
     size_t min_bytes;
 };
 
@@ -42,8 +42,8 @@ const struct like *like__compile(struct slice pattern, struct arena *ar)
         char c = i < pattern.n ? pattern.p[i] : '%';
         if (c == '%') {
             if (n > from) {
-                segs[lk->nsegments++] = (struct segment){ text + from, wild ? any + from : NULL,
-                                                          (uint32_t)(n - from) };
+                segs[lk->nsegments++] =
+                    (struct segment){text + from, wild ? any + from : NULL, (uint32_t)(n - from)};
             }
             lk->open_end = lk->open_end || i < pattern.n;
             from = n;

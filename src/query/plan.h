@@ -92,8 +92,9 @@ int plan_decode(struct slice bytes, struct arena *ar, const struct expr **ret_ex
 bool plan_dump(const struct expr *e, const struct schema *s, struct buf *out);
 
 /* When the filter can only be true for certain primary keys (key == v, key in [...], possibly
- * inside `and`), returns that list, else NULL. Lets readers use key look-up instead of a scan and
- * gives delete its count. exact says that the filter is nothing but this condition. */
+ * inside `and`), returns that list (a VAL_ARRAY: sorted, each key once), else NULL. Lets readers use
+ * key look-up instead of a scan and gives delete its count. exact says that the filter is nothing
+ * but this condition. */
 const struct value *plan_pk_list(const struct expr *e, int64_t pk_field_id, bool *ret_exact);
 /* The same for any field: used for partition keys. */
 const struct value *plan_field_list(const struct expr *e, int64_t field_id);

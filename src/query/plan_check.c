@@ -59,8 +59,7 @@ bool plan__operand_eq(const struct operand *a, const struct operand *b)
     }
     for (uint32_t i = 0; i < a->nsteps; i++) {
         if (a->steps[i].is_index != b->steps[i].is_index ||
-            a->steps[i].index != b->steps[i].index ||
-            !slice_eq(a->steps[i].key, b->steps[i].key)) {
+            a->steps[i].index != b->steps[i].index || !slice_eq(a->steps[i].key, b->steps[i].key)) {
             return false;
         }
     }
@@ -173,7 +172,7 @@ static const char *check_cmp(const struct expr *e, enum opd_class cls)
     bool equality = e->op == OP_EQ || e->op == OP_NE;
     if (cls == CLS_ARRAY) {
         struct operand elem = e->operand;
-        struct path_step step = { .is_index = true };
+        struct path_step step = {.is_index = true};
         elem.nsteps = 1;
         elem.steps = &step;
         return equality && all_fit(plan__class(&elem), &e->value) ? NULL : "array comparison";
@@ -239,7 +238,7 @@ static const char *check_range(const struct expr *e, enum opd_class cls)
 static const char *check_contains(const struct expr *e, enum opd_class cls)
 {
     struct operand elem = e->operand;
-    struct path_step step = { .is_index = true };
+    struct path_step step = {.is_index = true};
     bool list = e->mode != CONTAINS_ONE;
     if (cls == CLS_JSON) {
         return no_nulls(&e->value) && (!list || e->value.type == VAL_ARRAY) ? NULL : "contains";
@@ -266,7 +265,8 @@ static const char *check_steps(const struct expr *e)
 const char *plan__check_node(const struct expr *e)
 {
     const enum opd_class cls = plan__class(&e->operand);
-    if (!const__finite(&e->value) || !const__finite(&e->lo) || !const__finite(&e->hi) || check_steps(e)) {
+    if (!const__finite(&e->value) || !const__finite(&e->lo) || !const__finite(&e->hi) ||
+        check_steps(e)) {
         return "number";
     }
     switch (e->kind) {
@@ -289,7 +289,7 @@ const char *plan__check_node(const struct expr *e)
         return all_fit(cls, &e->value) && strictly_ascending(&e->value) ? NULL : "list";
     case EX_LIKE:
         return (cls == CLS_STRING || cls == CLS_JSON) && e->value.type == VAL_STRING ? NULL
-                                                                                    : "like";
+                                                                                     : "like";
     case EX_IS_NULL:
         return e->operand.nsteps == 0 || cls == CLS_JSON ? NULL : "null test";
     case EX_EXISTS:

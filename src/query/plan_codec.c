@@ -14,9 +14,9 @@
  *   exists bool   operand
  *   contains      operand, u8 mode, value
  * operand: u64 field id, u32 type, u32 element type, u32 number of path steps, each u8 is_index and
- * u32 index or a string. arithmetic step: u8 op, u8 reversed, value. value: u8 type, then u8 (bool),
- * u64 (int, double bits), a string, or u32 count and values. string: u32 length, bytes. All integers
- * little-endian. A list carries u32 count once and values with their own types.
+ * u32 index or a string. arithmetic step: u8 op, u8 reversed, value. value: u8 type, then u8
+ * (bool), u64 (int, double bits), a string, or u32 count and values. string: u32 length, bytes. All
+ * integers little-endian. A list carries u32 count once and values with their own types.
  *
  * Both ends are of one release, so an unknown version is simply refused. Decoding borrows strings
  * from the input, checks every count against the bytes left before it allocates, bounds depth, and
@@ -199,7 +199,7 @@ static bool get_value(struct decoder *d, int depth, struct value *ret)
 {
     uint8_t type;
     uint64_t bits;
-    struct value v = { 0 };
+    struct value v = {0};
     if (!get_enum(d, VAL_ARRAY, &type) || depth > VALUE_DEPTH_MAX) {
         return false;
     }
@@ -268,7 +268,7 @@ static bool get_operand(struct decoder *d, struct operand *ret)
             return false;
         }
     }
-    *ret = (struct operand){ (int64_t)id, (enum dtype)type, (enum dtype)elem, n, steps };
+    *ret = (struct operand){(int64_t)id, (enum dtype)type, (enum dtype)elem, n, steps};
     return true;
 }
 
@@ -392,7 +392,7 @@ static const struct expr *get_node(struct decoder *d, int depth)
 int plan_decode(struct slice bytes, struct arena *ar, const struct expr **ret_expr,
                 struct status *st)
 {
-    struct decoder d = { .r = reader_of(bytes), .ar = ar };
+    struct decoder d = {.r = reader_of(bytes), .ar = ar};
     uint8_t version;
     int rc = 0;
     if (!reader_u8(&d.r, &version) || version != PLAN_VERSION) {

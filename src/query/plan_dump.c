@@ -91,7 +91,7 @@ static void put_operand(struct buf *b, const struct operand *o, const struct sch
 
 static const char *op_text(enum cmp_op op)
 {
-    static const char *const text[] = { " == ", " != ", " < ", " <= ", " > ", " >= " };
+    static const char *const text[] = {" == ", " != ", " < ", " <= ", " > ", " >= "};
     return text[op];
 }
 
@@ -130,7 +130,7 @@ static void put_arith(struct buf *b, const struct expr *e, const struct schema *
 
 static void put_node(struct buf *b, const struct expr *e, const struct schema *s)
 {
-    static const char *const contains[] = { "contains", "contains_all", "contains_any" };
+    static const char *const contains[] = {"contains", "contains_all", "contains_any"};
     switch (e->kind) {
     case EX_CONST:
         put_value(b, &e->value);

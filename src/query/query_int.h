@@ -77,9 +77,11 @@ struct node {
     struct slice text;        /* source, for messages */
 };
 
-#define FILTER_DEPTH_MAX 200 /* below PLAN_DEPTH_MAX: typing may add a node per level at the leaves */
+/* Below PLAN_DEPTH_MAX: typing may add a node per level at the leaves. */
+#define FILTER_DEPTH_MAX 200
 
-/* text has at least one character that is not blank. Fills st with a bare message ("... error: " is put in front by filter_parse()). */
+/* text has at least one character that is not blank. Fills st with the bare reason; filter_parse()
+ * puts the text in front. */
 int parse__tree(struct slice text, const struct template_value *templates, size_t ntemplates,
                 struct arena *ar, const struct node **ret_node, struct status *st);
 
@@ -186,7 +188,8 @@ enum dtype plan__type(const struct operand *o);
 /* Total order used in EX_IN lists: Bool < numbers < strings; numbers by value. */
 int plan__value_cmp(const struct value *a, const struct value *b);
 bool plan__value_eq(const struct value *a, const struct value *b);
-/* One node without its kids: every combination the evaluator relies on. NULL: fine, else why not. */
+/* One node without its kids: every combination the evaluator relies on. NULL: fine, else what is
+ * wrong. */
 const char *plan__check_node(const struct expr *e);
 bool plan__operand_eq(const struct operand *a, const struct operand *b);
 

@@ -1,8 +1,8 @@
 /*
  * reduce.c - merging sorted answers.
  *
- * A binary heap of list heads gives the next row; keys already taken are kept in a hash table (hits)
- * or are simply the previous key (rows, which come in key order).
+ * A binary heap of list heads gives the next row; keys already taken are kept in a hash table
+ * (hits) or are simply the previous key (rows, which come in key order).
  *
  * MEMORY   One entry per list, and for hits eight bytes per row of the answer: bounded by the API's
  * limits on result windows, so that nothing here can fail.
@@ -95,7 +95,7 @@ struct key {
 };
 
 struct key_set {
-    struct key *keys;   /* list UINT32_MAX: empty */
+    struct key *keys; /* list UINT32_MAX: empty */
     uint64_t last;
     const struct hit_list *lists;
 };
@@ -116,7 +116,7 @@ static bool key_add(struct key_set *set, uint32_t list, uint32_t row)
             return false;
         }
     }
-    set->keys[i] = (struct key){ list, row };
+    set->keys[i] = (struct key){list, row};
     return true;
 }
 
@@ -136,7 +136,7 @@ static void key_set_init(struct key_set *set, const struct hit_list *lists, uint
 uint32_t reduce_hits(const struct hit_list *lists, uint32_t nlists, bool ascending, uint32_t offset,
                      uint32_t limit, struct arena *ar, struct merged_hit *ret, uint32_t *ret_dups)
 {
-    struct heap h = { .hits = lists, .ascending = ascending };
+    struct heap h = {.hits = lists, .ascending = ascending};
     struct key_set set;
     uint64_t total = 0, wanted = (uint64_t)offset + limit, kept = 0;
     uint32_t n = 0, dups = 0;
@@ -154,7 +154,7 @@ uint32_t reduce_hits(const struct hit_list *lists, uint32_t nlists, bool ascendi
             continue;
         }
         if (kept++ >= offset) {
-            ret[n++] = (struct merged_hit){ list, row, lists[list].scores[at] };
+            ret[n++] = (struct merged_hit){list, row, lists[list].scores[at]};
         }
     }
     *ret_dups = dups;
@@ -166,7 +166,7 @@ uint32_t reduce_hits(const struct hit_list *lists, uint32_t nlists, bool ascendi
 uint32_t reduce_rows(const struct row_list *lists, uint32_t nlists, uint32_t offset, uint32_t limit,
                      struct arena *ar, struct merged_row *ret)
 {
-    struct heap h = { .rows = lists };
+    struct heap h = {.rows = lists};
     uint64_t kept = 0;
     uint32_t n = 0;
     heap_init(&h, nlists, ar);
@@ -174,8 +174,8 @@ uint32_t reduce_rows(const struct row_list *lists, uint32_t nlists, uint32_t off
         uint32_t list, at, other, row;
         heap_pop(&h, &list, &at);
         /* The heads come newest first, but a list of its own may hold a key twice. */
-        while (h.n > 0 && pk_cmp(lists[list].pks, at, lists[h.lists[0]].pks,
-                                 h.at[h.lists[0]]) == 0) {
+        while (h.n > 0 &&
+               pk_cmp(lists[list].pks, at, lists[h.lists[0]].pks, h.at[h.lists[0]]) == 0) {
             heap_pop(&h, &other, &row);
             if (lists[other].timestamps[row] > lists[list].timestamps[at]) {
                 list = other;
@@ -183,7 +183,7 @@ uint32_t reduce_rows(const struct row_list *lists, uint32_t nlists, uint32_t off
             }
         }
         if (kept++ >= offset) {
-            ret[n++] = (struct merged_row){ list, at };
+            ret[n++] = (struct merged_row){list, at};
         }
     }
     return n;

@@ -4,9 +4,9 @@
  * NORMAL FORM   Column or path on the left. Constants of integer columns are integers: a fractional
  * bound is rounded to the integer bound that selects the same rows. What can never or always hold
  * becomes `< INT64_MIN` or `>= INT64_MIN`, which still leaves null rows unknown. Integers against
- * floating columns become doubles when nothing is lost and stay integers otherwise. Lists are sorted
- * and free of doubles. `==` on the primary key and on a partition key is a list of one, so that
- * plan_field_list() finds it.
+ * floating columns become doubles when nothing is lost and stay integers otherwise. Lists are
+ * sorted and free of doubles. `==` on the primary key and on a partition key is a list of one, so
+ * that plan_field_list() finds it.
  *
  * THREADS  pure.
  */
@@ -61,7 +61,7 @@ static bool is_equality(enum cmp_op op)
 static void int_const(enum cmp_op *io_op, struct value *v, enum cmp_op op, int64_t i)
 {
     *io_op = op;
-    *v = (struct value){ .type = VAL_INT, .i = i };
+    *v = (struct value){.type = VAL_INT, .i = i};
 }
 
 static void int_verdict(enum cmp_op *io_op, struct value *v, bool holds)
@@ -118,7 +118,7 @@ bool type__cast(enum opd_class cls, const struct value *v, struct value *ret)
     case CLS_FLOAT:
         *ret = *v;
         if (v->type == VAL_INT && num_cmp_id(v->i, (double)v->i) == 0) {
-            *ret = (struct value){ .type = VAL_DOUBLE, .d = (double)v->i };
+            *ret = (struct value){.type = VAL_DOUBLE, .d = (double)v->i};
         }
         return is_number(v);
     default:
@@ -144,7 +144,7 @@ static int key_equals(struct typer *tp, const struct operand *o, const struct va
     }
     *item = *v;
     e->operand = *o;
-    e->value = (struct value){ .type = VAL_ARRAY, .a = { item, 1 } };
+    e->value = (struct value){.type = VAL_ARRAY, .a = {item, 1}};
     *ret = type__pred(e);
     return 0;
 }
@@ -153,7 +153,7 @@ static int array_equals(struct typer *tp, enum cmp_op op, const struct typed *l,
                         const struct typed *r, struct expr *e, struct status *st)
 {
     struct operand elem = l->operand;
-    struct path_step step = { .is_index = true };
+    struct path_step step = {.is_index = true};
     const struct value *list = &r->value;
     int rc = 0;
     if (list->type != VAL_ARRAY || !is_equality(op)) {
@@ -171,7 +171,7 @@ static int array_equals(struct typer *tp, enum cmp_op op, const struct typed *l,
                  const__text(&list->a.items[i], tp->ar));
         }
     }
-    e->value = (struct value){ .type = VAL_ARRAY, .a = { items, list->a.n } };
+    e->value = (struct value){.type = VAL_ARRAY, .a = {items, list->a.n}};
 out:
     return rc;
 }
@@ -229,8 +229,7 @@ static int compare_fields(struct typer *tp, enum cmp_op op, const struct typed *
         FAIL(st, ERR_PARAMETER_INVALID, "only comparison between two fields is supported");
     }
     if (l->cls == CLS_JSON || r->cls == CLS_JSON) {
-        FAIL(st, ERR_PARAMETER_INVALID,
-             "two column comparison with JSON type is not supported");
+        FAIL(st, ERR_PARAMETER_INVALID, "two column comparison with JSON type is not supported");
     }
     if (l->cls == CLS_ARRAY || r->cls == CLS_ARRAY) {
         FAIL(st, ERR_PARAMETER_INVALID, "can not comparisons array fields directly");
@@ -255,7 +254,7 @@ int type__compare(struct typer *tp, enum tok op, const struct typed *l, const st
 {
     int rc = 0;
     if (l->tag == TY_VALUE && r->tag == TY_VALUE) {
-        struct typed v = { .tag = TY_VALUE };
+        struct typed v = {.tag = TY_VALUE};
         TRY(const__binary(op, &l->value, &r->value, l->text, &v.value, st));
         *ret = v;
         return 0;
@@ -295,8 +294,8 @@ out:
     return rc;
 }
 
-/* A range over an integer column with a fractional bound -> closed integer bounds, or the comparison
- * that never holds. */
+/* A range over an integer column with a fractional bound -> closed integer bounds, or the
+ * comparison that never holds. */
 static void int_range(struct expr *e)
 {
     enum cmp_op lo_op = e->lo_inclusive ? OP_GE : OP_GT, hi_op = e->hi_inclusive ? OP_LE : OP_LT;
@@ -324,7 +323,7 @@ static void int_range(struct expr *e)
     e->lo_inclusive = e->hi_inclusive = true;
     if (never) {
         e->kind = EX_CMP;
-        e->lo = e->hi = (struct value){ 0 };
+        e->lo = e->hi = (struct value){0};
         e->lo_inclusive = e->hi_inclusive = false;
         int_verdict(&e->op, &e->value, false);
     }
@@ -407,16 +406,16 @@ int type__in(struct typer *tp, const struct node *nd, const struct typed *what,
              TEXT_ARG(what->text));
     }
     if (what->tag != TY_OPERAND || what->cls == CLS_ARRAY) {
-        FAIL(st, ERR_PARAMETER_INVALID,
-             "'term' can only be used on single field, but got: %.*s", TEXT_ARG(what->text));
+        FAIL(st, ERR_PARAMETER_INVALID, "'term' can only be used on single field, but got: %.*s",
+             TEXT_ARG(what->text));
     }
     if (list->tag != TY_VALUE) {
         FAIL(st, ERR_PARAMETER_INVALID, "value '%.*s' in list cannot be a non-const expression",
              TEXT_ARG(list->text));
     }
     if (list->value.type != VAL_ARRAY) {
-        FAIL(st, ERR_PARAMETER_INVALID,
-             "the right-hand side of 'in' must be a list, but got: %.*s", TEXT_ARG(list->text));
+        FAIL(st, ERR_PARAMETER_INVALID, "the right-hand side of 'in' must be a list, but got: %.*s",
+             TEXT_ARG(list->text));
     }
     uint32_t n = list->value.a.n;
     struct value *items = arena_try_array(tp->ar, MAX(n, 1u), sizeof *items);
@@ -433,7 +432,7 @@ int type__in(struct typer *tp, const struct node *nd, const struct typed *what,
     type__sort_list(items, &n);
     e->operand = what->operand;
     e->negate = nd->negate;
-    e->value = (struct value){ .type = VAL_ARRAY, .a = { items, n } };
+    e->value = (struct value){.type = VAL_ARRAY, .a = {items, n}};
     *ret = type__pred(e);
 out:
     return rc;

@@ -16,9 +16,9 @@ struct typer {
 struct typed {
     enum { TY_VALUE, TY_OPERAND, TY_ARITH, TY_PRED } tag;
     struct value value;
-    struct operand operand;    /* also of TY_ARITH: what the steps start from */
-    struct vec steps;          /* struct arith_step */
-    enum opd_class cls;        /* of the operand or of the arithmetic's result */
+    struct operand operand; /* also of TY_ARITH: what the steps start from */
+    struct vec steps;       /* struct arith_step */
+    enum opd_class cls;     /* of the operand or of the arithmetic's result */
     const struct expr *pred;
     struct slice text;
 };
@@ -49,5 +49,4 @@ int type__condition(struct typer *tp, const struct typed *t, const struct expr *
 /* kids: conditions. kind EX_AND or EX_OR. */
 int type__logic(struct typer *tp, enum expr_kind kind, const struct expr *const *kids,
                 uint32_t nkids, const struct expr **ret, struct status *st);
-int type__not(struct typer *tp, const struct expr *kid, const struct expr **ret,
-              struct status *st);
+int type__not(struct typer *tp, const struct expr *kid, const struct expr **ret, struct status *st);

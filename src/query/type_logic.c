@@ -155,7 +155,7 @@ static bool group_add(struct typer *tp, struct group *g, const struct value *ite
 /* Writes at most *io_n terms to out, which may be kids itself. */
 static bool merge_equalities(struct typer *tp, const struct expr **terms, uint32_t *io_n)
 {
-    struct group groups[GROUPS_MAX] = { 0 };
+    struct group groups[GROUPS_MAX] = {0};
     uint32_t ngroups = 0, n = 0;
     for (uint32_t i = 0; i < *io_n; i++) {
         const struct expr *e = terms[i];
@@ -168,7 +168,7 @@ static bool merge_equalities(struct typer *tp, const struct expr **terms, uint32
         struct group *g = find_group(groups, ngroups, e, list_type(items, nitems));
         if (!g && ngroups < GROUPS_MAX) {
             g = &groups[ngroups++];
-            *g = (struct group){ &e->operand, list_type(items, nitems), n, 0, { 0 } };
+            *g = (struct group){&e->operand, list_type(items, nitems), n, 0, {0}};
         }
         if (!g) {
             terms[n++] = e;
@@ -192,7 +192,7 @@ static bool merge_equalities(struct typer *tp, const struct expr **terms, uint32
         }
         type__sort_list(g->values.p, &g->values.n);
         e->operand = *g->operand;
-        e->value = (struct value){ .type = VAL_ARRAY, .a = { g->values.p, g->values.n } };
+        e->value = (struct value){.type = VAL_ARRAY, .a = {g->values.p, g->values.n}};
         terms[g->at] = e;
     }
     *io_n = n;
@@ -207,7 +207,7 @@ static int constant(struct typer *tp, bool b, const struct expr **ret, struct st
     if (!e) {
         return type__no_memory(st);
     }
-    e->value = (struct value){ .type = VAL_BOOL, .b = b };
+    e->value = (struct value){.type = VAL_BOOL, .b = b};
     *ret = e;
     return 0;
 }
@@ -237,7 +237,7 @@ static bool flatten(struct typer *tp, enum expr_kind kind, const struct expr *co
 int type__logic(struct typer *tp, enum expr_kind kind, const struct expr *const *kids,
                 uint32_t nkids, const struct expr **ret, struct status *st)
 {
-    struct vec terms = { 0 };
+    struct vec terms = {0};
     bool decided = false;
     if (!flatten(tp, kind, kids, nkids, &terms, &decided)) {
         return type__no_memory(st);
@@ -263,8 +263,7 @@ int type__logic(struct typer *tp, enum expr_kind kind, const struct expr *const 
     return 0;
 }
 
-int type__not(struct typer *tp, const struct expr *kid, const struct expr **ret,
-              struct status *st)
+int type__not(struct typer *tp, const struct expr *kid, const struct expr **ret, struct status *st)
 {
     if (kid->kind == EX_NOT) {
         *ret = kid->kids[0];

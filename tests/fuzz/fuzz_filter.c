@@ -1,9 +1,9 @@
 /*
- * fuzz_filter.c - filter texts from outside: filter_parse(), filter_eval(), and a plan's way through
- * its bytes and back.
+ * fuzz_filter.c - filter texts from outside: filter_parse(), filter_eval(), and a plan's way
+ * through its bytes and back.
  *
- * What parses must evaluate, must be the same after plan_encode() and plan_decode() (same dump, same
- * rows), and its dump must parse again to an equal plan.
+ * What parses must evaluate, must be the same after plan_encode() and plan_decode() (same dump,
+ * same rows), and its dump must parse again to an equal plan.
  */
 #include "base/alloc.h"
 #include "query_fixture.h"
@@ -41,7 +41,7 @@ static void same_dump(const struct expr *a, const struct expr *b, const struct s
 static void check_plan(const struct expr *e, const struct fx *fx, struct arena *ar)
 {
     struct status st = STATUS_INIT;
-    uint64_t bits[2][2] = { { 0 } };
+    uint64_t bits[2][2] = {{0}};
     const struct expr *again;
     struct buf bytes;
     int rc = filter_eval(e, &fx->cr, ar, bits[0], &st);
@@ -68,11 +68,11 @@ static void check_plan(const struct expr *e, const struct fx *fx, struct arena *
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static const struct value items[] = { { .type = VAL_INT, .i = 3 }, { .type = VAL_INT, .i = 1 } };
+    static const struct value items[] = {{.type = VAL_INT, .i = 3}, {.type = VAL_INT, .i = 1}};
     static const struct template_value templates[] = {
-        { { "x", 1 }, { .type = VAL_INT, .i = 5 } },
-        { { "s", 1 }, { .type = VAL_STRING, .s = { "a%", 2 } } },
-        { { "l", 1 }, { .type = VAL_ARRAY, .a = { items, 2 } } },
+        {{"x", 1}, {.type = VAL_INT, .i = 5}},
+        {{"s", 1}, {.type = VAL_STRING, .s = {"a%", 2}}},
+        {{"l", 1}, {.type = VAL_ARRAY, .a = {items, 2}}},
     };
     struct fx *fx = rows();
     struct arena *ar = arena_new(ARENA_MAX);
@@ -82,7 +82,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (size) {
         memcpy(copy, data, size);
     }
-    if (filter_parse(slice_n(copy, size), &fx->schema, templates, ARRAY_LEN(templates), ar, &e, &st)) {
+    if (filter_parse(slice_n(copy, size), &fx->schema, templates, ARRAY_LEN(templates), ar, &e,
+                     &st)) {
         CHECK(st.msg[0] != '\0');
     } else if (e) {
         check_plan(e, fx, ar);

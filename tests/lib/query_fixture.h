@@ -15,7 +15,7 @@
 
 enum fx_kind { FX_NONE, FX_BOOL, FX_INT, FX_UINT, FX_DOUBLE, FX_STRING };
 struct fx_val {
-    enum fx_kind kind;    /* FX_NONE: null, or not there */
+    enum fx_kind kind; /* FX_NONE: null, or not there */
     bool b;
     int64_t i;
     uint64_t u;
@@ -24,7 +24,7 @@ struct fx_val {
 };
 #define FX_ITEMS_MAX 4
 struct fx_list {
-    bool none;            /* null, or no array there */
+    bool none; /* null, or no array there */
     uint32_t n;
     struct fx_val items[FX_ITEMS_MAX];
 };
@@ -36,15 +36,35 @@ struct fx_object {
 };
 
 enum {
-    FX_ID, FX_I8, FX_I16, FX_I32, FX_I64, FX_F, FX_D, FX_B, FX_S, FX_S2, FX_J, FX_AI, FX_AV, FX_AF,
-    FX_AB, FX_V, FX_TS, FX_PART, FX_LATE, FX_GONE, FX_META, FX_NFIELDS
+    FX_ID,
+    FX_I8,
+    FX_I16,
+    FX_I32,
+    FX_I64,
+    FX_F,
+    FX_D,
+    FX_B,
+    FX_S,
+    FX_S2,
+    FX_J,
+    FX_AI,
+    FX_AV,
+    FX_AF,
+    FX_AB,
+    FX_V,
+    FX_TS,
+    FX_PART,
+    FX_LATE,
+    FX_GONE,
+    FX_META,
+    FX_NFIELDS
 };
 #define FX_FIELD_ID(k) (100 + (int64_t)(k))
 
 struct fx_row {
-    struct fx_val val[FX_NFIELDS];   /* scalar fields */
-    struct fx_list list[FX_NFIELDS]; /* Array fields */
-    struct fx_object obj[FX_NFIELDS];/* JSON fields */
+    struct fx_val val[FX_NFIELDS];    /* scalar fields */
+    struct fx_list list[FX_NFIELDS];  /* Array fields */
+    struct fx_object obj[FX_NFIELDS]; /* JSON fields */
 };
 
 struct fx {
@@ -79,74 +99,126 @@ static inline void fx_schema(struct fx *fx, bool dynamic)
         enum dtype type, elem;
         bool nullable;
     } rows[FX_NFIELDS] = {
-        [FX_ID] = { "id", DT_INT64, DT_NONE, false },
-        [FX_I8] = { "i8", DT_INT8, DT_NONE, false },
-        [FX_I16] = { "i16", DT_INT16, DT_NONE, true },
-        [FX_I32] = { "i32", DT_INT32, DT_NONE, false },
-        [FX_I64] = { "i64", DT_INT64, DT_NONE, true },
-        [FX_F] = { "f", DT_FLOAT, DT_NONE, false },
-        [FX_D] = { "d", DT_DOUBLE, DT_NONE, true },
-        [FX_B] = { "b", DT_BOOL, DT_NONE, true },
-        [FX_S] = { "s", DT_VARCHAR, DT_NONE, true },
-        [FX_S2] = { "s2", DT_VARCHAR, DT_NONE, false },
-        [FX_J] = { "j", DT_JSON, DT_NONE, true },
-        [FX_AI] = { "ai", DT_ARRAY, DT_INT64, true },
-        [FX_AV] = { "av", DT_ARRAY, DT_VARCHAR, false },
-        [FX_AF] = { "af", DT_ARRAY, DT_FLOAT, false },
-        [FX_AB] = { "ab", DT_ARRAY, DT_BOOL, false },
-        [FX_V] = { "v", DT_FLOAT_VECTOR, DT_NONE, false },
-        [FX_TS] = { "ts", DT_TIMESTAMPTZ, DT_NONE, true },
-        [FX_PART] = { "part", DT_VARCHAR, DT_NONE, false },
-        [FX_LATE] = { "late", DT_INT32, DT_NONE, false },
-        [FX_GONE] = { "gone", DT_VARCHAR, DT_NONE, true },
-        [FX_META] = { "$meta", DT_JSON, DT_NONE, true },
+        [FX_ID] = {"id", DT_INT64, DT_NONE, false},
+        [FX_I8] = {"i8", DT_INT8, DT_NONE, false},
+        [FX_I16] = {"i16", DT_INT16, DT_NONE, true},
+        [FX_I32] = {"i32", DT_INT32, DT_NONE, false},
+        [FX_I64] = {"i64", DT_INT64, DT_NONE, true},
+        [FX_F] = {"f", DT_FLOAT, DT_NONE, false},
+        [FX_D] = {"d", DT_DOUBLE, DT_NONE, true},
+        [FX_B] = {"b", DT_BOOL, DT_NONE, true},
+        [FX_S] = {"s", DT_VARCHAR, DT_NONE, true},
+        [FX_S2] = {"s2", DT_VARCHAR, DT_NONE, false},
+        [FX_J] = {"j", DT_JSON, DT_NONE, true},
+        [FX_AI] = {"ai", DT_ARRAY, DT_INT64, true},
+        [FX_AV] = {"av", DT_ARRAY, DT_VARCHAR, false},
+        [FX_AF] = {"af", DT_ARRAY, DT_FLOAT, false},
+        [FX_AB] = {"ab", DT_ARRAY, DT_BOOL, false},
+        [FX_V] = {"v", DT_FLOAT_VECTOR, DT_NONE, false},
+        [FX_TS] = {"ts", DT_TIMESTAMPTZ, DT_NONE, true},
+        [FX_PART] = {"part", DT_VARCHAR, DT_NONE, false},
+        [FX_LATE] = {"late", DT_INT32, DT_NONE, false},
+        [FX_GONE] = {"gone", DT_VARCHAR, DT_NONE, true},
+        [FX_META] = {"$meta", DT_JSON, DT_NONE, true},
     };
     static const int32_t seven = 7;
     uint32_t n = dynamic ? FX_NFIELDS : FX_META;
     for (uint32_t k = 0; k < n; k++) {
-        fx->fields[k] = (struct field){ .id = FX_FIELD_ID(k),
-                                        .name = rows[k].name,
-                                        .type = rows[k].type,
-                                        .elem = rows[k].elem,
-                                        .dim = rows[k].type == DT_FLOAT_VECTOR ? 2 : 0,
-                                        .nullable = rows[k].nullable };
+        fx->fields[k] = (struct field){.id = FX_FIELD_ID(k),
+                                       .name = rows[k].name,
+                                       .type = rows[k].type,
+                                       .elem = rows[k].elem,
+                                       .dim = rows[k].type == DT_FLOAT_VECTOR ? 2 : 0,
+                                       .nullable = rows[k].nullable};
     }
     fx->fields[FX_ID].is_pk = true;
     fx->fields[FX_PART].is_partition_key = true;
     fx->fields[FX_LATE].has_default = true;
     fx->fields[FX_LATE].default_cell = slice_n(&seven, sizeof seven);
     fx->fields[FX_META].is_dynamic = dynamic;
-    fx->schema = (struct schema){ .collection_name = "c",
-                                  .nfields = n,
-                                  .fields = fx->fields,
-                                  .pk = &fx->fields[FX_ID],
-                                  .partition_key = &fx->fields[FX_PART],
-                                  .dynamic = dynamic ? &fx->fields[FX_META] : NULL };
+    fx->schema = (struct schema){.collection_name = "c",
+                                 .nfields = n,
+                                 .fields = fx->fields,
+                                 .pk = &fx->fields[FX_ID],
+                                 .partition_key = &fx->fields[FX_PART],
+                                 .dynamic = dynamic ? &fx->fields[FX_META] : NULL};
 }
 
 /* ---- values */
 
 static inline struct fx_val fx_int(int64_t i)
 {
-    return (struct fx_val){ .kind = FX_INT, .i = i };
+    return (struct fx_val){.kind = FX_INT, .i = i};
 }
 static inline struct fx_val fx_double(double d)
 {
-    return (struct fx_val){ .kind = FX_DOUBLE, .d = d };
+    return (struct fx_val){.kind = FX_DOUBLE, .d = d};
 }
 
-static const int64_t fx_ints[] = {
-    -3, -2, -1, 0, 1, 2, 3, 4, 5, 7, 100, -128, 127, 128, 32767, -32768, 2147483647,
-    INT64_C(-2147483648), INT64_C(9007199254740992), INT64_C(9007199254740993), INT64_MAX,
-    INT64_MAX - 1, INT64_MIN, INT64_MIN + 1, INT64_C(1) << 62
-};
-static const double fx_doubles[] = { -2.5, -1, -0.5, 0, 0.1, 0.5, 1, 1.5, 2, 2.5, 3, 7, 100.25,
-                                     9007199254740992.0, 9223372036854775808.0, -1e300, 1e18,
-                                     -9223372036854775808.0, 16777217, 3.4e38, 1e39 };
-static const char *const fx_strings[] = {
-    "", "a", "ab", "abc", "b", "ba", "bab", "cab", "a%b", "a_b", "a\\b", "\"q'", "\xC3\xA9", "a\xC3\xA9z",
-    "\xE4\xB8\xAD\xE6\x96\x87", "line\nbreak", "abcabcabc", "zzz"
-};
+static const int64_t fx_ints[] = {-3,
+                                  -2,
+                                  -1,
+                                  0,
+                                  1,
+                                  2,
+                                  3,
+                                  4,
+                                  5,
+                                  7,
+                                  100,
+                                  -128,
+                                  127,
+                                  128,
+                                  32767,
+                                  -32768,
+                                  2147483647,
+                                  INT64_C(-2147483648),
+                                  INT64_C(9007199254740992),
+                                  INT64_C(9007199254740993),
+                                  INT64_MAX,
+                                  INT64_MAX - 1,
+                                  INT64_MIN,
+                                  INT64_MIN + 1,
+                                  INT64_C(1) << 62};
+static const double fx_doubles[] = {-2.5,
+                                    -1,
+                                    -0.5,
+                                    0,
+                                    0.1,
+                                    0.5,
+                                    1,
+                                    1.5,
+                                    2,
+                                    2.5,
+                                    3,
+                                    7,
+                                    100.25,
+                                    9007199254740992.0,
+                                    9223372036854775808.0,
+                                    -1e300,
+                                    1e18,
+                                    -9223372036854775808.0,
+                                    16777217,
+                                    3.4e38,
+                                    1e39};
+static const char *const fx_strings[] = {"",
+                                         "a",
+                                         "ab",
+                                         "abc",
+                                         "b",
+                                         "ba",
+                                         "bab",
+                                         "cab",
+                                         "a%b",
+                                         "a_b",
+                                         "a\\b",
+                                         "\"q'",
+                                         "\xC3\xA9",
+                                         "a\xC3\xA9z",
+                                         "\xE4\xB8\xAD\xE6\x96\x87",
+                                         "line\nbreak",
+                                         "abcabcabc",
+                                         "zzz"};
 
 static inline struct fx_val fx_random_int(uint64_t *rng)
 {
@@ -162,11 +234,11 @@ static inline struct fx_val fx_random_double(uint64_t *rng)
 static inline struct fx_val fx_random_string(uint64_t *rng)
 {
     const char *s = fx_strings[fx_below(rng, ARRAY_LEN(fx_strings))];
-    return (struct fx_val){ .kind = FX_STRING, .s = slice_of(s) };
+    return (struct fx_val){.kind = FX_STRING, .s = slice_of(s)};
 }
 static inline struct fx_val fx_random_bool(uint64_t *rng)
 {
-    return (struct fx_val){ .kind = FX_BOOL, .b = fx_below(rng, 2) };
+    return (struct fx_val){.kind = FX_BOOL, .b = fx_below(rng, 2)};
 }
 /* Of a column type: clipped to what it holds. */
 static inline struct fx_val fx_random_of(enum dtype t, uint64_t *rng)
@@ -213,8 +285,8 @@ static inline struct fx_val fx_random_scalar(uint64_t *rng)
         return fx_random_double(rng);
     case 4:
         if (fx_below(rng, 4) == 0) {
-            return (struct fx_val){ .kind = FX_UINT, .u = UINT64_C(9223372036854775808) +
-                                                          fx_below(rng, 3) };
+            return (struct fx_val){.kind = FX_UINT,
+                                   .u = UINT64_C(9223372036854775808) + fx_below(rng, 3)};
         }
         return fx_random_int(rng);
     default:
@@ -324,7 +396,7 @@ static inline void fx_put_object(struct buf *b, const struct fx_object *o, uint6
 
 static inline struct fx_list fx_random_list(enum dtype elem, uint64_t *rng)
 {
-    struct fx_list l = { .n = fx_below(rng, FX_ITEMS_MAX + 1) };
+    struct fx_list l = {.n = fx_below(rng, FX_ITEMS_MAX + 1)};
     for (uint32_t i = 0; i < l.n; i++) {
         l.items[i] = elem == DT_JSON ? fx_random_scalar(rng) : fx_random_of(elem, rng);
     }
@@ -332,7 +404,7 @@ static inline struct fx_list fx_random_list(enum dtype elem, uint64_t *rng)
 }
 static inline struct fx_object fx_random_object(uint64_t *rng)
 {
-    struct fx_object o = { 0 };
+    struct fx_object o = {0};
     o.a_null = fx_below(rng, 8) == 0;
     if (!o.a_null && fx_below(rng, 6)) {
         o.a = fx_random_scalar(rng);
@@ -406,8 +478,8 @@ static inline void fx_put_array(struct buf *b, enum dtype elem, const struct fx_
         fx_put_cell(b, elem, &l->items[i]);
     }
 }
-/* refs: the shape of growing segments; else packed. The data of fixed columns is off by one byte when
- * odd, as it can be in a message. */
+/* refs: the shape of growing segments; else packed. The data of fixed columns is off by one byte
+ * when odd, as it can be in a message. */
 static inline void fx_column(struct fx *fx, uint32_t k, bool refs, bool odd)
 {
     const struct field *f = &fx->fields[k];
@@ -416,7 +488,7 @@ static inline void fx_column(struct fx *fx, uint32_t k, bool refs, bool odd)
     uint64_t *valid = arena_alloc(fx->ar, bits_words(n) * 8 + 8);
     uint64_t *ends = arena_alloc(fx->ar, (size_t)n * 8 + 8);
     struct slice *cells = arena_alloc(fx->ar, (size_t)n * sizeof *cells + 8);
-    struct fx_val zero = { 0 };
+    struct fx_val zero = {0};
     struct buf b;
     bool nulls = false;
     buf_init(&b, SIZE_MAX / 2);
@@ -447,9 +519,13 @@ static inline void fx_column(struct fx *fx, uint32_t k, bool refs, bool odd)
     }
     data += odd;
     buf_done(&b);
-    *c = (struct column){ .field_id = f->id, .type = f->type, .elem = f->elem, .dim = f->dim,
-                          .nrows = n, .width = dtype_width(f->type, f->dim),
-                          .valid = nulls ? valid : NULL };
+    *c = (struct column){.field_id = f->id,
+                         .type = f->type,
+                         .elem = f->elem,
+                         .dim = f->dim,
+                         .nrows = n,
+                         .width = dtype_width(f->type, f->dim),
+                         .valid = nulls ? valid : NULL};
     for (uint32_t i = 0; i < n; i++) {
         uint64_t from = i ? ends[i - 1] : 0;
         cells[i] = slice_n(data + from, ends[i] - from);
@@ -474,7 +550,7 @@ static inline struct fx *fx_new(uint64_t seed, uint32_t nrows, bool refs)
     fx->ar = ar;
     fx->rng = seed;
     fx_schema(fx, true);
-    fx->cr = (struct chunk_reader){ .nrows = nrows, .column = fx_get_column, .schema = &fx->schema };
+    fx->cr = (struct chunk_reader){.nrows = nrows, .column = fx_get_column, .schema = &fx->schema};
     fx->rows = arena_alloc(ar, (size_t)nrows * sizeof *fx->rows + 8);
     for (uint32_t i = 0; i < nrows; i++) {
         fx_row(fx, &fx->rows[i]);

@@ -1,5 +1,5 @@
-/* test_filter_eval.c - rows written out by hand: nulls, shapes of columns, missing columns, strings,
- * JSON and long lists. The breadth is in test_filter_random.c. */
+/* test_filter_eval.c - rows written out by hand: nulls, shapes of columns, missing columns,
+ * strings, JSON and long lists. The breadth is in test_filter_random.c. */
 #include "query_fixture.h"
 #include "expect.h"
 
@@ -35,7 +35,8 @@ static struct fx *rows_of_strings(enum dtype t, uint32_t k, const char *const *c
             bit_set(valid, i);
         }
     }
-    *c = (struct column){ .field_id = FX_FIELD_ID(k), .type = t, .nrows = n, .refs = r, .valid = valid };
+    *c = (struct column){
+        .field_id = FX_FIELD_ID(k), .type = t, .nrows = n, .refs = r, .valid = valid};
     if (!refs) {
         struct buf b;
         uint64_t *ends = arena_alloc(fx->ar, n * sizeof *ends);
@@ -55,7 +56,7 @@ static struct fx *rows_of_strings(enum dtype t, uint32_t k, const char *const *c
 static void test_filter_eval_without_filter_selects_every_row(void **state)
 {
     struct fx *fx = fx_new(1, 70, false);
-    uint64_t bits[2] = { 0, 0 };
+    uint64_t bits[2] = {0, 0};
     OK(filter_eval(NULL, &fx->cr, fx->ar, bits, st));
     assert_int_equal(bits_count(bits, 70), 70);
     fx_free(fx);
@@ -63,7 +64,7 @@ static void test_filter_eval_without_filter_selects_every_row(void **state)
 
 static void test_filter_eval_null_strings_match_neither_way(void **state)
 {
-    static const char *const cells[] = { "a", NULL, "b", "", "abc" };
+    static const char *const cells[] = {"a", NULL, "b", "", "abc"};
     for (int refs = 0; refs < 2; refs++) {
         struct fx *fx = rows_of_strings(DT_VARCHAR, FX_S, cells, 5, refs);
         assert_string_equal(matches(fx, "s == 'a'"), "0");
@@ -86,8 +87,11 @@ static void test_filter_eval_null_strings_match_neither_way(void **state)
 static void test_filter_eval_json_paths_of_other_types_are_unknown(void **state)
 {
     static const char *const cells[] = {
-        "{\"a\":1}", "{\"a\":1.0}", "{\"a\":\"1\"}", "{}", "{\"a\":null}", NULL,
-        "{\"a\":[1,2,3]}", "{\"a\":{\"b\":18446744073709551615}}", "{\"a\":true}", " {\"a\" : -5 } ",
+        "{\"a\":1}",       "{\"a\":1.0}",
+        "{\"a\":\"1\"}",   "{}",
+        "{\"a\":null}",    NULL,
+        "{\"a\":[1,2,3]}", "{\"a\":{\"b\":18446744073709551615}}",
+        "{\"a\":true}",    " {\"a\" : -5 } ",
     };
     for (int refs = 0; refs < 2; refs++) {
         struct fx *fx = rows_of_strings(DT_JSON, FX_J, cells, 10, refs);
@@ -122,7 +126,10 @@ static void test_filter_eval_json_paths_of_other_types_are_unknown(void **state)
 static void test_filter_eval_json_strings_with_escapes_are_decoded(void **state)
 {
     static const char *const cells[] = {
-        "{\"k\\u0065y\":\"x\\\"y\"}", "{\"key\":\"\\u4e2d\\u6587\"}", "{\"key\":\"a\\nb\"}", "{\"key\":\"plain\"}",
+        "{\"k\\u0065y\":\"x\\\"y\"}",
+        "{\"key\":\"\\u4e2d\\u6587\"}",
+        "{\"key\":\"a\\nb\"}",
+        "{\"key\":\"plain\"}",
     };
     struct fx *fx = rows_of_strings(DT_JSON, FX_J, cells, 4, true);
     assert_string_equal(matches(fx, "j['key'] == 'x\"y'"), "0");
@@ -135,7 +142,8 @@ static void test_filter_eval_json_strings_with_escapes_are_decoded(void **state)
 
 static void test_filter_eval_json_contains_compares_nested_arrays(void **state)
 {
-    static const char *const cells[] = { "[[1,2],3]", "[[1,2.0,\"x\"]]", "[]", "5", "[\"a\",null,{}]" };
+    static const char *const cells[] = {"[[1,2],3]", "[[1,2.0,\"x\"]]", "[]", "5",
+                                        "[\"a\",null,{}]"};
     struct fx *fx = rows_of_strings(DT_JSON, FX_J, cells, 5, false);
     assert_string_equal(matches(fx, "json_contains(j, [1, 2])"), "0");
     assert_string_equal(matches(fx, "json_contains_any(j, [[1, 2, 'x'], 3])"), "0 1");
@@ -175,7 +183,7 @@ static void test_filter_eval_column_of_another_type_is_an_error(void **state)
     fx->cols[FX_I64].type = DT_INT32;
     FAILS(filter_eval(e, &fx->cr, fx->ar, bits, st), ST_INVALID, "plan wants field 104 as Int64");
     OK(filter_parse(SLICE_LIT("s == 'a' and s2 == 'b'"), &fx->schema, NULL, 0, fx->ar, &e, st));
-    fx->cr.schema = &(struct schema){ .nfields = 0 };
+    fx->cr.schema = &(struct schema){.nfields = 0};
     fx->have[FX_S] = false;
     FAILS(filter_eval(e, &fx->cr, fx->ar, bits, st), ST_INVALID, "field 108, which does not exist");
     fx_free(fx);
@@ -205,13 +213,14 @@ static void test_filter_eval_past_the_arena_limit_reports_memory(void **state)
 static void long_list(struct fx *fx, const char *field, uint32_t k, uint32_t n, int64_t stride)
 {
     struct value *items = arena_alloc(fx->ar, n * sizeof *items);
-    struct template_value t = { SLICE_LIT("l"), { .type = VAL_ARRAY, .a = { items, n } } };
+    struct template_value t = {SLICE_LIT("l"), {.type = VAL_ARRAY, .a = {items, n}}};
     const struct expr *e;
     uint64_t *bits = arena_alloc(fx->ar, bits_words(fx->cr.nrows) * 8);
     for (uint32_t i = 0; i < n; i++) {
-        items[i] = (struct value){ .type = VAL_INT, .i = ((int64_t)i - 3) * stride };
+        items[i] = (struct value){.type = VAL_INT, .i = ((int64_t)i - 3) * stride};
     }
-    OK(filter_parse(slice_of(arena_printf(fx->ar, "%s in {l}", field)), &fx->schema, &t, 1, fx->ar, &e, st));
+    OK(filter_parse(slice_of(arena_printf(fx->ar, "%s in {l}", field)), &fx->schema, &t, 1, fx->ar,
+                    &e, st));
     OK(filter_eval(e, &fx->cr, fx->ar, bits, st));
     for (uint32_t i = 0; i < fx->cr.nrows; i++) {
         const struct fx_val *v = &fx->rows[i].val[k];
@@ -227,8 +236,8 @@ static void long_list(struct fx *fx, const char *field, uint32_t k, uint32_t n, 
 static void test_filter_eval_long_lists_of_numbers_find_their_members(void **state)
 {
     struct fx *fx = fx_new(6, 300, true);
-    static const uint32_t counts[] = { 7, 8, 9, 100, 1000 };
-    static const int64_t strides[] = { 1, 3, INT64_C(1) << 40 };
+    static const uint32_t counts[] = {7, 8, 9, 100, 1000};
+    static const int64_t strides[] = {1, 3, INT64_C(1) << 40};
     for (size_t i = 0; i < ARRAY_LEN(counts); i++) {
         for (size_t s = 0; s < ARRAY_LEN(strides); s++) {
             long_list(fx, "i64", FX_I64, counts[i], strides[s]);
@@ -242,7 +251,8 @@ static void test_filter_eval_long_lists_of_numbers_find_their_members(void **sta
 static void test_filter_eval_long_lists_of_strings_find_their_members(void **state)
 {
     enum { N = 1000 };
-    static const char *const cells[] = { "k7", "k1000", "", "k999", "k0", "k", "zz", "k12", "k12x", "a", "k500", "k501" };
+    static const char *const cells[] = {"k7", "k1000", "",     "k999", "k0",   "k",
+                                        "zz", "k12",   "k12x", "a",    "k500", "k501"};
     struct fx *fx = rows_of_strings(DT_VARCHAR, FX_S, cells, 12, false);
     struct buf b;
     for (int n = 5; n <= N; n *= 10) { /* 5, 50, 500: linear, halving */
@@ -253,7 +263,9 @@ static void test_filter_eval_long_lists_of_strings_find_their_members(void **sta
         }
         buf_put_str(&b, "]");
         buf_putc(&b, '\0');
-        assert_string_equal(matches(fx, (char *)b.p), n == 5 ? "2 4" : n == 50 ? "0 2 4 7" : "0 2 4 7");
+        assert_string_equal(matches(fx, (char *)b.p), n == 5    ? "2 4"
+                                                      : n == 50 ? "0 2 4 7"
+                                                                : "0 2 4 7");
         buf_done(&b);
     }
     fx_free(fx);
@@ -265,8 +277,8 @@ static void test_filter_eval_long_lists_of_strings_find_their_members(void **sta
     fx = rows_of_strings(DT_VARCHAR, FX_S, many, 400, true);
     const struct expr *e;
     uint64_t bits[7];
-    OK(filter_parse(SLICE_LIT("s in ['k0','k1','k2','k3','k4','k5','k6','k7','k8','k12']"), &fx->schema,
-                    NULL, 0, fx->ar, &e, st));
+    OK(filter_parse(SLICE_LIT("s in ['k0','k1','k2','k3','k4','k5','k6','k7','k8','k12']"),
+                    &fx->schema, NULL, 0, fx->ar, &e, st));
     OK(filter_eval(e, &fx->cr, fx->ar, bits, st));
     for (uint32_t i = 0; i < 400; i++) {
         assert_int_equal(bit_get(bits, i), i % 12 == 0 || i % 12 == 4 || i % 12 == 7);
@@ -278,7 +290,7 @@ static void test_filter_eval_long_lists_of_strings_find_their_members(void **sta
 static void test_filter_eval_integer_arithmetic_wraps_and_spares_zero_divisors(void **state)
 {
     struct fx *fx = fx_new(7, 4, false);
-    static const int64_t cells[] = { INT64_MIN, INT64_MAX, 0, -1 };
+    static const int64_t cells[] = {INT64_MIN, INT64_MAX, 0, -1};
     fx->cols[FX_I64].data = (const uint8_t *)cells;
     fx->cols[FX_I64].valid = NULL;
     assert_string_equal(matches(fx, "i64 + 1 == -9223372036854775808"), "1");
@@ -295,8 +307,10 @@ static void test_filter_eval_integer_arithmetic_wraps_and_spares_zero_divisors(v
 static void test_filter_eval_integers_against_doubles_lose_nothing(void **state)
 {
     struct fx *fx = fx_new(8, 4, false);
-    static const int64_t ints[] = { INT64_C(9007199254740992), INT64_C(9007199254740993), INT64_MAX, INT64_MIN };
-    static const double doubles[] = { 9007199254740992.0, 9007199254740992.0, 9223372036854775808.0, -9223372036854775808.0 };
+    static const int64_t ints[] = {INT64_C(9007199254740992), INT64_C(9007199254740993), INT64_MAX,
+                                   INT64_MIN};
+    static const double doubles[] = {9007199254740992.0, 9007199254740992.0, 9223372036854775808.0,
+                                     -9223372036854775808.0};
     fx->cols[FX_I64].data = (const uint8_t *)ints;
     fx->cols[FX_I64].valid = NULL;
     fx->cols[FX_D].data = (const uint8_t *)doubles;
@@ -316,7 +330,7 @@ static void test_filter_eval_integers_against_doubles_lose_nothing(void **state)
 static void test_filter_eval_float_columns_see_literals_in_single_precision(void **state)
 {
     struct fx *fx = fx_new(9, 4, false);
-    static const float cells[] = { 0.1f, 0.3f, 16777216.0f, 0.2f };
+    static const float cells[] = {0.1f, 0.3f, 16777216.0f, 0.2f};
     fx->cols[FX_F].data = (const uint8_t *)cells;
     assert_string_equal(matches(fx, "f == 0.1"), "0");
     assert_string_equal(matches(fx, "f > 0.1"), "1 2 3");

@@ -160,7 +160,8 @@ static void test_filter_parse_lists_are_sorted_and_unique(void **state)
     means(*state, "d in [2, 1.5]", "d in [1.5, 2.0]");
     means(*state, "j['a'] in ['x', 1, 1.0, true]", "j[\"a\"] in [true, 1, \"x\"]");
     refused(*state, "i32 in 1", "the right-hand side of 'in' must be a list, but got: 1");
-    refused(*state, "i32 in [1, 'a']", "value 'string_val:\"a\"' in list cannot be casted to Int32");
+    refused(*state, "i32 in [1, 'a']",
+            "value 'string_val:\"a\"' in list cannot be casted to Int32");
     refused(*state, "i64 in [1.5]", "value 'float_val:1.5' in list cannot be casted to Int64");
     refused(*state, "i64 in [i32]", "value 'i32' in list cannot be a non-const expression");
     refused(*state, "1 in [1]", "'term' can only be used on non-const expression, but got: 1");
@@ -174,7 +175,8 @@ static void test_filter_parse_keys_become_lists(void **state)
     means(*state, "id == 5", "id in [5]");
     means(*state, "part == 'x' or part == 'a'", "part in [\"a\", \"x\"]");
     means(*state, "i8 == 1 or i8 in [3, 2] or b", "(b) or (i8 in [1, 2, 3])");
-    means(*state, "j['a'] == 1 or j['a'] == 'x' or j['a'] == 2", "(j[\"a\"] in [1, 2]) or (j[\"a\"] == \"x\")");
+    means(*state, "j['a'] == 1 or j['a'] == 'x' or j['a'] == 2",
+          "(j[\"a\"] in [1, 2]) or (j[\"a\"] == \"x\")");
 }
 
 static void test_filter_parse_logic_flattens_and_drops_constants(void **state)
@@ -230,11 +232,14 @@ static void test_filter_parse_functions_in_lower_and_upper_case(void **state)
     means(*state, "array_length(ai) == 2", "array_length(ai) == 2");
     means(*state, "2 < array_length(j['t'])", "array_length(j[\"t\"]) > 2");
     means(*state, "array_length(ai) % 2 == 0", "(array_length(ai) % (2)) == 0");
-    refused(*state, "array_contains(i64, 1)", "only supported on json or array fields now, got: i64");
-    refused(*state, "array_contains(ai, 'x')", "can't compare between array element type: Int64 and VarChar");
+    refused(*state, "array_contains(i64, 1)",
+            "only supported on json or array fields now, got: i64");
+    refused(*state, "array_contains(ai, 'x')",
+            "can't compare between array element type: Int64 and VarChar");
     refused(*state, "array_contains_any(ai, 1)", "contains_any operation element must be an array");
     refused(*state, "array_contains(ai, i64)", "only supported explicit element now, got: i64");
-    refused(*state, "array_length(i64) == 1", "only supported on json or array fields now, got: i64");
+    refused(*state, "array_length(i64) == 1",
+            "only supported on json or array fields now, got: i64");
     refused(*state, "array_length(ai)", "predicate is not a boolean expression");
     refused(*state, "Json_Contains(j, 1)", "Json_Contains is not supported");
 }
@@ -248,7 +253,8 @@ static void test_filter_parse_arithmetic_chains(void **state)
     means(*state, "j['a'] + 1 == 2.5", "(j[\"a\"] + (1)) == 2.5");
     means(*state, "af[0] / 2 <= 1", "(af[0] / (2)) <= 1");
     means(*state, "3 == 1 + i32", "((1) + i32) == 3");
-    refused(*state, "i32 + i64 == 3", "not supported to do arithmetic operations between multiple fields");
+    refused(*state, "i32 + i64 == 3",
+            "not supported to do arithmetic operations between multiple fields");
     refused(*state, "i32 + 1 == i64", "only comparison between two fields is supported");
     refused(*state, "i32 / 0 == 1", "division by zero");
     refused(*state, "i32 % 0 == 1", "modulo by zero");
@@ -366,27 +372,29 @@ static void test_filter_parse_constructs_not_served_name_themselves(void **state
     refused(*state, "~i64 == 4", "bitwise operators are not supported");
     refused(*state, "i64 << 2 == 4", "shift operators are not supported");
     refused(*state, "ts > ISO '2025-01-01T00:00:00Z'", "ISO timestamps are not supported");
-    refused(*state, "ts + INTERVAL 'P1D' > ISO '2025-01-01T00:00:00Z'", "INTERVAL expressions are not supported");
+    refused(*state, "ts + INTERVAL 'P1D' > ISO '2025-01-01T00:00:00Z'",
+            "INTERVAL expressions are not supported");
     refused(*state, "av[x] > 1", "paths into struct fields are not supported");
 }
 
 static void test_filter_parse_templates_stand_for_values_and_lists(void **state)
 {
-    static const struct value items[] = { { .type = VAL_INT, .i = 3 }, { .type = VAL_INT, .i = 1 } };
+    static const struct value items[] = {{.type = VAL_INT, .i = 3}, {.type = VAL_INT, .i = 1}};
     const struct template_value t[] = {
-        { SLICE_LIT("x"), { .type = VAL_INT, .i = 5 } },
-        { SLICE_LIT("l"), { .type = VAL_ARRAY, .a = { items, 2 } } },
-        { SLICE_LIT("s"), { .type = VAL_STRING, .s = SLICE_LIT("a%") } },
-        { SLICE_LIT("nan"), { .type = VAL_DOUBLE, .d = NAN } },
+        {SLICE_LIT("x"), {.type = VAL_INT, .i = 5}},
+        {SLICE_LIT("l"), {.type = VAL_ARRAY, .a = {items, 2}}},
+        {SLICE_LIT("s"), {.type = VAL_STRING, .s = SLICE_LIT("a%")}},
+        {SLICE_LIT("none"), {.type = VAL_NULL}},
+        {SLICE_LIT("nan"), {.type = VAL_DOUBLE, .d = NAN}},
     };
     static const char *const rows[][2] = {
-        { "i64 == {x}", "i64 == 5" },
-        { "{x} < i64 < 2*{x}", "5 < i64 < 10" },
-        { "i64 in {l}", "i64 in [1, 3]" },
-        { "i64 in [{x}, 1]", "i64 in [1, 5]" },
-        { "s like {s}", "s like \"a%\"" },
-        { "array_contains_all(ai, {l})", "array_contains_all(ai, [3, 1])" },
-        { "i64 % {x} == 0", "(i64 % (5)) == 0" },
+        {"i64 == {x}", "i64 == 5"},
+        {"{x} < i64 < 2*{x}", "5 < i64 < 10"},
+        {"i64 in {l}", "i64 in [1, 3]"},
+        {"i64 in [{x}, 1]", "i64 in [1, 5]"},
+        {"s like {s}", "s like \"a%\""},
+        {"array_contains_all(ai, {l})", "array_contains_all(ai, [3, 1])"},
+        {"i64 % {x} == 0", "(i64 % (5)) == 0"},
     };
     struct rig *r = *state;
     const struct expr *e;
@@ -398,6 +406,8 @@ static void test_filter_parse_templates_stand_for_values_and_lists(void **state)
           ERR_PARAMETER_INVALID, "template variable name {y} is not found");
     FAILS(filter_parse(SLICE_LIT("d == {nan}"), &r->fx.schema, t, ARRAY_LEN(t), r->ar, &e, st),
           ERR_PARAMETER_INVALID, "{nan} is not a finite number");
+    FAILS(filter_parse(SLICE_LIT("d == {none}"), &r->fx.schema, t, ARRAY_LEN(t), r->ar, &e, st),
+          ERR_PARAMETER_INVALID, "{none} has no value");
     FAILS(filter_parse(SLICE_LIT("i64 in {x}"), &r->fx.schema, t, ARRAY_LEN(t), r->ar, &e, st),
           ERR_PARAMETER_INVALID, "must be a list");
 }

@@ -25,14 +25,26 @@ struct gop {
 };
 
 enum gkind {
-    G_CMP, G_RANGE, G_IN, G_LIKE, G_ARITH, G_LENGTH, G_FIELDS, G_NULL, G_EXISTS, G_CONTAINS, G_BOOL,
-    G_AND, G_OR, G_NOT
+    G_CMP,
+    G_RANGE,
+    G_IN,
+    G_LIKE,
+    G_ARITH,
+    G_LENGTH,
+    G_FIELDS,
+    G_NULL,
+    G_EXISTS,
+    G_CONTAINS,
+    G_BOOL,
+    G_AND,
+    G_OR,
+    G_NOT
 };
 #define G_MAX 6
 struct g {
     enum gkind kind;
     struct gop o, o2;
-    int op;               /* == != < <= > >= */
+    int op; /* == != < <= > >= */
     bool negate, lo_in, hi_in, single;
     uint32_t n;
     struct fx_val v[G_MAX];
@@ -42,13 +54,13 @@ struct g {
     int mode;
     const char *pattern;
 };
-static const char *const op_names[] = { "==", "!=", "<", "<=", ">", ">=" };
+static const char *const op_names[] = {"==", "!=", "<", "<=", ">", ">="};
 
 /* ---- interpreter */
 
 static struct fx_val value_of(const struct fx *fx, const struct fx_row *r, const struct gop *o)
 {
-    struct fx_val none = { 0 };
+    struct fx_val none = {0};
     const struct fx_object *obj = &r->obj[o->field];
     switch (o->kind) {
     case OPD_PLAIN:
@@ -82,8 +94,9 @@ static bool is_number(const struct fx_val *v)
 
 static long double number(const struct fx_val *v)
 {
-    return v->kind == FX_INT ? (long double)v->i : v->kind == FX_UINT ? (long double)v->u
-                                                                     : (long double)v->d;
+    return v->kind == FX_INT    ? (long double)v->i
+           : v->kind == FX_UINT ? (long double)v->u
+                                : (long double)v->d;
 }
 
 /* Constants against Float are single precision. */
@@ -98,7 +111,12 @@ static struct fx_val narrow(enum dtype t, struct fx_val v)
 
 static bool holds(int op, int c)
 {
-    return op == 0 ? c == 0 : op == 1 ? c != 0 : op == 2 ? c < 0 : op == 3 ? c <= 0 : op == 4 ? c > 0 : c >= 0;
+    return op == 0   ? c == 0
+           : op == 1 ? c != 0
+           : op == 2 ? c < 0
+           : op == 3 ? c <= 0
+           : op == 4 ? c > 0
+                     : c >= 0;
 }
 
 static int compare(const struct fx_val *a, int op, const struct fx_val *b)
@@ -156,7 +174,8 @@ static bool step(int op, bool reversed, bool single, struct fx_val *x, struct fx
 {
     struct fx_val a = reversed ? k : *x, b = reversed ? *x : k;
     if (a.kind == FX_INT && b.kind == FX_INT && op != 5) {
-        unsigned __int128 ua = (unsigned __int128)(__int128)a.i, ub = (unsigned __int128)(__int128)b.i;
+        unsigned __int128 ua = (unsigned __int128)(__int128)a.i,
+                          ub = (unsigned __int128)(__int128)b.i;
         if (op >= 3 && b.i == 0) {
             return false;
         }
@@ -173,7 +192,11 @@ static bool step(int op, bool reversed, bool single, struct fx_val *x, struct fx
     if (op == 4 || (op == 3 && db == 0)) {
         return false;
     }
-    double r = op == 0 ? da + db : op == 1 ? da - db : op == 2 ? da * db : op == 3 ? da / db : pow(da, db);
+    double r = op == 0   ? da + db
+               : op == 1 ? da - db
+               : op == 2 ? da * db
+               : op == 3 ? da / db
+                         : pow(da, db);
     *x = fx_double(single ? (double)(float)r : r);
     return true;
 }
@@ -249,7 +272,8 @@ static int interpret(const struct fx *fx, const struct g *g, const struct fx_row
             x = fx_double((double)x.u);
         }
         for (uint32_t i = 0; i < g->n; i++) {
-            if (!is_number(&x) || !step(g->steps[i], g->reversed[i], t == DT_FLOAT, &x, g->v[i + 1])) {
+            if (!is_number(&x) ||
+                !step(g->steps[i], g->reversed[i], t == DT_FLOAT, &x, g->v[i + 1])) {
                 return MAYBE;
             }
         }
@@ -262,7 +286,8 @@ static int interpret(const struct fx *fx, const struct g *g, const struct fx_row
         if (g->o.kind == OPD_PLAIN && fx->fields[g->o.field].type == DT_JSON) {
             a = r->obj[g->o.field].none;
         } else if (g->o.kind == OPD_T) {
-            a = r->obj[g->o.field].none || (r->obj[g->o.field].t.none && !r->obj[g->o.field].t_scalar);
+            a = r->obj[g->o.field].none ||
+                (r->obj[g->o.field].t.none && !r->obj[g->o.field].t_scalar);
         } else if (g->o.kind == OPD_PLAIN && fx->fields[g->o.field].type == DT_ARRAY) {
             a = r->list[g->o.field].none;
         } else {
@@ -309,10 +334,10 @@ static uint32_t below(struct gen *q, uint32_t n)
 
 static struct gop scalar_operand(struct gen *q)
 {
-    static const uint32_t plain[] = { FX_ID, FX_I8, FX_I16, FX_I32, FX_I64, FX_F, FX_D,
-                                      FX_B, FX_S, FX_S2, FX_PART, FX_LATE, FX_GONE };
-    static const uint32_t arrays[] = { FX_AI, FX_AV, FX_AF, FX_AB };
-    struct gop o = { OPD_PLAIN, 0, below(q, 5) };
+    static const uint32_t plain[] = {FX_ID, FX_I8, FX_I16, FX_I32,  FX_I64,  FX_F,   FX_D,
+                                     FX_B,  FX_S,  FX_S2,  FX_PART, FX_LATE, FX_GONE};
+    static const uint32_t arrays[] = {FX_AI, FX_AV, FX_AF, FX_AB};
+    struct gop o = {OPD_PLAIN, 0, below(q, 5)};
     uint32_t k = below(q, 10);
     if (k < 6) {
         o.field = plain[below(q, ARRAY_LEN(plain))];
@@ -320,7 +345,7 @@ static struct gop scalar_operand(struct gen *q)
         o.kind = OPD_ELEM;
         o.field = arrays[below(q, ARRAY_LEN(arrays))];
     } else {
-        static const enum op_kind kinds[] = { OPD_A, OPD_X, OPD_T_ELEM };
+        static const enum op_kind kinds[] = {OPD_A, OPD_X, OPD_T_ELEM};
         o.kind = kinds[below(q, 3)];
         o.field = below(q, 2) ? FX_J : FX_META;
     }
@@ -349,7 +374,8 @@ static void put_operand(struct gen *q, const struct gop *o)
 {
     const char *name = q->fx->fields[o->field].name;
     bool meta = o->field == FX_META, bare = meta && below(q, 2);
-    static const char *const keys[] = { [OPD_A] = "a", [OPD_X] = "n", [OPD_T] = "t", [OPD_T_ELEM] = "t" };
+    static const char *const keys[] = {
+        [OPD_A] = "a", [OPD_X] = "n", [OPD_T] = "t", [OPD_T_ELEM] = "t"};
     if (o->kind == OPD_PLAIN || o->kind == OPD_ELEM) {
         buf_put_str(&q->text, name);
     } else if (bare) {
@@ -429,7 +455,8 @@ static bool gen_range(struct gen *q, struct g *g)
     g->v[1] = constant(q, t);
     g->lo_in = below(q, 2);
     g->hi_in = below(q, 2);
-    if (g->v[0].kind == FX_BOOL || is_number(&g->v[0]) != is_number(&g->v[1]) || g->v[1].kind == FX_BOOL ||
+    if (g->v[0].kind == FX_BOOL || is_number(&g->v[0]) != is_number(&g->v[1]) ||
+        g->v[1].kind == FX_BOOL ||
         compare(&g->v[0], g->lo_in && g->hi_in ? 3 : 2, &g->v[1]) != YES) {
         return false;
     }
@@ -457,15 +484,15 @@ static void gen_in(struct gen *q, struct g *g)
 
 static bool gen_like(struct gen *q, struct g *g)
 {
-    static const char *const patterns[] = { "a%", "%b", "%a%", "a_b", "_", "__", "%", "", "abc", "%ab%ab%",
-                                            "a\\%b", "a\\_b", "_%_", "%\\\\b", "a%c", "%_b", "\xC3%", "_b_",
-                                            "%a_c%", "a%_", "%%" };
+    static const char *const patterns[] = {
+        "a%",    "%b",  "%a%",    "a_b", "_",   "__",    "%",   "",      "abc", "%ab%ab%", "a\\%b",
+        "a\\_b", "_%_", "%\\\\b", "a%c", "%_b", "\xC3%", "_b_", "%a_c%", "a%_", "%%"};
     enum dtype t = type_of(q->fx, &g->o);
     if (t != DT_VARCHAR && t != DT_JSON) {
         return false;
     }
     g->pattern = patterns[below(q, ARRAY_LEN(patterns))];
-    struct fx_val v = { .kind = FX_STRING, .s = slice_of(g->pattern) };
+    struct fx_val v = {.kind = FX_STRING, .s = slice_of(g->pattern)};
     put_operand(q, &g->o);
     buf_put_str(&q->text, below(q, 2) ? " like " : " LIKE ");
     put_constant(q, &v);
@@ -474,7 +501,7 @@ static bool gen_like(struct gen *q, struct g *g)
 
 static bool gen_arith(struct gen *q, struct g *g)
 {
-    static const char *const names[] = { "+", "-", "*", "/", "%", "**" };
+    static const char *const names[] = {"+", "-", "*", "/", "%", "**"};
     enum dtype t = type_of(q->fx, &g->o);
     bool floating = t == DT_FLOAT || t == DT_DOUBLE;
     struct buf inner;
@@ -483,7 +510,8 @@ static bool gen_arith(struct gen *q, struct g *g)
     }
     g->n = 1 + below(q, 2);
     for (uint32_t i = 0; i < g->n; i++) {
-        struct fx_val k = below(q, 3) ? fx_int((int64_t)below(q, 7) - 2) : fx_double(0.5 * (double)below(q, 6));
+        struct fx_val k =
+            below(q, 3) ? fx_int((int64_t)below(q, 7) - 2) : fx_double(0.5 * (double)below(q, 6));
         g->steps[i] = (int)below(q, 6);
         g->reversed[i] = below(q, 3) == 0;
         if (g->steps[i] == 4 && (floating || k.kind == FX_DOUBLE)) {
@@ -530,11 +558,11 @@ static bool gen_arith(struct gen *q, struct g *g)
 
 static struct gop list_operand(struct gen *q)
 {
-    static const uint32_t arrays[] = { FX_AI, FX_AV, FX_AF, FX_AB };
+    static const uint32_t arrays[] = {FX_AI, FX_AV, FX_AF, FX_AB};
     if (below(q, 2)) {
-        return (struct gop){ OPD_PLAIN, arrays[below(q, 4)], 0 };
+        return (struct gop){OPD_PLAIN, arrays[below(q, 4)], 0};
     }
-    return (struct gop){ OPD_T, below(q, 2) ? FX_J : FX_META, 0 };
+    return (struct gop){OPD_T, below(q, 2) ? FX_J : FX_META, 0};
 }
 
 static void gen_length(struct gen *q, struct g *g)
@@ -550,7 +578,7 @@ static void gen_length(struct gen *q, struct g *g)
 
 static void gen_contains(struct gen *q, struct g *g)
 {
-    static const char *const names[] = { "", "_all", "_any" };
+    static const char *const names[] = {"", "_all", "_any"};
     g->o = list_operand(q);
     g->mode = (int)below(q, 3);
     g->n = g->mode == 0 ? 1 : below(q, 4);
@@ -589,7 +617,7 @@ static bool gen_null(struct gen *q, struct g *g)
     if (below(q, 3) == 0) {
         g->o = list_operand(q);
     } else if (below(q, 8) == 0) {
-        g->o = (struct gop){ OPD_PLAIN, FX_J, 0 };
+        g->o = (struct gop){OPD_PLAIN, FX_J, 0};
     }
     if (g->o.kind == OPD_ELEM) {
         return false;
@@ -624,7 +652,10 @@ static bool gen_leaf(struct gen *q, struct g *g)
     case G_NULL:
         return gen_null(q, g);
     case G_EXISTS:
-        g->o = (struct gop){ below(q, 2) ? OPD_A : below(q, 2) ? OPD_X : OPD_T, below(q, 2) ? FX_J : FX_META, 0 };
+        g->o = (struct gop){below(q, 2)   ? OPD_A
+                            : below(q, 2) ? OPD_X
+                                          : OPD_T,
+                            below(q, 2) ? FX_J : FX_META, 0};
         buf_put_str(&q->text, "exists ");
         put_operand(q, &g->o);
         return true;
@@ -632,7 +663,7 @@ static bool gen_leaf(struct gen *q, struct g *g)
         gen_contains(q, g);
         return true;
     default: /* G_BOOL */
-        g->o = (struct gop){ below(q, 2) ? OPD_PLAIN : OPD_ELEM, FX_B, below(q, 4) };
+        g->o = (struct gop){below(q, 2) ? OPD_PLAIN : OPD_ELEM, FX_B, below(q, 4)};
         g->o.field = g->o.kind == OPD_PLAIN ? FX_B : FX_AB;
         put_operand(q, &g->o);
         return true;
@@ -645,7 +676,8 @@ static struct g *generate(struct gen *q, int depth)
     if (depth > 0 && below(q, 3)) {
         g->kind = G_AND + below(q, 3);
         g->n = g->kind == G_NOT ? 1 : 2 + below(q, 3);
-        const char *sep = g->kind == G_AND ? (below(q, 2) ? " and " : " && ") : (below(q, 2) ? " or " : " || ");
+        const char *sep =
+            g->kind == G_AND ? (below(q, 2) ? " and " : " && ") : (below(q, 2) ? " or " : " || ");
         buf_put_str(&q->text, g->kind == G_NOT ? (below(q, 2) ? "not " : "!") : "");
         for (uint32_t i = 0; i < g->n; i++) {
             buf_put_str(&q->text, i ? sep : "");
@@ -657,7 +689,7 @@ static struct g *generate(struct gen *q, int depth)
     }
     bool done = false;
     while (!done) {
-        *g = (struct g){ .kind = (enum gkind)below(q, G_BOOL + 1) };
+        *g = (struct g){.kind = (enum gkind)below(q, G_BOOL + 1)};
         done = gen_leaf(q, g);
     }
     return g;
@@ -701,7 +733,7 @@ static void round_trips(const struct fx *fx, const struct expr *e, struct arena 
 static void one(const struct fx *fx, uint64_t seed)
 {
     struct status st = STATUS_INIT;
-    struct gen q = { .fx = fx, .rng = seed, .ar = arena_new(0) };
+    struct gen q = {.fx = fx, .rng = seed, .ar = arena_new(0)};
     const struct expr *e;
     buf_init(&q.text, SIZE_MAX / 2);
     struct g *g = generate(&q, (int)(seed % 4));
@@ -746,7 +778,7 @@ static void test_random_filters_over_growing_rows_agree_with_the_interpreter(voi
 }
 static void test_random_filters_over_row_counts_at_word_borders_agree(void **state)
 {
-    static const uint32_t counts[] = { 0, 1, 63, 64, 65, 128 };
+    static const uint32_t counts[] = {0, 1, 63, 64, 65, 128};
     for (size_t i = 0; i < ARRAY_LEN(counts); i++) {
         run(10 + i, counts[i], i % 2, 300);
     }

@@ -118,7 +118,7 @@ static void test_plan_decode_past_the_depth_limit_is_corrupt(void **state)
         int rc = plan_decode(buf_slice(&b), ar, &e, &st);
         assert_int_equal(rc, depth <= PLAN_DEPTH_MAX ? 0 : ST_CORRUPT);
         if (rc == 0) {
-            struct chunk_reader cr = { .nrows = 1 };
+            struct chunk_reader cr = {.nrows = 1};
             uint64_t bits[1];
             ASSERT_OK(filter_eval(e, &cr, ar, bits, &st));
             assert_int_equal(bits[0], depth % 2);
@@ -131,33 +131,35 @@ static void test_plan_decode_past_the_depth_limit_is_corrupt(void **state)
 static void test_plan_decode_refuses_nodes_the_parser_cannot_make(void **state)
 {
     struct fx *fx = fx_new(1, 1, false);
-    const struct value nan = { .type = VAL_DOUBLE, .d = __builtin_nan("") };
-    const struct value num = { .type = VAL_INT, .i = 1 }, str = { .type = VAL_STRING, .s = SLICE_LIT("a") };
-    const struct value unsorted[] = { { .type = VAL_INT, .i = 2 }, { .type = VAL_INT, .i = 1 } };
-    const struct operand i64 = { .field_id = 104, .type = DT_INT64 }, b = { .field_id = 107, .type = DT_BOOL };
-    const struct operand v = { .field_id = 115, .type = DT_FLOAT_VECTOR };
-    const struct arith_step zero = { .op = AR_DIV, .value = { .type = VAL_INT } };
-    const struct arith_step bits = { .op = AR_BIT_AND, .value = { .type = VAL_INT, .i = 1 } };
+    const struct value nan = {.type = VAL_DOUBLE, .d = __builtin_nan("")};
+    const struct value num = {.type = VAL_INT, .i = 1},
+                       str = {.type = VAL_STRING, .s = SLICE_LIT("a")};
+    const struct value unsorted[] = {{.type = VAL_INT, .i = 2}, {.type = VAL_INT, .i = 1}};
+    const struct operand i64 = {.field_id = 104, .type = DT_INT64},
+                         b = {.field_id = 107, .type = DT_BOOL};
+    const struct operand v = {.field_id = 115, .type = DT_FLOAT_VECTOR};
+    const struct arith_step zero = {.op = AR_DIV, .value = {.type = VAL_INT}};
+    const struct arith_step bits = {.op = AR_BIT_AND, .value = {.type = VAL_INT, .i = 1}};
     const struct expr bad[] = {
-        { .kind = EX_CMP, .operand = i64, .value = str },
-        { .kind = EX_CMP, .operand = i64, .value = { .type = VAL_DOUBLE, .d = 1 } },
-        { .kind = EX_CMP, .operand = b, .op = OP_LT, .value = { .type = VAL_BOOL } },
-        { .kind = EX_CMP, .operand = v, .value = num },
-        { .kind = EX_CMP, .operand = { .field_id = 106, .type = DT_DOUBLE }, .value = nan },
-        { .kind = EX_IN, .operand = i64, .value = num },
-        { .kind = EX_IN, .operand = i64, .value = { .type = VAL_ARRAY, .a = { unsorted, 2 } } },
-        { .kind = EX_LIKE, .operand = i64, .value = str },
-        { .kind = EX_EXISTS, .operand = i64 },
-        { .kind = EX_BOOL, .operand = i64 },
-        { .kind = EX_RANGE, .operand = i64, .lo = num, .hi = str },
-        { .kind = EX_CMP_ARITH, .operand = i64, .value = num },
-        { .kind = EX_CMP_ARITH, .operand = i64, .value = num, .nsteps = 1, .steps = &zero },
-        { .kind = EX_CMP_ARITH, .operand = i64, .value = num, .nsteps = 1, .steps = &bits },
-        { .kind = EX_CMP_FIELDS, .operand = i64, .operand2 = b },
-        { .kind = EX_CONTAINS, .operand = i64, .value = num },
-        { .kind = EX_AND },
-        { .kind = EX_NOT },
-        { .kind = EX_CONST, .value = num },
+        {.kind = EX_CMP, .operand = i64, .value = str},
+        {.kind = EX_CMP, .operand = i64, .value = {.type = VAL_DOUBLE, .d = 1}},
+        {.kind = EX_CMP, .operand = b, .op = OP_LT, .value = {.type = VAL_BOOL}},
+        {.kind = EX_CMP, .operand = v, .value = num},
+        {.kind = EX_CMP, .operand = {.field_id = 106, .type = DT_DOUBLE}, .value = nan},
+        {.kind = EX_IN, .operand = i64, .value = num},
+        {.kind = EX_IN, .operand = i64, .value = {.type = VAL_ARRAY, .a = {unsorted, 2}}},
+        {.kind = EX_LIKE, .operand = i64, .value = str},
+        {.kind = EX_EXISTS, .operand = i64},
+        {.kind = EX_BOOL, .operand = i64},
+        {.kind = EX_RANGE, .operand = i64, .lo = num, .hi = str},
+        {.kind = EX_CMP_ARITH, .operand = i64, .value = num},
+        {.kind = EX_CMP_ARITH, .operand = i64, .value = num, .nsteps = 1, .steps = &zero},
+        {.kind = EX_CMP_ARITH, .operand = i64, .value = num, .nsteps = 1, .steps = &bits},
+        {.kind = EX_CMP_FIELDS, .operand = i64, .operand2 = b},
+        {.kind = EX_CONTAINS, .operand = i64, .value = num},
+        {.kind = EX_AND},
+        {.kind = EX_NOT},
+        {.kind = EX_CONST, .value = num},
     };
     for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
         struct buf bytes = encoded(&bad[i]);
@@ -175,18 +177,18 @@ static void test_plan_pk_list_finds_keys_at_the_root_and_in_and(void **state)
         int n; /* -1: none */
         bool exact;
     } rows[] = {
-        { "id == 5", 1, true },
-        { "id in [3, 1, 2]", 3, true },
-        { "id == 1 or id == 2 or id in [1, 7]", 3, true },
-        { "id in []", 0, true },
-        { "id in [1, 2] and i64 > 3", 2, false },
-        { "id in [1, 2] and (id == 1 and b)", 1, false },
-        { "id == 1 or i64 == 3", -1, false },
-        { "id not in [1]", -1, false },
-        { "not (id == 1)", -1, false },
-        { "id != 1", -1, false },
-        { "id > 1", -1, false },
-        { "i64 == 1", -1, false },
+        {"id == 5", 1, true},
+        {"id in [3, 1, 2]", 3, true},
+        {"id == 1 or id == 2 or id in [1, 7]", 3, true},
+        {"id in []", 0, true},
+        {"id in [1, 2] and i64 > 3", 2, false},
+        {"id in [1, 2] and (id == 1 and b)", 1, false},
+        {"id == 1 or i64 == 3", -1, false},
+        {"id not in [1]", -1, false},
+        {"not (id == 1)", -1, false},
+        {"id != 1", -1, false},
+        {"id > 1", -1, false},
+        {"i64 == 1", -1, false},
     };
     struct fx *fx = fx_new(1, 1, false);
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
@@ -199,7 +201,8 @@ static void test_plan_pk_list_finds_keys_at_the_root_and_in_and(void **state)
     bool exact = true;
     assert_null(plan_pk_list(NULL, 100, &exact));
     assert_false(exact);
-    const struct value *v = plan_field_list(parsed(fx, "part == 'b' and i64 > 1"), FX_FIELD_ID(FX_PART));
+    const struct value *v =
+        plan_field_list(parsed(fx, "part == 'b' and i64 > 1"), FX_FIELD_ID(FX_PART));
     assert_non_null(v);
     assert_true(slice_is(v->a.items[0].s, "b"));
     fx_free(fx);

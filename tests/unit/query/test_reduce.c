@@ -5,23 +5,22 @@
 
 static struct column int_keys(const int64_t *keys, uint32_t n)
 {
-    return (struct column){ .type = DT_INT64, .nrows = n, .width = 8, .data = (const uint8_t *)keys };
+    return (struct column){.type = DT_INT64, .nrows = n, .width = 8, .data = (const uint8_t *)keys};
 }
 
 static void test_reduce_hits_orders_by_score_then_key_and_drops_repeated_keys(void **state)
 {
     struct arena *ar = arena_new(0);
-    static const int64_t k0[] = { 99, 5, 7, 1 }, k1[] = { 3, 7, 2 };
-    static const float s0[] = { 0.9f, 0.5f, 0.1f }, s1[] = { 0.9f, 0.6f, 0.5f };
+    static const int64_t k0[] = {99, 5, 7, 1}, k1[] = {3, 7, 2};
+    static const float s0[] = {0.9f, 0.5f, 0.1f}, s1[] = {0.9f, 0.6f, 0.5f};
     struct column c0 = int_keys(k0, 4), c1 = int_keys(k1, 3);
     /* list 0 starts at row 1 */
-    struct hit_list lists[] = { { 3, s0, &c0, 1 }, { 3, s1, &c1, 0 }, { 0, NULL, NULL, 0 } };
+    struct hit_list lists[] = {{3, s0, &c0, 1}, {3, s1, &c1, 0}, {0, NULL, NULL, 0}};
     struct merged_hit ret[8];
     uint32_t dups;
     assert_int_equal(reduce_hits(lists, 3, false, 0, 8, ar, ret, &dups), 5);
     static const struct merged_hit want[] = {
-        { 1, 0, 0.9f }, { 0, 1, 0.9f }, { 1, 1, 0.6f }, { 1, 2, 0.5f }, { 0, 3, 0.1f }
-    };
+        {1, 0, 0.9f}, {0, 1, 0.9f}, {1, 1, 0.6f}, {1, 2, 0.5f}, {0, 3, 0.1f}};
     for (int i = 0; i < 5; i++) {
         assert_int_equal(ret[i].list, want[i].list);
         assert_int_equal(ret[i].row, want[i].row);
@@ -40,10 +39,10 @@ static void test_reduce_hits_orders_by_score_then_key_and_drops_repeated_keys(vo
 static void test_reduce_hits_ascending_takes_the_smallest(void **state)
 {
     struct arena *ar = arena_new(0);
-    static const int64_t k0[] = { 1, 2 }, k1[] = { 2, 3 };
-    static const float s0[] = { 0.1f, 0.7f }, s1[] = { 0.2f, 0.3f };
+    static const int64_t k0[] = {1, 2}, k1[] = {2, 3};
+    static const float s0[] = {0.1f, 0.7f}, s1[] = {0.2f, 0.3f};
     struct column c0 = int_keys(k0, 2), c1 = int_keys(k1, 2);
-    struct hit_list lists[] = { { 2, s0, &c0, 0 }, { 2, s1, &c1, 0 } };
+    struct hit_list lists[] = {{2, s0, &c0, 0}, {2, s1, &c1, 0}};
     struct merged_hit ret[4];
     uint32_t dups;
     assert_int_equal(reduce_hits(lists, 2, true, 0, 4, ar, ret, &dups), 3);
@@ -60,7 +59,8 @@ static int by_int(const void *a, const void *b)
 }
 
 /* Keys 0..39, each list sorted, with repeats inside and between lists. */
-static void random_rows(uint64_t *rng, int64_t keys[LISTS][ROWS], uint64_t ts[LISTS][ROWS], uint32_t n[LISTS])
+static void random_rows(uint64_t *rng, int64_t keys[LISTS][ROWS], uint64_t ts[LISTS][ROWS],
+                        uint32_t n[LISTS])
 {
     for (int l = 0; l < LISTS; l++) {
         n[l] = fx_below(rng, ROWS);
@@ -82,11 +82,12 @@ static void test_reduce_rows_random_lists_give_the_newest_of_each_key(void **sta
         struct row_list lists[LISTS];
         struct column cols[LISTS];
         struct merged_row ret[64];
-        uint32_t n[LISTS], offset = fx_below(&rng, 10), limit = fx_below(&rng, 60), at = 0, seen = 0;
+        uint32_t n[LISTS], offset = fx_below(&rng, 10), limit = fx_below(&rng, 60), at = 0,
+                           seen = 0;
         random_rows(&rng, keys, ts, n);
         for (int l = 0; l < LISTS; l++) {
             cols[l] = int_keys(keys[l], n[l]);
-            lists[l] = (struct row_list){ n[l], &cols[l], ts[l] };
+            lists[l] = (struct row_list){n[l], &cols[l], ts[l]};
         }
         uint32_t got = reduce_rows(lists, LISTS, offset, round % 3 ? limit : UINT32_MAX, ar, ret);
         for (int64_t key = 0; key < 40; key++) {
@@ -122,7 +123,7 @@ static void test_reduce_hits_random_lists_of_string_keys_agree_with_sorting(void
         uint32_t total = 0, dups, ndup = 0;
         struct slice names[40];
         float best[40];
-        bool there[40] = { false };
+        bool there[40] = {false};
         for (int k = 0; k < 40; k++) {
             names[k] = slice_of(arena_printf(ar, "key-%d", k));
         }
@@ -140,8 +141,8 @@ static void test_reduce_hits_random_lists_of_string_keys_agree_with_sorting(void
                 best[k] = there[k] ? MAX(best[k], s) : s;
                 there[k] = true;
             }
-            *c = (struct column){ .type = DT_VARCHAR, .nrows = n, .refs = refs };
-            lists[l] = (struct hit_list){ n, scores, c, 0 };
+            *c = (struct column){.type = DT_VARCHAR, .nrows = n, .refs = refs};
+            lists[l] = (struct hit_list){n, scores, c, 0};
             total += n;
         }
         struct merged_hit ret[64];
