@@ -53,7 +53,8 @@ struct walk {
     const struct flat_query *query;
     flat_batch_fn *fn;
     void *arg;
-    size_t max_rows, work_factor, row_bytes, work;
+    const struct flat_plan *plan;
+    size_t row_bytes, work;
     size_t nids;
     uint32_t ids[FLAT_BATCH];
 };
@@ -61,7 +62,7 @@ struct walk {
 static int walk_emit(struct walk *w, const struct flat_batch *b, struct status *st)
 {
     w->fn(w->arg, b);
-    w->work += b->n * w->row_bytes * w->work_factor;
+    w->work += b->n * w->row_bytes * w->plan->work_factor;
     if (w->work < CHECK_BYTES || !w->query->check) {
         return 0;
     }
@@ -74,14 +75,6 @@ static int walk_flush_ids(struct walk *w, struct status *st)
     struct flat_batch b = { .ids = w->ids, .n = w->nids };
     w->nids = 0;
     return b.n ? walk_emit(w, &b, st) : 0;
-}
-
-/* From this many allowed rows of n on, streaming over all of them is faster than fetching the
- * allowed ones. Skipping a row saves its bytes but breaks the stream of the hardware prefetcher;
- * short rows share cache lines or pages with their neighbours and gain least. */
-static bool dense_enough(size_t allowed, size_t n, size_t row_bytes)
-{
-    return row_bytes >= 256 ? allowed * 8 >= n * 7 : allowed * 2 >= n;
 }
 
 /* Word i of the filter without the bits past the last row: a chunk's bitset may be a window into a
@@ -100,7 +93,7 @@ static int walk_sparse(struct walk *w, size_t first, size_t nwords, struct statu
         uint64_t word = allow_word(w->rows, first / 64 + i);
         for (; word; word &= word - 1) {
             w->ids[w->nids++] = (uint32_t)(first + i * 64 + (size_t)__builtin_ctzll(word));
-            if (w->nids == w->max_rows) {
+            if (w->nids == w->plan->max_rows) {
                 TRY(walk_flush_ids(w, st));
             }
         }
@@ -109,8 +102,8 @@ out:
     return rc;
 }
 
-int flat__walk(const struct flat_rows *rows, const struct flat_query *query, size_t max_rows,
-               size_t work_factor, flat_batch_fn *fn, void *arg, struct status *st)
+int flat__walk(const struct flat_rows *rows, const struct flat_query *query,
+               const struct flat_plan *plan, flat_batch_fn *fn, void *arg, struct status *st)
 {
     int rc = 0;
     struct walk w;
@@ -118,12 +111,11 @@ int flat__walk(const struct flat_rows *rows, const struct flat_query *query, siz
     w.query = query;
     w.fn = fn;
     w.arg = arg;
-    w.max_rows = max_rows;
-    w.work_factor = work_factor;
+    w.plan = plan;
     w.row_bytes = vec_bytes(rows->type, rows->dim);
     w.work = w.nids = 0;
     for (size_t first = 0; first < rows->nrows;) {
-        struct flat_batch b = { .first = first, .n = MIN(max_rows, rows->nrows - first) };
+        struct flat_batch b = { .first = first, .n = MIN(plan->max_rows, rows->nrows - first) };
         if (rows->allow) {
             size_t nwords = (b.n + 63) / 64, allowed = 0;
             if (allow_word(rows, first / 64) == 0) { /* skip empty words one by one: the next batch starts at a bit */
@@ -133,7 +125,7 @@ int flat__walk(const struct flat_rows *rows, const struct flat_query *query, siz
             for (size_t i = 0; i < nwords; i++) {
                 allowed += (size_t)__builtin_popcountll(allow_word(rows, first / 64 + i));
             }
-            if (!dense_enough(allowed, b.n, w.row_bytes)) {
+            if (allowed * 100 < b.n * plan->dense_percent) {
                 TRY(walk_sparse(&w, first, nwords, st));
                 first += b.n;
                 continue;
@@ -236,13 +228,17 @@ int flat_search(const struct flat_rows *rows, const struct flat_query *query, st
     s.ops = simd_ops();
     s.dist = flat__dist(s.ops, rows->metric, rows->type);
     s.zero_only = rows->metric == METRIC_SUBSTRUCTURE || rows->metric == METRIC_SUPERSTRUCTURE;
-    /* Several queries go over a block that stays in cache: 128 KiB, at least 64 rows. */
-    size_t max_rows = FLAT_BATCH;
-    if (query->nq > 1) {
-        size_t fit = (128u << 10) / vec_bytes(rows->type, rows->dim) / 64 * 64;
-        max_rows = MAX(MIN(fit, (size_t)FLAT_BATCH), (size_t)64);
+    /* Streaming over all rows of a batch beats fetching the allowed ones by number until well below
+     * half are allowed: a gap saves bytes but breaks the hardware's streams (measured at 512 and
+     * 1,536 bytes a row: 12 GB/s by number, 35 streamed). Short rows share lines with neighbours. */
+    size_t row_bytes = vec_bytes(rows->type, rows->dim);
+    struct flat_plan plan = { .max_rows = FLAT_BATCH, .work_factor = query->nq,
+                              .dense_percent = row_bytes >= 256 ? 40 : 25 };
+    if (query->nq > 1) { /* they go over a block that stays in cache: 128 KiB, at least 64 rows */
+        size_t fit = (128u << 10) / row_bytes / 64 * 64;
+        plan.max_rows = MAX(MIN(fit, (size_t)FLAT_BATCH), (size_t)64);
     }
-    TRY(flat__walk(rows, query, max_rows, query->nq, stream_batch, &s, st));
+    TRY(flat__walk(rows, query, &plan, stream_batch, &s, st));
 out:
     return rc;
 }

@@ -241,8 +241,10 @@ int flat__search_tiles(const struct flat_rows *rows, const struct flat_query *qu
         t.nq = MIN(chunk, query->nq - at);
         t.queries = (const uint8_t *)query->queries + at * query->query_stride;
         load_queries(&t);
-        /* A pair costs about an eighth of its bytes' time in a stream. */
-        TRY(flat__walk(rows, query, nrows, t.nq / 8 + 1, tile_batch, &t, st));
+        /* Pairs, not bytes, are the work: rows that are not allowed are left out even if few. */
+        struct flat_plan plan = { .max_rows = nrows, .work_factor = t.nq / 8 + 1,
+                                  .dense_percent = 95 };
+        TRY(flat__walk(rows, query, &plan, tile_batch, &t, st));
     }
 out:
     mem_free(t.scratch);

@@ -17,11 +17,16 @@ struct flat_batch {
 
 typedef void flat_batch_fn(void *arg, const struct flat_batch *b);
 
-/* Calls fn for batches of at most max_rows (a multiple of 64 up to FLAT_BATCH) that together hold
- * every allowed row once, and now and then the query's check: every time the work done, counted in
- * bytes of rows times work_factor, passes a fixed amount. */
-int flat__walk(const struct flat_rows *rows, const struct flat_query *query, size_t max_rows,
-               size_t work_factor, flat_batch_fn *fn, void *arg, struct status *st);
+struct flat_plan {
+    size_t max_rows;      /* of a batch: a multiple of 64 up to FLAT_BATCH */
+    size_t work_factor;   /* what a row costs, in times its bytes from memory */
+    size_t dense_percent; /* from this share of allowed rows on, a batch is a run of neighbours */
+};
+
+/* Calls fn for batches that together hold every allowed row once and, every time the work done
+ * passes a fixed amount, the query's check. */
+int flat__walk(const struct flat_rows *rows, const struct flat_query *query,
+               const struct flat_plan *plan, flat_batch_fn *fn, void *arg, struct status *st);
 
 /* The kernels of a metric and type. */
 struct simd_dist flat__dist(const struct simd_ops *ops, enum metric metric, enum vec_type type);

@@ -8,11 +8,14 @@
 
 typedef __m256 vf;
 #define VF_LANES 8
-#define VF_COS_GROUP 4
 
 INL vf vf_zero(void)
 {
     return _mm256_setzero_ps();
+}
+INL vf vf_add(vf a, vf b)
+{
+    return _mm256_add_ps(a, b);
 }
 INL vf vf_sub(vf a, vf b)
 {
@@ -73,11 +76,9 @@ INL unsigned vf_above(vf a, vf b)
  * codes. */
 typedef __m256i vi;
 #define VI_BYTES 16
-#define VI_GROUP 4
 struct vi_acc {
     __m256i a, b;
 };
-struct vi_query;
 INL void vi_clear(struct vi_acc *s)
 {
     s->a = s->b = _mm256_setzero_si256();

@@ -6,11 +6,14 @@
 
 typedef __m512 vf;
 #define VF_LANES 16
-#define VF_COS_GROUP 8
 
 INL vf vf_zero(void)
 {
     return _mm512_setzero_ps();
+}
+INL vf vf_add(vf a, vf b)
+{
+    return _mm512_add_ps(a, b);
 }
 INL vf vf_sub(vf a, vf b)
 {
@@ -77,7 +80,6 @@ INL unsigned vf_above(vf a, vf b)
 
 typedef __m512i vi;
 #define VI_BYTES 32
-#define VI_GROUP 8
 struct vi_acc {
     __m512i a, b;
 };

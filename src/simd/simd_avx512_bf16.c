@@ -9,11 +9,14 @@
 
 typedef __m512 vf; /* 32 bf16 as loaded, or 16 f32 sums */
 #define VF_LANES 32
-#define VF_COS_GROUP 8
 
 INL vf vf_zero(void)
 {
     return _mm512_setzero_ps();
+}
+INL vf vf_add(vf a, vf b)
+{
+    return _mm512_add_ps(a, b);
 }
 INL vf vf_sub(vf a, vf b)
 {

@@ -13,7 +13,6 @@
 
 typedef __m512i vi;
 #define VI_BYTES 64
-#define VI_GROUP 8
 struct vi_acc {
     __m512i a, b;
 };

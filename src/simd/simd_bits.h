@@ -16,7 +16,9 @@
 #include "simd/simd_int.h"
 
 #define TB_SCALAR_BYTES 32
-#define TB_GROUP 4
+/* By number, rows are asked for this many rows and at most this many bytes ahead. */
+#define TB_AHEAD_ROWS 8
+#define TB_AHEAD_BYTES 2048
 
 INL uint64_t tb_word(const uint8_t *p, size_t n)
 {
@@ -74,73 +76,46 @@ INL void tb_step(enum simd_bit_kind k, vb *a, vb *b, vb q, vb x)
     }
 }
 
-INL void tb_group(enum simd_bit_kind k, int nr, const uint8_t *q, const uint8_t *const *p,
-                  const uint8_t *const *ahead, size_t bytes, float *out)
+INL float tb_row(enum simd_bit_kind k, const uint8_t *q, const uint8_t *x, const uint8_t *ahead,
+                 size_t bytes)
 {
-    vb a[TB_GROUP], b[TB_GROUP];
+    vb a = vb_zero(), b = a;
     size_t j = 0;
-    UNROLL
-    for (int r = 0; r < nr; r++) {
-        a[r] = b[r] = vb_zero();
-    }
     for (; j + VB_BYTES <= bytes; j += VB_BYTES) {
-        vb qv = vb_load(q + j);
-        UNROLL
-        for (int r = 0; r < nr; r++) {
-            if (ahead && j < 4096) {
-                __builtin_prefetch(ahead[r] + j, 0, 3);
-            }
-            tb_step(k, &a[r], &b[r], qv, vb_load(p[r] + j));
+        if (ahead && j < TB_AHEAD_BYTES) {
+            __builtin_prefetch(ahead + j, 0, 3);
         }
+        tb_step(k, &a, &b, vb_load(q + j), vb_load(x + j));
     }
     if (j < bytes) {
-        vb qv = vb_load_tail(q + j, bytes - j);
-        UNROLL
-        for (int r = 0; r < nr; r++) {
-            tb_step(k, &a[r], &b[r], qv, vb_load_tail(p[r] + j, bytes - j));
-        }
+        tb_step(k, &a, &b, vb_load_tail(q + j, bytes - j), vb_load_tail(x + j, bytes - j));
     }
-    UNROLL
-    for (int r = 0; r < nr; r++) {
-        if (k == KB_HAMMING) {
-            out[r] = (float)vb_total(a[r]);
-        } else if (k == KB_JACCARD) {
-            out[r] = simd_jaccard(vb_total(a[r]), vb_total(b[r]));
-        } else {
-            out[r] = vb_is_zero(a[r]) ? 0 : 1;
-        }
-    }
+    return k == KB_HAMMING   ? (float)vb_total(a)
+           : k == KB_JACCARD ? simd_jaccard(vb_total(a), vb_total(b))
+           : vb_is_zero(a)   ? 0
+                             : 1;
 }
 
 INL void tb_run(enum simd_bit_kind k, bool by_id, const uint8_t *q, const uint8_t *base,
                 size_t stride, const uint32_t *ids, size_t n, size_t dim, float *out)
 {
-    const uint8_t *p[TB_GROUP], *ahead[TB_GROUP];
-    size_t bytes = dim / 8, i = 0;
-    if (bytes <= TB_SCALAR_BYTES) {
-        for (; i < n; i++) {
-            if (by_id && i + 8 < n) {
-                __builtin_prefetch(base + ids[i + 8] * stride, 0, 3);
-            }
-            const uint8_t *x = base + (by_id ? ids[i] : i) * stride;
-            /* The common sizes get straight-line code. */
-            out[i] = bytes == 16   ? tb_short(k, q, x, 16)
-                     : bytes == 32 ? tb_short(k, q, x, 32)
-                                   : tb_short(k, q, x, bytes);
+    const size_t bytes = dim / 8;
+    for (size_t i = 0; i < n; i++) {
+        const uint8_t *x = base + (by_id ? ids[i] : i) * stride;
+        const uint8_t *ahead = by_id && i + TB_AHEAD_ROWS < n
+                                   ? base + ids[i + TB_AHEAD_ROWS] * stride
+                                   : NULL;
+        if (bytes > TB_SCALAR_BYTES) {
+            out[i] = tb_row(k, q, x, ahead, bytes);
+            continue;
         }
-        return;
-    }
-    for (; i + TB_GROUP <= n; i += TB_GROUP) {
-        for (int r = 0; r < TB_GROUP; r++) {
-            size_t next = i + TB_GROUP + r < n ? i + TB_GROUP + r : n - 1;
-            p[r] = base + (by_id ? ids[i + r] : i + r) * stride;
-            ahead[r] = base + (by_id ? ids[next] : next) * stride;
+        if (ahead) {
+            __builtin_prefetch(ahead, 0, 3);
         }
-        tb_group(k, TB_GROUP, q, p, ahead, bytes, out + i);
-    }
-    for (; i < n; i++) {
-        p[0] = base + (by_id ? ids[i] : i) * stride;
-        tb_group(k, 1, q, p, NULL, bytes, out + i);
+        /* The common sizes get straight-line code. */
+        out[i] = bytes == 16   ? tb_short(k, q, x, 16)
+                 : bytes == 32 ? tb_short(k, q, x, 32)
+                               : tb_short(k, q, x, bytes);
     }
 }
 

@@ -11,10 +11,15 @@
  *     void vi_sums(enum simd_kind, const struct vi_acc *, struct vi_query, int32_t *a, int32_t *b)
  *         a = the kind's sum; b = |x|^2 for cosine
  *
- * All sums are exact, so neither order nor grouping shows. VI_GROUP rows are in flight.
+ * All sums are exact, so order does not show. Rows are summed one after the other, for the reason
+ * simd_float.h gives.
  */
 #pragma once
 #include "simd/simd_int.h"
+
+/* By number, rows are asked for this many rows and at most this many bytes ahead. */
+#define TI_AHEAD_ROWS 8
+#define TI_AHEAD_BYTES 2048
 
 /* Sums over the query that a level's identities need: sum of elements, sum of squares. */
 struct vi_query {
@@ -33,73 +38,40 @@ INL struct vi_query ti_query(enum simd_kind k, const int8_t *q, size_t dim)
     return s;
 }
 
-INL void ti_group(enum simd_kind k, int nr, struct vi_query s, const uint8_t *q,
-                  const uint8_t *const *p, const uint8_t *const *ahead, size_t dim, float *out)
+INL float ti_row(enum simd_kind k, struct vi_query s, const uint8_t *q, const uint8_t *x,
+                 const uint8_t *ahead, size_t dim)
 {
-    struct vi_acc acc[VI_GROUP];
+    struct vi_acc acc;
     size_t j = 0;
-    UNROLL
-    for (int r = 0; r < nr; r++) {
-        vi_clear(&acc[r]);
-    }
+    int32_t a, b;
+    vi_clear(&acc);
     for (; j + VI_BYTES <= dim; j += VI_BYTES) {
-        vi qv = vi_load(k == K_NORM2 ? p[0] + j : q + j);
-        if (ahead && j < 4096) {
-            UNROLL
-            for (int r = 0; r < nr; r++) {
-                __builtin_prefetch(ahead[r] + j, 0, 3);
-            }
+        if (ahead && j < TI_AHEAD_BYTES) {
+            __builtin_prefetch(ahead + j, 0, 3);
         }
-        UNROLL
-        for (int r = 0; r < nr; r++) {
-            vi_step(k, &acc[r], qv, vi_load(p[r] + j));
-        }
+        vi xv = vi_load(x + j);
+        vi_step(k, &acc, k == K_NORM2 ? xv : vi_load(q + j), xv);
     }
     if (j < dim) {
-        vi qv = vi_load_tail(k == K_NORM2 ? p[0] + j : q + j, dim - j);
-        UNROLL
-        for (int r = 0; r < nr; r++) {
-            vi_step(k, &acc[r], qv, vi_load_tail(p[r] + j, dim - j));
-        }
+        vi xv = vi_load_tail(x + j, dim - j);
+        vi_step(k, &acc, k == K_NORM2 ? xv : vi_load_tail(q + j, dim - j), xv);
     }
-    UNROLL
-    for (int r = 0; r < nr; r++) {
-        int32_t a, b;
-        vi_sums(k, &acc[r], s, &a, &b);
-        out[r] = k == K_COS ? simd_cos_i32(a, s.sum2, b) : (float)a;
-    }
+    vi_sums(k, &acc, s, &a, &b);
+    return k == K_COS ? simd_cos_i32(a, s.sum2, b) : (float)a;
 }
 
 INL void ti_run(enum simd_kind k, bool by_id, const uint8_t *q, const uint8_t *base, size_t stride,
                 const uint32_t *ids, size_t n, size_t dim, float *out)
 {
-    const uint8_t *p[VI_GROUP], *ahead[VI_GROUP];
-    float tmp[VI_GROUP];
     if (n == 0) {
         return;
     }
     struct vi_query s = ti_query(k, (const int8_t *)q, dim);
-    size_t i = 0;
-    for (; i + VI_GROUP <= n; i += VI_GROUP) {
-        for (int r = 0; r < VI_GROUP; r++) {
-            size_t next = i + VI_GROUP + r < n ? i + VI_GROUP + r : n - 1;
-            p[r] = base + (by_id ? ids[i + r] : i + r) * stride;
-            ahead[r] = base + (by_id ? ids[next] : next) * stride;
-        }
-        ti_group(k, VI_GROUP, s, q, p, ahead, dim, out + i);
-    }
-    if (n - i > 2) {
-        for (int r = 0; r < VI_GROUP; r++) {
-            size_t row = i + r < n ? i + r : n - 1;
-            p[r] = base + (by_id ? ids[row] : row) * stride;
-        }
-        ti_group(k, VI_GROUP, s, q, p, NULL, dim, tmp);
-        memcpy(out + i, tmp, (n - i) * sizeof tmp[0]);
-        return;
-    }
-    for (; i < n; i++) {
-        p[0] = base + (by_id ? ids[i] : i) * stride;
-        ti_group(k, 1, s, q, p, NULL, dim, out + i);
+    for (size_t i = 0; i < n; i++) {
+        const uint8_t *ahead = by_id && i + TI_AHEAD_ROWS < n
+                                   ? base + ids[i + TI_AHEAD_ROWS] * stride
+                                   : NULL;
+        out[i] = ti_row(k, s, q, base + (by_id ? ids[i] : i) * stride, ahead, dim);
     }
 }
 

@@ -100,9 +100,6 @@ INL float simd_jaccard(uint64_t inter, uint64_t uni)
     return uni == 0 ? 0 : (float)(uni - inter) / (float)uni;
 }
 
-/* Rows of the next group, to be prefetched while the current one is worked on. */
-#define SIMD_GROUP 8
-
 void simd__fill_ref(struct simd_ops *ops);
 void simd__fill_avx2(struct simd_ops *ops);
 void simd__fill_avx512(struct simd_ops *ops);
