@@ -16,7 +16,6 @@
 #include "net/grpc.h"
 #include "proto/proto.h"
 #include "proxy/px_methods.h"
-#include <protobuf-c/protobuf-c.h>
 
 #define LOG_ROOM "proxy"
 #define PACKAGE "milvus.proto.milvus."

@@ -148,8 +148,8 @@ void px_cache_invalidate(struct px_cache *c, int64_t collection_id, const char *
 int px_now_ts(struct px_call *pc, hts *ret, struct status *st);
 /* Remembers a timestamp the oracle has given out: guarantees up to it need not ask. */
 void px_saw_ts(struct proxy *px, hts ts);
-/* What a read must wait for (reference: protocol §3). `guarantee_ts`, `level` and `use_default` are
- * the request's; ret_read_ts is not 0 when the request names a snapshot (iterators). A guarantee
+/* What a read must wait for (reference: protocol §3). `guarantee_ts`, `level` and `use_default`
+ * are the request's; ret_read_ts is not 0 when the request names a snapshot (iterators). A guarantee
  * ahead of the oracle is waited for here. ST_TIMEOUT: the oracle will not get there in time. */
 int px_guarantee(struct px_call *pc, const struct px_coll *coll, int level, bool use_default,
                  uint64_t guarantee_ts, bool is_iterator, hts *ret_guarantee, hts *ret_read_ts,

@@ -111,7 +111,8 @@ out:
     do {                                                                                           \
         struct px_kv_list list_ = { 0 };                                                           \
         for (size_t i_ = 0; i_ < (req)->n_load_params; i_++) {                                     \
-            px_kv_add(&list_, (pc)->ar, (req)->load_params[i_]->key, (req)->load_params[i_]->value); \
+            px_kv_add(&list_, (pc)->ar, (req)->load_params[i_]->key,                               \
+                      (req)->load_params[i_]->value);                                              \
         }                                                                                          \
         (r)->params = list_.kv;                                                                    \
         (r)->n_params = list_.n;                                                                   \

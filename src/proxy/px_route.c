@@ -22,7 +22,8 @@ void px_route_free(struct px_route *r)
     mem_free(r);
 }
 
-static const Elanus__ShardLocation *location_of(const Elanus__LocateResp *resp, const char *vchannel)
+static const Elanus__ShardLocation *location_of(const Elanus__LocateResp *resp,
+                                                const char *vchannel)
 {
     for (size_t i = 0; i < resp->n_shards; i++) {
         if (strcmp(resp->shards[i]->vchannel, vchannel) == 0) {

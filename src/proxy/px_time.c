@@ -3,8 +3,8 @@
  *
  * CONSISTENCY  Strong reads wait for everything before their beginning, bounded ones for all but
  *              the last seconds, eventual ones for nothing; session and customized reads name their
- *              timestamp. A shard waits for the guarantee itself; here only a guarantee ahead of the
- *              oracle is waited for, because no shard can get past a time that does not exist yet.
+ *              timestamp. A shard waits for the guarantee itself; here only a guarantee ahead of
+ *              the oracle is waited for: no shard can get past a time that does not exist yet.
  * THREADS      Any. last_ts only grows; relaxed, as it is a hint that saves a question.
  */
 #include "proxy/px_int.h"
