@@ -27,7 +27,7 @@ static int put_alias(struct coord *co, const struct call *call, const Elanus__Al
 {
     const Elanus__Database *db;
     const Elanus__Alias *there;
-    struct co_coll *c;
+    struct co_coll *c = NULL;
     Elanus__Alias a;
     struct co_txn tx;
     int rc = 0;
