@@ -197,8 +197,8 @@ static int parse_template(struct parser *ps, const struct node **ret, struct sta
     for (size_t i = 0; i < ps->ntemplates; i++) {
         if (slice_eq(ps->templates[i].name, name)) {
             if (has_null(&ps->templates[i].value)) {
-                FAIL(st, ERR_PARAMETER_INVALID,
-                     "expression template variable {%.*s} has no value", SLICE_ARG(name));
+                FAIL(st, ERR_PARAMETER_INVALID, "expression template variable {%.*s} has no value",
+                     SLICE_ARG(name));
             }
             if (!const__finite(&ps->templates[i].value)) {
                 FAIL(st, ERR_PARAMETER_INVALID,

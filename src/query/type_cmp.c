@@ -381,10 +381,21 @@ static int by_value(const void *a, const void *b)
     return plan__value_cmp(a, b);
 }
 
+/* Long lists of keys often come sorted. */
+static bool is_ascending(const struct value *items, uint32_t n)
+{
+    for (uint32_t i = 1; i < n; i++) {
+        if (plan__value_cmp(&items[i - 1], &items[i]) >= 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
 void type__sort_list(struct value *items, uint32_t *io_n)
 {
     uint32_t n = 0;
-    if (*io_n == 0) {
+    if (is_ascending(items, *io_n)) {
         return;
     }
     qsort(items, *io_n, sizeof *items, by_value);
