@@ -24,7 +24,7 @@
 #define STREAM_WINDOW (16 << 20)
 #define CONN_WINDOW (64 << 20)
 #define FRAME_MAX (256 << 10)
-#define HEADER_TABLE 4096
+#define OUT_FRAME 16384 /* of DATA, what nghttp2 sends at a time */
 #define CONTINUATIONS_MAX 8
 #define RESET_BURST 1000
 #define RESET_RATE 100
@@ -140,6 +140,14 @@ static int on_send_data(nghttp2_session *ses, nghttp2_frame *frame, const uint8_
     return 0;
 }
 
+/* One stream is sent to its end before the next unless it is marked incremental: a reply of many
+ * frames would make the small ones behind it wait. */
+static void take_turns(struct h2_conn *h, struct grpc_call *call)
+{
+    nghttp2_extpri pri = { .urgency = NGHTTP2_EXTPRI_DEFAULT_URGENCY, .inc = 1 };
+    (void)nghttp2_session_change_extpri_stream_priority(h->ses, call->stream_id, &pri, 1);
+}
+
 void h2__call_output(struct grpc_call *call)
 {
     struct h2_conn *h = call->conn;
@@ -162,6 +170,9 @@ void h2__call_output(struct grpc_call *call)
             rc = nghttp2_submit_response(h->ses, call->stream_id, nv, n, NULL);
         } else {
             rc = nghttp2_submit_response(h->ses, call->stream_id, nv, n, &dp);
+            if (call->out_avail > OUT_FRAME || call->state != CALL_DONE) {
+                take_turns(h, call);
+            }
         }
     }
     if (rc != 0 && nghttp2_is_fatal(rc)) {
