@@ -44,7 +44,7 @@ class Server:
         for s in A.set:
             cmd += ["--set", s]
         self.proc = subprocess.Popen(cmd, stderr=self.log, stdout=self.log, env=env)
-        self.channel = grpc.insecure_channel(f"127.0.0.1:{self.port}")
+        self.channel = grpc.insecure_channel(f"127.0.0.1:{self.port}", options=[("grpc.max_receive_message_length", -1)])
         self.stub = milvus_pb2_grpc.MilvusServiceStub(self.channel)
         for _ in range(2000):
             if self.proc.poll() is not None:
