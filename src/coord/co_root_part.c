@@ -7,6 +7,9 @@
  */
 #include "coord/co_int.h"
 
+#define LOG_ROOM "coord"
+#include "base/log.h"
+
 static bool has_partition_key(const struct co_coll *c)
 {
     return co__pb(c)->num_partitions > 0;
@@ -64,21 +67,21 @@ out:
     return rc;
 }
 
-/* Copies, since a record may be replaced while the transactions run. */
-static size_t segments_of(struct coord *co, const struct co_coll *c, int64_t partition_id,
-                          struct arena *ar, Elanus__Segment ***ret)
+/* Holds: commit */
+static size_t segment_keys(const struct co_coll *c, int64_t partition_id, struct arena *ar,
+                           struct slice **ret)
 {
+    struct status st = STATUS_INIT;
     size_t n = 0;
 
-    rwlock_read(&co->state);
-    *ret = arena_alloc(ar, (c->segs.n + 1) * sizeof(Elanus__Segment *));
+    *ret = arena_alloc(ar, (c->segs.n + 1) * sizeof **ret);
     for (size_t i = 0; i < c->segs.n; i++) {
         const Elanus__Segment *seg = c->segs.v[i]->pb;
-        if (seg->partition_id == partition_id) {
-            (*ret)[n++] = co__copy(&seg->pb, ar);
+        if (seg->partition_id == partition_id &&
+            co__key(CO_SEGMENT, seg, ar, &(*ret)[n], &st) == 0) {
+            n++;
         }
     }
-    rwlock_release(&co->state);
     return n;
 }
 
@@ -107,27 +110,48 @@ out:
     return rc;
 }
 
+/* With the partition its segments leave the tables (co_table.c), so keys that did not fit into
+ * its transaction are only to be cleaned up. Under `commit`: no flush adds a segment meanwhile. */
+static int drop_stored(struct coord *co, struct co_txn *tx, const struct co_coll *c,
+                       const Elanus__Partition *p, struct status *st)
+{
+    struct status late = STATUS_INIT;
+    bool first = true;
+    struct slice *keys;
+    size_t n;
+    int rc = 0;
+
+    lock_acquire(&co->commit);
+    n = segment_keys(c, p->id, tx->ar, &keys);
+    co__delete(tx, CO_PARTITION, p);
+    for (size_t i = 0; i <= n && rc == 0; i++) {
+        if (i == n || co__txn_room(tx) == 0) {
+            rc = co__commit_locked(tx, first ? st : &late);
+            if (rc != 0 && !first) {
+                LOG_W("segments of a dropped partition stay until the next start: coll=%" PRId64
+                      " error=\"%s\"", c->id, late.msg);
+                rc = 0;
+                break;
+            }
+            first = false;
+        }
+        if (i < n) {
+            co__raw(tx, meta_op_delete(keys[i]));
+        }
+    }
+    lock_release(&co->commit);
+    return rc;
+}
+
 static int drop(struct coord *co, const struct call *call, struct co_coll *c,
                 const Elanus__Partition *p, struct status *st)
 {
     int64_t id = p->id;
-    Elanus__Segment **segs;
     struct co_txn tx;
-    size_t n;
     int rc = 0;
 
     co__txn_init(&tx, co, call->ar);
-    co__delete(&tx, CO_PARTITION, p);
-    TRY(co__commit(&tx, st));
-    /* From here on commit_flush() takes no more segments of the partition. */
-    n = segments_of(co, c, id, call->ar, &segs);
-    for (size_t i = 0; i < n; i++) {
-        if (co__txn_room(&tx) == 0) {
-            TRY(co__commit(&tx, st));
-        }
-        co__delete(&tx, CO_SEGMENT, segs[i]);
-    }
-    TRY(co__commit(&tx, st));
+    TRY(drop_stored(co, &tx, c, p, st));
     TRY(tell_shards(co, call, c, id, st));
     co__gc_prefix(co, arena_printf(call->ar, "segments/%" PRId64 "/%" PRId64 "/", c->id, id));
 out:

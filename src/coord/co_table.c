@@ -216,6 +216,24 @@ static int64_t own_id(enum co_kind kind, const void *pb)
                                 : ((const Elanus__Delta *)pb)->id;
 }
 
+/* Segments of a partition that is gone are no part of the tables, here as when they are read. */
+static void remove_segments(struct coord *co, struct co_coll *c, int64_t partition_id)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < c->segs.n; i++) {
+        struct co_rec *rec = c->segs.v[i];
+        const Elanus__Segment *seg = rec->pb;
+        if (seg->partition_id == partition_id) {
+            co__unplace_one(co, c, seg);
+            co__rec_free(rec);
+        } else {
+            c->segs.v[n++] = rec;
+        }
+    }
+    c->segs.n = n;
+}
+
 /* pb may be the record's own message: it is not touched once the record is gone. */
 void co__apply_delete(struct coord *co, enum co_kind kind, const void *pb)
 {
@@ -235,6 +253,8 @@ void co__apply_delete(struct coord *co, enum co_kind kind, const void *pb)
         } else if (kind != CO_SHARD) { /* those go with their collection */
             if (kind == CO_SEGMENT) {
                 co__unplace_one(co, c, pb);
+            } else if (kind == CO_PARTITION) {
+                remove_segments(co, c, own_id(kind, pb));
             }
             co__rec_free(co__list_remove(list_of(c, kind), own_id(kind, pb)));
         }
