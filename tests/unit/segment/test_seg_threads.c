@@ -188,6 +188,24 @@ static void check_search(const struct segment *seg, uint64_t t, struct arena *ar
     topk_free(tk);
 }
 
+/* Some keys by name: goes through the key map while the writer enters others. */
+static void check_keys(const struct shared *sh, uint64_t t, uint64_t *rng, struct arena *ar)
+{
+    struct status st = STATUS_INIT;
+    struct seg_filter f = { .ts = t };
+    int64_t keys[4];
+    uint64_t want = 0, n = 0;
+    for (int i = 0; i < 4; i++) { /* four different keys; some are of steps to come */
+        keys[i] = (int64_t)(fx_rand(rng) % ((t + 2) * BATCH)) / 4 * 4 + i;
+        want += key_visible(t, (uint64_t)keys[i] / BATCH + 1);
+    }
+    const char *text = arena_printf(ar, "f0 in [%lld, %lld, %lld, %lld]", (long long)keys[0],
+                                    (long long)keys[1], (long long)keys[2], (long long)keys[3]);
+    CHECK(filter_parse(slice_of(text), sh->s, NULL, 0, ar, &f.expr, &st) == 0);
+    CHECK(seg_count(sh->seg, &f, DEADLINE_NONE, &n, ar, &st) == 0);
+    CHECK(n == want);
+}
+
 static void reader(void *arg)
 {
     struct shared *sh = arg;
@@ -204,6 +222,7 @@ static void reader(void *arg)
         CHECK(n == keys_visible(t));
         check_query(sh->seg, t, ar);
         check_search(sh->seg, t, ar);
+        check_keys(sh, t, &rng, ar);
 
         uint64_t gone = atomic_load_explicit(&sh->sealed_told, memory_order_acquire);
         f.ts = gone + 1; /* steps 1 .. gone are deleted, later ones may be */
