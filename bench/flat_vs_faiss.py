@@ -3,6 +3,8 @@
 
     flat_vs_faiss.py path/to/libelanus_flat.so [rows]
 
+OPENBLAS_CORETYPE and OPENBLAS_L2_SIZE are removed from the environment, so that faiss runs as its
+wheel does by default; KEEP_OPENBLAS=1 keeps them, to compare with a tuned one.
 Needs numpy and faiss-cpu. Builds nothing. Times are processor time of the one thread, best of
 several alternating rounds, so that other programs on the machine disturb little. Results are
 compared: the same rows for every query, except where scores tie within rounding.
@@ -12,8 +14,9 @@ import os
 import sys
 import time
 
-for name in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"):
-    os.environ.pop(name, None)
+if not os.environ.get("KEEP_OPENBLAS"):
+    for name in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"):
+        os.environ.pop(name, None)
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[name] = "1"
 

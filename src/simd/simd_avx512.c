@@ -160,7 +160,10 @@ INL size_t select_masked(int cmp_le, const float *v, size_t n, float bound, uint
     __m512i lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
     size_t found = 0;
     for (size_t i = 0; i < n; i += 16) {
-        __mmask16 in = n - i < 16 ? (__mmask16)((1u << (n - i)) - 1) : (__mmask16)0xffff;
+        __mmask16 in = 0xffff;
+        if (n - i < 16) {
+            in = (__mmask16)((1u << (n - i)) - 1);
+        }
         __m512 x = _mm512_maskz_loadu_ps(in, v + i);
         __mmask16 m = cmp_le ? _mm512_mask_cmp_ps_mask(in, x, bv, _CMP_LE_OQ)
                              : _mm512_mask_cmp_ps_mask(in, x, bv, _CMP_GE_OQ);
