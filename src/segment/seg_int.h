@@ -128,7 +128,7 @@ struct seg_sealed {
 /* ---- Deletes ---- */
 
 struct seg_page {
-    _Atomic uint64_t any[SEG_PAGE_ROWS / 64]; /* rows with a delete; set after ts, release */
+    _Atomic uint64_t any[SEG_PAGE_ROWS / 64]; /* bit per deleted row; after ts, release */
     _Atomic hts max_ts;                       /* no delete in this page is later; stored before any */
     _Atomic hts ts[SEG_PAGE_ROWS];
 };

@@ -2,7 +2,7 @@
  * fuzz_segment.c - segment files and delete files from somebody else.
  *
  * The input is taken as it is, and once more with fitting checksums, so that every number in the
- * footer and every offset in the blocks can be a lie that only the checks behind the checksums find.
+ * footer and every offset in the blocks can be a lie that only checks behind the checksums find.
  * Whatever opens is read in all ways: nothing may be read outside of the bytes.
  * Seeds: files of 20 rows with the schema below, Int64 key.
  */
@@ -109,7 +109,8 @@ static void seal(uint8_t *p, size_t n)
     struct sf_trailer *t = (void *)(p + n - sizeof *t);
     h->sum = hash64(h, offsetof(struct sf_header, sum));
     if (t->footer_off % 8 == 0 && t->footer_off <= n - sizeof *t &&
-        t->footer_len <= n - sizeof *t - t->footer_off && t->footer_len >= sizeof(struct sf_footer)) {
+        t->footer_len <= n - sizeof *t - t->footer_off &&
+        t->footer_len >= sizeof(struct sf_footer)) {
         struct sf_footer *ft = (void *)(p + t->footer_off);
         struct sf_column *cols = (void *)(ft + 1);
         size_t ncols = (size_t)(t->footer_len - sizeof *ft) / sizeof *cols;
@@ -143,7 +144,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     for (int sealed = 0; sealed < 2; sealed++) {
         struct status st = STATUS_INIT;
         struct segment *seg = NULL;
-        if (sealed && size % 8 == 0 && size >= sizeof(struct sf_header) + sizeof(struct sf_trailer)) {
+        if (sealed && size % 8 == 0 &&
+            size >= sizeof(struct sf_header) + sizeof(struct sf_trailer)) {
             seal(p, size);
         }
         if (seg__open_bytes(&ids, s, "fuzz", p, size, &seg, &st) == 0) {
