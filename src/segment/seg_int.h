@@ -129,7 +129,7 @@ struct seg_sealed {
 
 struct seg_page {
     _Atomic uint64_t any[SEG_PAGE_ROWS / 64]; /* bit per deleted row; after ts, release */
-    _Atomic hts max_ts;                       /* no delete in this page is later; stored before any */
+    _Atomic hts max_ts;                       /* upper bound; stored before any */
     _Atomic hts ts[SEG_PAGE_ROWS];
 };
 struct seg_dels {
