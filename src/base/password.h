@@ -3,6 +3,7 @@
  *
  * A hash is PASSWORD_HASH_BYTES: one byte naming the parameters, then 32 bytes. Hashing takes some
  * 30 ms and 16 MiB on purpose; callers keep it off net loops and remember what they verified.
+ * Zero bytes at the end of a password do not count (a property of HMAC): texts have none.
  */
 #pragma once
 #include "base/compiler.h"

@@ -6,8 +6,8 @@
  * FAST PATH   One compare-and-swap on `next` while it stays below `bound`. When half of the room is
  *             used a background thread moves the bound on, so a call waits for the store only when
  *             the program has been idle for longer than the bound reaches.
- * FENCING     The key is written under the condition that its version is the one last seen: a second
- *             coordinator makes the first one fail instead of handing out the same numbers.
+ * FENCING     The key is written under the condition that its version is the one last seen: a
+ *             second coordinator makes the first one fail instead of giving out the same numbers.
  * THREADS     Any. `lock` elects the one who writes the bound and is not held while it does.
  *             `bound` is stored (release) after the store has it and loaded (acquire) before use.
  * FAILURE     An unknown outcome of the write is harmless: the bound is read again before the next.

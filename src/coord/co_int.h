@@ -82,7 +82,7 @@ struct co_coll {
     struct co_rec *load; /* Elanus__Load, or NULL: not loaded */
     struct co_list parts, indexes, aliases;
     struct co_list shards, segs, deltas; /* state */
-    struct id_map *sealing;              /* state: segment -> timestamp of the flush that sealed it */
+    struct id_map *sealing;              /* state: segment -> timestamp of its seal */
     struct id_map *placed;               /* state: segment -> query node */
     struct co_loading loading;           /* state */
     bool busy;                           /* ddl: a load or release is under way */
@@ -119,7 +119,7 @@ struct coord {
     size_t nbusy;
 
     struct lock commit;
-    bool unsure; /* commit: a transaction's outcome could not be learned; the tables may be behind */
+    bool unsure; /* commit: a transaction's outcome is unknown, the tables may be behind */
 
     struct rwlock state;
     struct str_map *dbs, *users;    /* name -> struct co_rec * */
@@ -179,6 +179,8 @@ void co__apply_delete(struct coord *co, enum co_kind kind, const void *pb);
 int co__load_all(struct coord *co, struct status *st);
 int co__purge_strays(struct coord *co, struct status *st);
 void co__tables_free(struct coord *co);
+/* ST_INTERNAL names what does not fit together. Takes state. (co_validate.c) */
+int co__validate(struct coord *co, struct status *st);
 
 const char *co__db(const char *db_name);
 /* ERR_DATABASE_NOT_FOUND */
@@ -356,8 +358,9 @@ void co__gc_prefix(struct coord *co, const char *prefix);
 /* ---- the services' functions, one file per noun ---- */
 
 #define METHOD(service, name, Request, Response, deadline_ms)                                      \
-    int co__##service##_##name(void *self, const struct call *call, const Elanus__##Request *req,   \
-                               Elanus__##Response *resp, struct status *st);
+    int co__##service##_##name(void *self, const struct call *call,                                \
+                               const Elanus__##Request *req, Elanus__##Response *resp,             \
+                               struct status *st);
 #include "service/data.def"
 #include "service/query.def"
 #include "service/root.def"

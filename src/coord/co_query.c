@@ -3,7 +3,8 @@
  *
  * LOAD      checks, places the segments, tells every shard, and only then stores the new state: a
  *           crash in the middle leaves the collection as it was. While it runs, `loading.target`
- *           is what load_state(), describe and place_segments() go by. A failure puts back what was.
+ *           is what load_state(), describe and place_segments() go by. A failure puts back what
+ *           was.
  * RELEASE   stores first, then tells: what is stored is what the next start loads.
  * LOCKS     Both run with the collection busy and ddl let go, since loading takes as long as it
  *           takes to open the files.

@@ -1,5 +1,5 @@
 /*
- * co_root_describe.c - what there is: one collection with everything, all collections of a database.
+ * co_root_describe.c - what there is: one collection with everything, all of a database.
  *
  * THREADS   Readers: `state` shared, answers are copies.
  */

@@ -38,6 +38,7 @@ struct fx {
     struct qnode_service qn;
     struct proxy_service px;
     /* What the others were told, one word a call: "open(dml_0_4711v0,fresh) set_load(..)" */
+    struct lock log_lock;
     char log[65536];
     const char *fail_on; /* this call fails ... */
     int fail_code;       /* ... with this code, once */
@@ -51,10 +52,12 @@ struct fx {
 
 static inline void fx_log(struct fx *fx, const char *what, const char *arg)
 {
+    lock_acquire(&fx->log_lock);
     size_t n = strlen(fx->log);
     if (n < sizeof fx->log - 300) {
         snprintf(fx->log + n, sizeof fx->log - n, "%s(%s) ", what, arg);
     }
+    lock_release(&fx->log_lock);
 }
 static inline int fx_fail(struct fx *fx, const char *what, struct status *st)
 {
@@ -83,8 +86,8 @@ static UNUSED void fx_call_back(struct fx *fx)
     ASSERT_OK(fx->query.place_segments(fx->query.self, &fx->call, &preq, &presp, &st));
 }
 
-static UNUSED int fx_open_shards(void *self, const struct call *call, const Elanus__OpenShardsReq *req,
-                          Elanus__Empty *resp, struct status *st)
+static UNUSED int fx_open_shards(void *self, const struct call *call,
+                                 const Elanus__OpenShardsReq *req, Elanus__Empty *resp, struct status *st)
 {
     struct fx *fx = self;
     for (size_t i = 0; i < req->n_shards; i++) {
@@ -182,8 +185,8 @@ static UNUSED int fx_release_segments(void *self, const struct call *call,
     fx_log(self, "release", text);
     return fx_fail(self, "release", st);
 }
-static UNUSED int fx_invalidate(void *self, const struct call *call, const Elanus__InvalidateReq *req,
-                         Elanus__Empty *resp, struct status *st)
+static UNUSED int fx_invalidate(void *self, const struct call *call,
+                                const Elanus__InvalidateReq *req, Elanus__Empty *resp, struct status *st)
 {
     for (size_t i = 0; i < req->n_names; i++) {
         char text[200];
@@ -224,7 +227,9 @@ out:
 }
 static inline void fx_coord_stop(struct fx *fx)
 {
+    struct status st = STATUS_INIT;
     if (fx->co) {
+        ASSERT_OK(co__validate(fx->co, &st));
         coord_stop(fx->co);
         coord_free(fx->co);
         fx->co = NULL;
@@ -244,6 +249,7 @@ static UNUSED struct fx *fx_new(void)
     struct status st = STATUS_INIT;
     struct fx *fx = xalloc(sizeof *fx);
     char *path;
+    lock_init(&fx->log_lock, RANK_LEAF);
     fx->dir = unit_tmp_dir();
     path = path_join(fx->dir, "objects");
     fx->meta = meta_mem_new();
@@ -325,7 +331,8 @@ static UNUSED pb_schema *fx_schema(struct fx *fx, const char *name)
     s->n_fields = 3;
     return s;
 }
-static UNUSED Elanus__CreateCollectionReq *fx_create_req(struct fx *fx, const char *db, const char *name)
+static UNUSED Elanus__CreateCollectionReq *fx_create_req(struct fx *fx, const char *db,
+                                                         const char *name)
 {
     Elanus__CreateCollectionReq *req = ARENA_NEW(fx->ar, Elanus__CreateCollectionReq);
     elanus__create_collection_req__init(req);
@@ -432,8 +439,8 @@ static UNUSED int64_t fx_load_state(struct fx *fx, const char *coll, const char 
     ASSERT_CALL(CALL(fx, query, load_state, &req, &resp));
     return resp.state;
 }
-static UNUSED int fx_commit(struct fx *fx, const char *vchannel, int64_t coll, int64_t part, int64_t seg,
-                     int64_t rows, int64_t term)
+static UNUSED int fx_commit(struct fx *fx, const char *vchannel, int64_t coll, int64_t part,
+                            int64_t seg, int64_t rows, int64_t term)
 {
     Elanus__CommitFlushReq req = ELANUS__COMMIT_FLUSH_REQ__INIT;
     Elanus__Segment s = ELANUS__SEGMENT__INIT;

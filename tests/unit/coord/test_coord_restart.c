@@ -258,7 +258,7 @@ static void test_restart_when_objects_are_orphans_then_only_those_go(void **stat
 }
 
 /* The store did it and then failed to say so: the answer is found by reading. */
-static void test_change_when_store_answers_with_an_error_after_the_commit_then_it_counts(void **state)
+static void test_change_when_store_fails_after_the_commit_then_it_counts(void **state)
 {
 #ifdef ELANUS_FAULTS
     struct fx *fx = fx_new();
@@ -282,7 +282,7 @@ static void test_change_when_store_answers_with_an_error_after_the_commit_then_i
 #endif
 }
 
-static void test_drop_partition_when_more_segments_than_a_transaction_holds_then_all_go(void **state)
+static void test_drop_partition_when_segments_are_many_then_all_go(void **state)
 {
     struct fx *fx = fx_new();
     Elanus__CollectionInfo info;
@@ -311,10 +311,8 @@ int main(void)
         cmocka_unit_test(test_release_when_dying_anywhere_then_all_or_nothing),
         cmocka_unit_test(test_rename_when_dying_anywhere_then_all_or_nothing),
         cmocka_unit_test(test_create_index_when_dying_anywhere_then_all_or_nothing),
-        cmocka_unit_test(
-            test_change_when_store_answers_with_an_error_after_the_commit_then_it_counts),
-        cmocka_unit_test(
-            test_drop_partition_when_more_segments_than_a_transaction_holds_then_all_go),
+        cmocka_unit_test(test_change_when_store_fails_after_the_commit_then_it_counts),
+        cmocka_unit_test(test_drop_partition_when_segments_are_many_then_all_go),
         cmocka_unit_test(test_restart_when_records_have_no_owner_then_they_go),
         cmocka_unit_test(test_restart_when_objects_are_orphans_then_only_those_go),
     };

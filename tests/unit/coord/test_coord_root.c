@@ -1,4 +1,4 @@
-/* test_coord_root.c - databases, collections, partitions, aliases, users: what is done and refused. */
+/* test_coord_root.c - the catalogue and its users: what is done, what is refused. */
 #include "coord_fixture.h"
 
 static void test_create_collection_when_new_then_has_ids_partition_and_shard(void **state)
@@ -362,7 +362,7 @@ static void test_rename_collection_when_valid_then_found_under_new_name_only(voi
     fx_free(fx);
 }
 
-static void test_alter_collection_when_dynamic_turned_on_then_meta_field_and_new_version(void **state)
+static void test_alter_collection_when_dynamic_turned_on_then_meta_field(void **state)
 {
     struct fx *fx = fx_new();
     Elanus__AlterCollectionReq req = ELANUS__ALTER_COLLECTION_REQ__INIT;
@@ -538,7 +538,7 @@ int main(void)
         cmocka_unit_test(test_aliases_when_used_then_texts_of_the_api),
         cmocka_unit_test(test_databases_when_used_then_texts_of_the_api),
         cmocka_unit_test(test_rename_collection_when_valid_then_found_under_new_name_only),
-        cmocka_unit_test(test_alter_collection_when_dynamic_turned_on_then_meta_field_and_new_version),
+        cmocka_unit_test(test_alter_collection_when_dynamic_turned_on_then_meta_field),
         cmocka_unit_test(test_fields_when_added_or_altered_then_schema_moves_on),
         cmocka_unit_test(test_partitions_when_dropped_then_rules_hold),
         cmocka_unit_test(test_users_when_managed_then_passwords_count),

@@ -40,7 +40,8 @@ static void change_collections(struct worker *w)
         Elanus__LoadReq load = ELANUS__LOAD_REQ__INIT;
         Elanus__NameReq drop = ELANUS__NAME_REQ__INIT;
         const char *name = arena_printf(w->ar, "c%d_%d", w->number, i % 3);
-        pb_field *fields = arena_alloc(w->ar, 2 * sizeof *fields), *list[2] = { fields, fields + 1 };
+        pb_field *fields = arena_alloc(w->ar, 2 * sizeof *fields);
+        pb_field *list[2] = { fields, fields + 1 };
         pb_schema schema = MILVUS__PROTO__SCHEMA__COLLECTION_SCHEMA__INIT;
         pb_kv dim = MILVUS__PROTO__COMMON__KEY_VALUE_PAIR__INIT, *dims = &dim;
         milvus__proto__schema__field_schema__init(list[0]);
