@@ -121,6 +121,24 @@ static enum seg_where where_is(const struct co_coll *c, int64_t segment_id)
                                                        : SEG_ELSEWHERE;
 }
 
+/* For callers that do not say which collection: segment ids are unique among all. */
+static bool waits_anywhere(struct coord *co, const int64_t *ids, size_t n)
+{
+    size_t pos = 0;
+    int64_t id;
+    uint64_t v, unused;
+
+    while (id_map_next(co->colls, &pos, &id, &v)) {
+        const struct co_coll *c = (const struct co_coll *)(uintptr_t)v;
+        for (size_t i = 0; i < n; i++) {
+            if (id_map_get(c->sealing, ids[i], &unused)) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
 /* A flush of everything: done when nothing waits that was sealed by it or before. */
 static bool all_flushed(struct coord *co, uint64_t flush_ts)
 {
@@ -171,6 +189,9 @@ int co__data_flush_state(void *self, const struct call *call, const Elanus__Flus
     rwlock_read(&co->state);
     if (req->all) {
         flushed = all_flushed(co, req->flush_ts);
+    }
+    if (req->collection_id == 0) {
+        flushed &= !waits_anywhere(co, req->segment_ids, req->n_segment_ids);
     }
     c = co__by_id(co, req->collection_id);
     for (size_t i = 0; c && i < req->n_segment_ids; i++) {

@@ -44,7 +44,7 @@ int co__root_drop_database(void *self, const struct call *call, const Elanus__Na
                            Elanus__Empty *resp, struct status *st)
 {
     struct coord *co = self;
-    const char *name = req->db_name[0] ? req->db_name : req->name;
+    const char *name = req->name[0] ? req->name : req->db_name;
     const Elanus__Database *db;
     struct co_notice no;
     struct co_txn tx;

@@ -87,7 +87,8 @@ static UNUSED void fx_call_back(struct fx *fx)
 }
 
 static UNUSED int fx_open_shards(void *self, const struct call *call,
-                                 const Elanus__OpenShardsReq *req, Elanus__Empty *resp, struct status *st)
+                                 const Elanus__OpenShardsReq *req, Elanus__Empty *resp,
+                                 struct status *st)
 {
     struct fx *fx = self;
     for (size_t i = 0; i < req->n_shards; i++) {
@@ -186,7 +187,8 @@ static UNUSED int fx_release_segments(void *self, const struct call *call,
     return fx_fail(self, "release", st);
 }
 static UNUSED int fx_invalidate(void *self, const struct call *call,
-                                const Elanus__InvalidateReq *req, Elanus__Empty *resp, struct status *st)
+                                const Elanus__InvalidateReq *req, Elanus__Empty *resp,
+                                struct status *st)
 {
     for (size_t i = 0; i < req->n_names; i++) {
         char text[200];

@@ -126,6 +126,7 @@ static void test_flush_when_sealed_then_waits_until_committed(void **state)
     assert_int_equal(resp.results[0]->n_flushed_segment_ids, 1);
     assert_int_equal(resp.results[0]->flush_ts, 77);
     assert_false(flushed(fx, c.id, 5, false, 0));
+    assert_false(flushed(fx, 0, 5, false, 0));
     assert_true(flushed(fx, c.id, 3, false, 0));
     assert_false(flushed(fx, 0, 0, true, 77));
     assert_true(flushed(fx, 0, 0, true, 76)); /* an earlier flush of all is done */
