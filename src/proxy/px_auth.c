@@ -150,7 +150,7 @@ int px_authenticate(struct px_call *pc, struct status *st)
     }
     text = px_base64_decode(pc->ar, token);
     colon = text.p ? memchr(text.p, ':', text.n) : NULL;
-    if (!colon) {
+    if (!colon || memchr(text.p, '\0', text.n)) {
         FAIL(st, ST_UNAUTHENTICATED, "invalid token format");
     }
     req.name = arena_strndup(pc->ar, text.p, (size_t)(colon - text.p));

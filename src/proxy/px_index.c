@@ -19,6 +19,31 @@ static const struct field *target(const struct px_coll *coll, const PX_PB(Create
     return f;
 }
 
+/* Whether the index has all that is asked for. What was made of a request counts, not how it was
+ * spelled; properties that were altered since do not. */
+static bool same_params(const Elanus__Index *idx, const struct px_kv_list *l)
+{
+    for (size_t i = 0; i < l->n; i++) {
+        const char *v = px_index_param(idx, l->kv[i]->key);
+        if (!v || strcmp(v, l->kv[i]->value) != 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool exists(const struct px_coll *coll, const struct field *f, const char *name,
+                   const struct px_kv_list *l)
+{
+    for (size_t i = 0; i < coll->info->n_indexes; i++) {
+        const Elanus__Index *idx = coll->info->indexes[i];
+        if (idx->field_id == f->id && strcmp(idx->name, name) == 0) {
+            return same_params(idx, l);
+        }
+    }
+    return false;
+}
+
 int px_create_index(struct px_call *pc, const PX_PB(CreateIndexRequest) *req, px_status_pb *resp,
                     struct status *st)
 {
@@ -46,6 +71,9 @@ int px_create_index(struct px_call *pc, const PX_PB(CreateIndexRequest) *req, px
     r.collection_name = coll->pb->name;
     r.field_name = f->name;
     r.index_name = req->index_name[0] != '\0' ? req->index_name : req->field_name;
+    if (exists(coll, f, r.index_name, &params.flat)) {
+        goto out;
+    }
     r.params = params.flat.kv;
     r.n_params = params.flat.n;
     r.user_params = params.user.kv;

@@ -298,6 +298,35 @@ static int check_value(const struct param_row *p, const char *value, struct stat
     return 0;
 }
 
+/* ---- the type ---- */
+
+static int wrong_field(const struct field *f, const char *type, struct status *st)
+{
+    static const struct {
+        const char *type, *text;
+    } words[] = {
+        { "TRIE", "TRIE are only supported on varchar field" },
+        { "Trie", "TRIE are only supported on varchar field" },
+        { "STL_SORT", "STL_SORT are only supported on numeric field" },
+        { "BITMAP", "bitmap index are only supported on bool, int, string and array field" },
+        { "NGRAM", "ngram index can only be created on VARCHAR or JSON field" },
+        { "RTREE", "RTREE index can only be built on geometry field" },
+    };
+
+    for (size_t i = 0; i < ARRAY_LEN(words); i++) {
+        if (strcmp(words[i].type, type) == 0) {
+            return st_fail(st, ERR_PARAMETER_INVALID, "%s: " BAD_PARAMS, words[i].text);
+        }
+    }
+    if (strcmp(type, "INVERTED") == 0) {
+        return st_fail(st, ERR_PARAMETER_INVALID, "INVERTED are not supported on %s field: "
+                       BAD_PARAMS, dtype_name(f->type));
+    }
+    return st_fail(st, ERR_PARAMETER_INVALID,
+                   "data type %s can't build with this index %s: " BAD_PARAMS, dtype_name(f->type),
+                   type);
+}
+
 /* Rules between parameters, and between them and the field. */
 static int check_together(const struct field *f, const char *type, const struct px_kv_list *l,
                           struct status *st)
@@ -326,6 +355,9 @@ static int check_together(const struct field *f, const char *type, const struct 
         }
     }
     if (f->type == DT_JSON && !get(l, "json_cast_type")) {
+        if (strcmp(type, "STL_SORT") == 0) {
+            return wrong_field(f, type, st); /* sorts numbers and texts, which only a cast gives */
+        }
         FAIL(st, ERR_PARAMETER_MISSING,
              "json index must specify cast type: %s[missing_param=json_cast_type]",
              err_text(ERR_PARAMETER_MISSING));
@@ -339,35 +371,6 @@ static int check_together(const struct field *f, const char *type, const struct 
     }
 out:
     return rc;
-}
-
-/* ---- the type ---- */
-
-static int wrong_field(const struct field *f, const char *type, struct status *st)
-{
-    static const struct {
-        const char *type, *text;
-    } words[] = {
-        { "TRIE", "TRIE are only supported on varchar field" },
-        { "Trie", "TRIE are only supported on varchar field" },
-        { "STL_SORT", "STL_SORT are only supported on numeric field" },
-        { "BITMAP", "bitmap index are only supported on bool, int, string and array field" },
-        { "NGRAM", "ngram index can only be created on VARCHAR or JSON field" },
-        { "RTREE", "RTREE index can only be built on geometry field" },
-    };
-
-    for (size_t i = 0; i < ARRAY_LEN(words); i++) {
-        if (strcmp(words[i].type, type) == 0) {
-            return st_fail(st, ERR_PARAMETER_INVALID, "%s: " BAD_PARAMS, words[i].text);
-        }
-    }
-    if (strcmp(type, "INVERTED") == 0) {
-        return st_fail(st, ERR_PARAMETER_INVALID, "INVERTED are not supported on %s field: "
-                       BAD_PARAMS, dtype_name(f->type));
-    }
-    return st_fail(st, ERR_PARAMETER_INVALID,
-                   "data type %s can't build with this index %s: " BAD_PARAMS, dtype_name(f->type),
-                   type);
 }
 
 static int check_type(const struct field *f, unsigned group, const char *type, struct status *st)
@@ -405,9 +408,13 @@ static int check_params(const char *type, struct arena *ar, struct px_kv_list *l
         if (strcmp(p->type, type) != 0) {
             continue;
         }
+        bool flag;
         value = get(l, p->key);
         if (value) {
             TRY(check_value(p, value, st));
+            if (p->kind == BOOL && parse_bool(slice_of(value), &flag)) {
+                set(l, ar, p->key, flag ? "true" : "false");
+            }
         } else if (p->def[0] != '\0') {
             set(l, ar, p->key, p->def);
         }
