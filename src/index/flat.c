@@ -7,7 +7,7 @@
  *             ids kernel fetches just them; words without a bit cost one load. Scores of a batch
  *             are compared with the list's bound as vectors, and only what passes is pushed.
  *             Several queries share a batch while it is in the second-level cache, so memory is
- *             read once for all of them. From about a dozen queries on, tiles are faster still
+ *             read once for all of them. From half a dozen queries on, tiles are faster still
  *             (flat_batch.c).
  * INVARIANTS  Whichever way a pair is scored, the score is the one of the kernel of the metric, bit
  *             for bit, so results do not depend on filter density, batching or chunking.
@@ -25,7 +25,7 @@
 #define CHECK_BYTES (8u << 20)
 /* Fewest queries for which a tile beats one pass per query over a cached block: a tile always
  * works on 16 lanes. */
-#define TILE_MIN_NQ 8
+#define TILE_MIN_NQ 6
 
 struct simd_dist flat__dist(const struct simd_ops *ops, enum metric metric, enum vec_type type)
 {

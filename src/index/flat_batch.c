@@ -157,6 +157,9 @@ static void tile_batch(void *arg, const struct flat_batch *b)
     struct simd_tile tile = { .qpack = t->qpack, .nq = t->nq, .dim = rows->dim,
                               .q_weight = t->q_weight, .q_cut = t->q_cut, .base = block,
                               .stride = stride, .nrows = b->n, .row_bias = t->row_bias };
+    if (block != t->wide && b->first + 2 * b->n <= rows->nrows) {
+        tile.ahead = (const uint8_t *)block + b->n * stride;
+    }
     size_t nhits = t->ops->tile_f32(&tile, t->hits);
     if (nhits) {
         push_hits(t, b, nhits);

@@ -77,6 +77,7 @@ struct simd_tile {
     const void *base;
     size_t stride, nrows;
     const float *row_bias; /* nrows entries */
+    const void *ahead;     /* NULL, or where the next block starts: fetched along the way */
 };
 
 struct simd_ops {

@@ -32,9 +32,11 @@ INL size_t tt_emit(unsigned mask, size_t query0, size_t nq, size_t row, struct s
     return found;
 }
 
-/* ng groups from group0 against TILE_ROWS rows from row0, of which nr count. */
+/* ng groups from group0 against TILE_ROWS rows from row0, of which nr count. In each step of dim one
+ * line at ahead is asked for, ascending, so that the next block arrives while this one is worked on:
+ * without it 16 queries spend a quarter of their time waiting for memory. */
 INL size_t tt_block(const struct simd_tile *t, int ng, size_t group0, size_t row0, size_t nr,
-                    struct simd_hit *hits)
+                    const uint8_t *ahead, struct simd_hit *hits)
 {
     const int nv = ng * TILE_VECS;
     vf acc[TILE_ROWS][TILE_GROUPS * TILE_VECS], qv[TILE_GROUPS * TILE_VECS];
@@ -51,6 +53,7 @@ INL size_t tt_block(const struct simd_tile *t, int ng, size_t group0, size_t row
         }
     }
     for (size_t k = 0; k < t->dim; k++) {
+        __builtin_prefetch(ahead + k * TILE_ROWS * sizeof(float), 0, 2);
         UNROLL
         for (int v = 0; v < nv; v++) {
             qv[v] = vf_load(SIMD_F32, qp + (size_t)(v / TILE_VECS) * group_bytes +
@@ -95,17 +98,20 @@ static size_t tile_f32(const struct simd_tile *t, struct simd_hit *hits)
         step = step > TILE_GROUPS ? TILE_GROUPS : step;
         for (size_t i = 0; i < t->nrows; i += TILE_ROWS) {
             size_t nr = t->nrows - i < TILE_ROWS ? t->nrows - i : TILE_ROWS;
+            /* Later groups of queries ask again for rows they are about to use. */
+            const uint8_t *ahead = (const uint8_t *)(g == 0 && t->ahead ? t->ahead : t->base);
+            ahead += i * t->stride;
 #if TILE_GROUPS >= 3
             if (step == 3) {
-                found += tt_block(t, 3, g, i, nr, hits + found);
+                found += tt_block(t, 3, g, i, nr, ahead, hits + found);
                 continue;
             }
             if (step == 2) {
-                found += tt_block(t, 2, g, i, nr, hits + found);
+                found += tt_block(t, 2, g, i, nr, ahead, hits + found);
                 continue;
             }
 #endif
-            found += tt_block(t, 1, g, i, nr, hits + found);
+            found += tt_block(t, 1, g, i, nr, ahead, hits + found);
         }
     }
     return found;
