@@ -2,8 +2,8 @@
  * co_data.c - segments: flush, what is flushed, and the one transaction that makes a flush true.
  *
  * FLUSH     asks every shard to seal what it has and remembers the sealed ids until the shard
- *           commits them. A segment is flushed when it is in the store; an id that neither waits
- *           nor is among its shard's growing ones is gone (dropped, empty) and counts as flushed.
+ *           commits them. A segment is flushed when it is in the store; one that is neither there
+ *           nor among its shard's growing ones is gone (dropped, empty) and counts as flushed.
  * COMMIT    Segments, delete files and the shard's checkpoint become true together, under the
  *           condition that the shard record is the one seen: a shard that moved to another node
  *           has a greater term, and the old owner gets ST_FENCED. Sent twice it changes nothing.
@@ -11,6 +11,9 @@
  *           call to them. It decides under `commit`, so nothing it saw changes before it is stored.
  */
 #include "coord/co_int.h"
+
+#define LOG_ROOM "coord"
+#include "base/log.h"
 
 /* ---- flush ---- */
 
@@ -111,55 +114,6 @@ out:
 
 /* ---- whether it is done ---- */
 
-enum seg_where { SEG_DONE, SEG_WAITS, SEG_ELSEWHERE };
-
-static enum seg_where where_is(const struct co_coll *c, int64_t segment_id)
-{
-    uint64_t unused;
-    return id_map_get(c->sealing, segment_id, &unused) ? SEG_WAITS
-           : co__list_get(&c->segs, segment_id)        ? SEG_DONE
-                                                       : SEG_ELSEWHERE;
-}
-
-/* For callers that do not say which collection: segment ids are unique among all. */
-static bool waits_anywhere(struct coord *co, const int64_t *ids, size_t n)
-{
-    size_t pos = 0;
-    int64_t id;
-    uint64_t v, unused;
-
-    while (id_map_next(co->colls, &pos, &id, &v)) {
-        const struct co_coll *c = (const struct co_coll *)(uintptr_t)v;
-        for (size_t i = 0; i < n; i++) {
-            if (id_map_get(c->sealing, ids[i], &unused)) {
-                return true;
-            }
-        }
-    }
-    return false;
-}
-
-/* A flush of everything: done when nothing waits that was sealed by it or before. */
-static bool all_flushed(struct coord *co, uint64_t flush_ts)
-{
-    size_t pos = 0;
-    int64_t id;
-    uint64_t v;
-
-    while (id_map_next(co->colls, &pos, &id, &v)) {
-        const struct co_coll *c = (const struct co_coll *)(uintptr_t)v;
-        size_t spos = 0;
-        int64_t seg;
-        uint64_t ts;
-        while (id_map_next(c->sealing, &spos, &seg, &ts)) {
-            if (flush_ts == 0 || ts <= flush_ts) {
-                return false;
-            }
-        }
-    }
-    return true;
-}
-
 static bool lists(Elanus__ShardStats *const *stats, size_t n, int64_t segment_id)
 {
     for (size_t i = 0; i < n; i++) {
@@ -172,43 +126,106 @@ static bool lists(Elanus__ShardStats *const *stats, size_t n, int64_t segment_id
     return false;
 }
 
+/* A shard lists a segment until it has committed it, so one that is neither stored nor listed is
+ * gone: its partition was dropped, or it was empty. *ret_all: none of the ids is still to come. */
+static void ask_shards(struct coord *co, const struct call *call, int64_t collection_id,
+                       const int64_t *ids, size_t n, bool *ret_all)
+{
+    struct status st = STATUS_INIT;
+    Elanus__ShardStats **stats = NULL;
+    size_t nstats = 0;
+    struct co_coll *c;
+
+    *ret_all = n == 0;
+    if (n == 0) {
+        return;
+    }
+    if (co__shard_stats(co, call, collection_id, &stats, &nstats, &st) != 0) {
+        LOG_D("not known whether flushed: coll=%" PRId64 " error=\"%s\"", collection_id, st.msg);
+        return; /* its owner is away: the caller asks again */
+    }
+    *ret_all = true;
+    rwlock_write(&co->state);
+    c = co__by_id(co, collection_id);
+    for (size_t i = 0; i < n; i++) {
+        if (lists(stats, nstats, ids[i])) {
+            *ret_all &= c && co__list_get(&c->segs, ids[i]); /* committed since */
+        } else if (c) {
+            id_map_remove(c->sealing, ids[i]);
+        }
+    }
+    rwlock_release(&co->state);
+}
+
+struct waiting {
+    int64_t collection_id;
+    size_t n;
+    int64_t *ids;
+};
+
+/* Segments sealed at or before flush_ts (0: whenever) and not committed, by collection. */
+static size_t all_waiting(struct coord *co, uint64_t flush_ts, struct arena *ar,
+                          struct waiting **ret)
+{
+    size_t pos = 0, n = 0;
+    int64_t id;
+    uint64_t v;
+
+    rwlock_read(&co->state);
+    *ret = arena_alloc(ar, (id_map_count(co->colls) + 1) * sizeof **ret);
+    while (id_map_next(co->colls, &pos, &id, &v)) {
+        const struct co_coll *c = (const struct co_coll *)(uintptr_t)v;
+        struct waiting *w = &(*ret)[n];
+        size_t spos = 0;
+        int64_t seg;
+        uint64_t ts;
+        *w = (struct waiting){ .collection_id = id };
+        w->ids = arena_alloc(ar, (id_map_count(c->sealing) + 1) * sizeof *w->ids);
+        while (id_map_next(c->sealing, &spos, &seg, &ts)) {
+            if (flush_ts == 0 || ts <= flush_ts) {
+                w->ids[w->n++] = seg;
+            }
+        }
+        n += w->n > 0;
+    }
+    rwlock_release(&co->state);
+    return n;
+}
+
 int co__data_flush_state(void *self, const struct call *call, const Elanus__FlushStateReq *req,
                          Elanus__FlushStateResp *resp, struct status *st)
 {
     struct coord *co = self;
-    int64_t *ask = arena_try_array(call->ar, req->n_segment_ids + 1, sizeof *ask);
-    Elanus__ShardStats **stats = NULL;
-    size_t nask = 0, nstats = 0;
-    struct co_coll *c;
-    bool flushed = true;
+    struct waiting *w = NULL;
+    size_t nw = 0;
     int rc = 0;
 
-    if (!ask) {
-        FAIL(st, ST_NO_MEMORY, "no memory for %zu segments", req->n_segment_ids);
-    }
-    rwlock_read(&co->state);
-    if (req->all) {
-        flushed = all_flushed(co, req->flush_ts);
-    }
-    if (req->collection_id == 0) {
-        flushed &= !waits_anywhere(co, req->segment_ids, req->n_segment_ids);
-    }
-    c = co__by_id(co, req->collection_id);
-    for (size_t i = 0; c && i < req->n_segment_ids; i++) {
-        enum seg_where where = where_is(c, req->segment_ids[i]);
-        flushed &= where != SEG_WAITS;
-        if (where == SEG_ELSEWHERE) {
-            ask[nask++] = req->segment_ids[i];
+    if (req->all || req->collection_id == 0) {
+        nw = all_waiting(co, req->all ? req->flush_ts : 0, call->ar, &w);
+    } else {
+        struct co_coll *c;
+        w = ARENA_NEW(call->ar, struct waiting);
+        w->collection_id = req->collection_id;
+        w->ids = arena_try_array(call->ar, req->n_segment_ids + 1, sizeof *w->ids);
+        if (!w->ids) {
+            FAIL(st, ST_NO_MEMORY, "no memory for %zu segments", req->n_segment_ids);
         }
-    }
-    rwlock_release(&co->state);
-    if (flushed && nask > 0) {
-        TRY(co__shard_stats(co, call, req->collection_id, &stats, &nstats, st));
-        for (size_t i = 0; i < nask; i++) {
-            flushed &= !lists(stats, nstats, ask[i]);
+        rwlock_read(&co->state);
+        c = co__by_id(co, req->collection_id);
+        for (size_t i = 0; c && i < req->n_segment_ids; i++) {
+            if (!co__list_get(&c->segs, req->segment_ids[i])) {
+                w->ids[w->n++] = req->segment_ids[i];
+            }
         }
+        rwlock_release(&co->state);
+        nw = 1;
     }
-    resp->flushed = flushed;
+    resp->flushed = true;
+    for (size_t i = 0; i < nw; i++) {
+        bool all;
+        ask_shards(co, call, w[i].collection_id, w[i].ids, w[i].n, &all);
+        resp->flushed &= all;
+    }
 out:
     return rc;
 }

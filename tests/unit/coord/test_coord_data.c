@@ -115,6 +115,9 @@ static void test_flush_when_sealed_then_waits_until_committed(void **state)
     Elanus__Segment growing = ELANUS__SEGMENT__INIT;
     Elanus__Segment *growings[] = { &growing };
     ASSERT_CALL(fx_commit(fx, c.vchannel, c.id, c.part, 3, 10, 1));
+    growing.id = 5;
+    fx->stats.growing = growings;
+    fx->stats.n_growing = 1;
     fx->seal_ids[0] = 5;
     fx->nseal = 1;
     req.collection_ids = &c.id;
@@ -135,17 +138,21 @@ static void test_flush_when_sealed_then_waits_until_committed(void **state)
     assert_true(flushed(fx, 0, 0, true, 77));
     assert_true(flushed(fx, c.id, 12345, false, 0)); /* nobody knows it */
     growing.id = 6;
-    fx->stats.growing = growings;
-    fx->stats.n_growing = 1;
     assert_false(flushed(fx, c.id, 6, false, 0));
-    /* An empty segment is sealed and then gone. */
-    fx->stats.n_growing = 0;
+    /* Sealed, then gone with its partition: nobody waits for it. */
+    growing.id = 7;
     fx->seal_ids[0] = 7;
     elanus__flush_resp__init(&resp);
     ASSERT_CALL(CALL(fx, data, flush, &req, &resp));
+    assert_false(flushed(fx, 0, 0, true, 0));
+    fx->fail_on = "stats"; /* while its owner cannot be asked it waits */
+    fx->fail_code = ST_UNAVAILABLE;
     assert_false(flushed(fx, c.id, 7, false, 0));
-    ASSERT_CALL(fx_commit(fx, c.vchannel, c.id, c.part, 7, 0, 1));
+    fx->stats.n_growing = 0;
     assert_true(flushed(fx, c.id, 7, false, 0));
+    assert_true(flushed(fx, 0, 0, true, 0));
+    /* One without rows is committed and not stored. */
+    ASSERT_CALL(fx_commit(fx, c.vchannel, c.id, c.part, 7, 0, 1));
     assert_int_equal(fx_keys(fx, "/elanus/data/segment/"), 2);
     req.collection_ids[0]++;
     assert_int_equal(CALL(fx, data, flush, &req, &resp), ERR_COLLECTION_NOT_FOUND);
