@@ -20,8 +20,8 @@
 #define NBUCKETS 17 /* upper bounds 2^0 ... 2^16 */
 #define COLLECTORS_MAX 16
 
-struct metric {
-    struct metric *next; /* same family, by labels */
+struct measure {
+    struct measure *next; /* same family, by labels */
     char *labels;
     enum metric_kind kind;
     _Atomic int64_t value;             /* histogram: number of observations above the last bound */
@@ -33,7 +33,7 @@ struct family {
     struct family *next; /* by name */
     char *name, *help;
     enum metric_kind kind;
-    struct metric *metrics;
+    struct measure *metrics;
 };
 
 static struct {
@@ -64,40 +64,40 @@ static struct family *family_get(enum metric_kind kind, const char *name, const 
     return *at;
 }
 
-struct metric *metric_get(enum metric_kind kind, const char *name, const char *labels,
+struct measure *metric_get(enum metric_kind kind, const char *name, const char *labels,
                           const char *help)
 {
     lock_acquire(&reg.lock);
     struct family *fam = family_get(kind, name, help);
-    struct metric **at = &fam->metrics;
+    struct measure **at = &fam->metrics;
     while (*at && strcmp((*at)->labels, labels) < 0) {
         at = &(*at)->next;
     }
     if (!*at || strcmp((*at)->labels, labels) != 0) {
-        struct metric *m = xalloc(sizeof *m);
+        struct measure *m = xalloc(sizeof *m);
         m->labels = xstrdup(labels);
         m->kind = kind;
         m->next = *at;
         *at = m;
     }
-    struct metric *found = *at;
+    struct measure *found = *at;
     lock_release(&reg.lock);
     return found;
 }
 
-void metric_add(struct metric *m, int64_t v)
+void metric_add(struct measure *m, int64_t v)
 {
     ASSERT(m->kind != METRIC_HISTOGRAM);
     atomic_fetch_add_explicit(&m->value, v, memory_order_relaxed);
 }
 
-void metric_set(struct metric *m, int64_t v)
+void metric_set(struct measure *m, int64_t v)
 {
     ASSERT(m->kind != METRIC_HISTOGRAM);
     atomic_store_explicit(&m->value, v, memory_order_relaxed);
 }
 
-void metric_observe(struct metric *m, double v)
+void metric_observe(struct measure *m, double v)
 {
     ASSERT(m->kind == METRIC_HISTOGRAM);
     if (isnan(v)) {
@@ -114,7 +114,7 @@ void metric_observe(struct metric *m, double v)
     }
 }
 
-int64_t metric_value(const struct metric *m)
+int64_t metric_value(const struct measure *m)
 {
     int64_t v = atomic_load_explicit(&m->value, memory_order_relaxed);
     if (m->kind == METRIC_HISTOGRAM) {
@@ -135,14 +135,14 @@ void metrics_on_collect(void (*fn)(void *), void *arg)
     lock_release(&reg.lock);
 }
 
-static void render_plain(struct buf *b, const struct family *fam, const struct metric *m)
+static void render_plain(struct buf *b, const struct family *fam, const struct measure *m)
 {
     bool bare = m->labels[0] == '\0';
     buf_printf(b, "%s%s%s%s %lld\n", fam->name, bare ? "" : "{", m->labels, bare ? "" : "}",
                (long long)metric_value(m));
 }
 
-static void render_histogram(struct buf *b, const struct family *fam, const struct metric *m)
+static void render_histogram(struct buf *b, const struct family *fam, const struct measure *m)
 {
     bool bare = m->labels[0] == '\0';
     const char *comma = bare ? "" : ",", *open = bare ? "" : "{", *close = bare ? "" : "}";
@@ -198,7 +198,7 @@ bool metrics_render(struct buf *b)
     lock_acquire(&reg.lock);
     for (const struct family *fam = reg.families; fam; fam = fam->next) {
         render_help(b, fam);
-        for (const struct metric *m = fam->metrics; m; m = m->next) {
+        for (const struct measure *m = fam->metrics; m; m = m->next) {
             if (fam->kind == METRIC_HISTOGRAM) {
                 render_histogram(b, fam, m);
             } else {

@@ -8,17 +8,17 @@
 #include "base/buf.h"
 #include "base/compiler.h"
 
-struct metric;
+struct measure;
 enum metric_kind { METRIC_COUNTER, METRIC_GAUGE, METRIC_HISTOGRAM };
 
 /* Returns the existing one when name and labels are known already. labels may be "". Histograms
  * have buckets of 1, 2, 4 ... 2^16 (unit in the name, usually milliseconds). */
-struct metric *metric_get(enum metric_kind kind, const char *name, const char *labels,
+struct measure *metric_get(enum metric_kind kind, const char *name, const char *labels,
                           const char *help);
-void metric_add(struct metric *m, int64_t v);
-void metric_set(struct metric *m, int64_t v);
-void metric_observe(struct metric *m, double v);
-int64_t metric_value(const struct metric *m); /* of a histogram: how many observations */
+void metric_add(struct measure *m, int64_t v);
+void metric_set(struct measure *m, int64_t v);
+void metric_observe(struct measure *m, double v);
+int64_t metric_value(const struct measure *m); /* of a histogram: how many observations */
 /* Before each rendering, fn(arg) may set gauges. At most 16 of these. */
 void metrics_on_collect(void (*fn)(void *), void *arg);
 bool metrics_render(struct buf *b);

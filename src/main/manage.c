@@ -65,7 +65,7 @@ static struct slice short_name(struct slice path)
 /* Methods are few and fixed, so their metrics are found once and kept per path. */
 struct rpc_metrics {
     char name[64];
-    struct metric *total, *ok, *fail, *latency;
+    struct measure *total, *ok, *fail, *latency;
 };
 
 static struct rpc_metrics *find_metrics(struct slice name)

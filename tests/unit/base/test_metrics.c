@@ -35,8 +35,8 @@ static double value_of(const char *text, const char *name)
 
 static void test_metric_when_known_then_the_same(void **state)
 {
-    struct metric *a = metric_get(METRIC_COUNTER, "t_reqs", "f=\"a\"", "Requests.");
-    struct metric *b = metric_get(METRIC_COUNTER, "t_reqs", "f=\"b\"", "Requests.");
+    struct measure *a = metric_get(METRIC_COUNTER, "t_reqs", "f=\"a\"", "Requests.");
+    struct measure *b = metric_get(METRIC_COUNTER, "t_reqs", "f=\"b\"", "Requests.");
     assert_ptr_not_equal(a, b);
     assert_ptr_equal(a, metric_get(METRIC_COUNTER, "t_reqs", "f=\"a\"", "other"));
     metric_add(a, 3);
@@ -59,7 +59,7 @@ static void test_render_when_families_then_grouped_sorted_with_help(void **state
 
 static void test_histogram_when_observed_then_cumulative_buckets(void **state)
 {
-    struct metric *m = metric_get(METRIC_HISTOGRAM, "t_ms", "f=\"x\"", "Time.");
+    struct measure *m = metric_get(METRIC_HISTOGRAM, "t_ms", "f=\"x\"", "Time.");
     static const double values[] = {0, 1, 1.5, 2, 3, 65536, 65537, 1e9};
     for (size_t i = 0; i < ARRAY_LEN(values); i++) {
         metric_observe(m, values[i]);
@@ -141,7 +141,7 @@ static void hammer(void *arg)
 
 static void test_update_when_threads_then_none_is_lost(void **state)
 {
-    struct metric *h = metric_get(METRIC_HISTOGRAM, "t_hammer_ms", "", "H.");
+    struct measure *h = metric_get(METRIC_HISTOGRAM, "t_hammer_ms", "", "H.");
     struct thread *t[3];
     for (size_t i = 0; i < ARRAY_LEN(t); i++) {
         t[i] = thread_start("hammer", hammer, h);
