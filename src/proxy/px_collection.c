@@ -43,7 +43,7 @@ static int read_schema(struct px_call *pc, const PX_PB(CreateCollectionRequest) 
         FAIL(st, ERR_PARAMETER_INVALID, "the schema of collection %s is no CollectionSchema",
              req->collection_name);
     }
-    s->name = req->collection_name[0] != '\0' ? req->collection_name : s->name;
+    s->name = req->collection_name;
     TRY(schema_check(s, &lim, pc->ar, st));
     *ret = s;
 out:
@@ -86,6 +86,7 @@ int px_create_collection(struct px_call *pc, const PX_PB(CreateCollectionRequest
     int rc = 0;
 
     (void)resp;
+    TRY(px_check_collection_name(pc->px, req->collection_name, st));
     if (req->shards_num > (int32_t)pc->px->lim.max_shards) {
         FAIL(st, ERR_PARAMETER_INVALID, "maximum shards's number should be limited to %u",
              pc->px->lim.max_shards);

@@ -69,6 +69,9 @@ static void test_create_refuses(void **state)
     req = good;
     req.collection_name = "no-dash";
     refused(&req, &fx, "collection name can only contain numbers, letters and underscores");
+    req.collection_name = "";
+    req.schema.len = 0; /* the name is complained about before the schema */
+    refused(&req, &fx, "collection name should not be empty");
     req = good;
     req.shards_num = 17;
     refused(&req, &fx, "maximum shards's number should be limited to 16");
