@@ -4,7 +4,7 @@ set -euo pipefail
 
 build_packages=(gcc meson ninja-build pkg-config python3
   libnghttp2-dev libuv1-dev libssl-dev zlib1g-dev libprotobuf-c-dev protobuf-c-compiler
-  librocksdb-dev libroaring-dev libyaml-dev libzstd-dev libxxhash-dev)
+  librocksdb-dev libyaml-dev libzstd-dev libxxhash-dev)
 test_packages=(clang llvm libclang-rt-14-dev libcmocka-dev python3-venv)
 
 packages=("${build_packages[@]}")
