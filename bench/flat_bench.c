@@ -65,8 +65,8 @@ static void run(size_t rows, size_t dim, const void *big)
     for (int metric = 0; metric < 3; metric++) {
         double best = 1e9, same = 0;
         for (int i = 0; i < 25; i++) {
-            double t = search_seconds(metric, dim, base, rows, NULL,
-                                      queries + (size_t)(i % NQ) * dim, 1);
+            double t =
+                search_seconds(metric, dim, base, rows, NULL, queries + (size_t)(i % NQ) * dim, 1);
             best = t < best ? t : best;
             if (i % 6 == 0) {
                 double s = machine_read_bandwidth(base, len, 1);
@@ -75,9 +75,11 @@ static void run(size_t rows, size_t dim, const void *big)
                 stream = s > stream ? s : stream;
             }
         }
-        printf("  %-6s nq   1: %8.3f ms/query  %6.2f GB/s; memory stream %.2f (%3.0f %%), over this "
-               "buffer %.2f\n", metrics[metric], best * 1e3, (double)len / best * 1e-9,
-               stream * 1e-9, 100 * (double)len / best / stream, same * 1e-9);
+        printf(
+            "  %-6s nq   1: %8.3f ms/query  %6.2f GB/s; memory stream %.2f (%3.0f %%), over this "
+            "buffer %.2f\n",
+            metrics[metric], best * 1e3, (double)len / best * 1e-9, stream * 1e-9,
+            100 * (double)len / best / stream, same * 1e-9);
     }
     for (int metric = 0; metric < 3; metric++) {
         for (size_t n = metric ? 7 : 0; n < 8; n++) {

@@ -14,8 +14,12 @@ int flat_shim_search(int metric, uint64_t dim, const float *base, uint64_t nrows
     int rc = 0;
     struct status st = STATUS_INIT;
     struct topk *tk = NULL;
-    struct flat_rows r = { .metric = (enum metric)metric, .type = VEC_F32, .dim = dim,
-                           .base = base, .stride = dim * sizeof(float), .nrows = nrows,
+    struct flat_rows r = { .metric = (enum metric)metric,
+                           .type = VEC_F32,
+                           .dim = dim,
+                           .base = base,
+                           .stride = dim * sizeof(float),
+                           .nrows = nrows,
                            .allow = allow };
     struct flat_query q = { .queries = queries, .query_stride = dim * sizeof(float), .nq = nq };
     TRY(topk_new(nq, k, metric_larger_is_better(r.metric), NULL, &tk, &st));

@@ -9,6 +9,6 @@ int flat_shim_search(int metric, uint64_t dim, const float *base, uint64_t nrows
                      float *scores, int64_t *rows);
 /* Name of the kernel level in use. */
 const char *flat_shim_level(void);
-/* One core's memory stream over the caller's buffer in bytes a second, and multiply-adds a second. */
+/* One core's memory stream over the caller's buffer in bytes a second; its multiply-adds. */
 double flat_shim_read_bandwidth(const void *buf, uint64_t len);
 double flat_shim_fma_per_second(void);

@@ -111,7 +111,7 @@ AVX2 static uint64_t read_avx2(const char *p, size_t len, size_t streams, size_t
     return (uint64_t)_mm256_extract_epi64(_mm256_xor_si256(a, b), 0);
 }
 
-/* Twelve chains hide the latency of the multiply-add; named one by one so that they are registers. */
+/* Twelve chains hide the latency of the multiply-add; named singly, so that they are registers. */
 #define CHAINS(X) X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11)
 
 AVX512 static float fma_avx512(long steps)

@@ -118,7 +118,8 @@ int flat__walk(const struct flat_rows *rows, const struct flat_query *query,
         struct flat_batch b = { .first = first, .n = MIN(plan->max_rows, rows->nrows - first) };
         if (rows->allow) {
             size_t nwords = (b.n + 63) / 64, allowed = 0;
-            if (allow_word(rows, first / 64) == 0) { /* skip empty words one by one: the next batch starts at a bit */
+            if (allow_word(rows, first / 64) ==
+                0) { /* skip empty words one by one: the next batch starts at a bit */
                 first += 64;
                 continue;
             }
@@ -230,9 +231,10 @@ int flat_search(const struct flat_rows *rows, const struct flat_query *query, st
     s.zero_only = rows->metric == METRIC_SUBSTRUCTURE || rows->metric == METRIC_SUPERSTRUCTURE;
     /* Streaming over all rows of a batch beats fetching the allowed ones by number until well below
      * half are allowed: a gap saves bytes but breaks the hardware's streams (measured at 512 and
-     * 1,536 bytes a row: 12 GB/s by number, 35 streamed). Short rows share lines with neighbours. */
+     * 1,536 bytes a row: 12 GB/s by number, 35 streamed). Short rows share lines. */
     size_t row_bytes = vec_bytes(rows->type, rows->dim);
-    struct flat_plan plan = { .max_rows = FLAT_BATCH, .work_factor = query->nq,
+    struct flat_plan plan = { .max_rows = FLAT_BATCH,
+                              .work_factor = query->nq,
                               .dense_percent = row_bytes >= 256 ? 40 : 25 };
     if (query->nq > 1) { /* they go over a block that stays in cache: 128 KiB, at least 64 rows */
         size_t fit = (128u << 10) / row_bytes / 64 * 64;

@@ -10,7 +10,7 @@ struct topk;
 struct flat_rows {
     enum metric metric;
     enum vec_type type;
-    size_t dim;            /* elements; bits for VEC_BIN, a multiple of 8 */
+    size_t dim; /* elements; bits for VEC_BIN, a multiple of 8 */
     const void *base;
     size_t stride;         /* bytes from row to row, at least vec_bytes(type, dim) */
     size_t nrows;          /* below 2^32 */
@@ -20,8 +20,8 @@ struct flat_rows {
 };
 
 struct flat_query {
-    const void *queries;   /* nq vectors of the rows' type and dim */
-    size_t query_stride;   /* bytes */
+    const void *queries; /* nq vectors of the rows' type and dim */
+    size_t query_stride; /* bytes */
     uint32_t nq;
     index_check_fn *check; /* NULL: never stop early */
     void *check_arg;

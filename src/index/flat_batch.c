@@ -6,8 +6,8 @@
  *             scored again by the kernel of the metric and pushed. The result is therefore the one
  *             of the plain scan, while nearly all work runs at the multiply-add rate of the core.
  *
- * INVARIANTS  A pair whose exact-kernel score would be kept is always reported. Let u = 2^-24, q and
- *             x the vectors, ip* the tile's product, T the bound (the worst score of interest) and
+ * INVARIANTS  A pair whose exact-kernel score would be kept is always reported. Let u = 2^-24, q
+ *             and x the vectors, ip* the tile's product, T the bound (the worst score of interest),
  *             s = 2 (dim + 32) u, which exceeds the sum of the relative errors of the tile's
  *             product ((dim + 1) u), of the kernel's own score and of the norms ((dim + 18) u each,
  *             see simd.h), and of the few roundings of the test itself.
@@ -19,7 +19,7 @@
  *
  *             Each is  ip* + row_bias * q_weight > q_cut  with q_cut one step lower than computed
  *             and lowered by what denormals can hide. Where a squared norm is outside
- *             [2^-100, 2^125] (for L2 and IP: above 2^125) the bound on errors does not hold: row or
+ *             [2^-100, 2^125] (for L2 and IP: above 2^125) the error bound does not hold: row or
  *             query then carries a NaN, which the tile always reports.
  * THREADS     No state; any thread.
  * MEMORY      One allocation per call: packed queries (dim * 4 bytes each, at most about 512 KiB
@@ -46,8 +46,8 @@ struct tiles {
     struct topk *tk;
     const uint8_t *queries; /* of this chunk */
     size_t query_stride;
-    uint32_t query0, nq;    /* the chunk's first list, its length */
-    double slack;           /* s above */
+    uint32_t query0, nq; /* the chunk's first list, its length */
+    double slack;        /* s above */
     void *scratch;
     float *qpack, *q_weight, *q_cut, *q_norm2, *scale, *row_bias, *wide, *score;
     struct simd_hit *hits;
@@ -154,9 +154,15 @@ static void tile_batch(void *arg, const struct flat_batch *b)
         stride = rows->dim * sizeof(float);
     }
     set_row_bias(t, block, stride, b->n);
-    struct simd_tile tile = { .qpack = t->qpack, .nq = t->nq, .dim = rows->dim,
-                              .q_weight = t->q_weight, .q_cut = t->q_cut, .base = block,
-                              .stride = stride, .nrows = b->n, .row_bias = t->row_bias };
+    struct simd_tile tile = { .qpack = t->qpack,
+                              .nq = t->nq,
+                              .dim = rows->dim,
+                              .q_weight = t->q_weight,
+                              .q_cut = t->q_cut,
+                              .base = block,
+                              .stride = stride,
+                              .nrows = b->n,
+                              .row_bias = t->row_bias };
     if (block != t->wide && b->first + 2 * b->n <= rows->nrows) {
         tile.ahead = (const uint8_t *)block + b->n * stride;
     }
@@ -227,7 +233,9 @@ int flat__search_tiles(const struct flat_rows *rows, const struct flat_query *qu
                        struct topk *tk, struct status *st)
 {
     int rc = 0;
-    struct tiles t = { .rows = rows, .tk = tk, .ops = simd_ops(),
+    struct tiles t = { .rows = rows,
+                       .tk = tk,
+                       .ops = simd_ops(),
                        .query_stride = query->query_stride,
                        .slack = 2 * ((double)rows->dim + 32) * 0x1p-24 };
     t.dist = flat__dist(t.ops, rows->metric, rows->type);
@@ -245,7 +253,8 @@ int flat__search_tiles(const struct flat_rows *rows, const struct flat_query *qu
         t.queries = (const uint8_t *)query->queries + at * query->query_stride;
         load_queries(&t);
         /* Pairs, not bytes, are the work: rows that are not allowed are left out even if few. */
-        struct flat_plan plan = { .max_rows = nrows, .work_factor = t.nq / 8 + 1,
+        struct flat_plan plan = { .max_rows = nrows,
+                                  .work_factor = t.nq / 8 + 1,
                                   .dense_percent = 95 };
         TRY(flat__walk(rows, query, &plan, tile_batch, &t, st));
     }

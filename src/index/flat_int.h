@@ -9,8 +9,8 @@
 #define FLAT_BATCH 256
 
 struct flat_batch {
-    size_t first;          /* contiguous: rows first .. first + n */
-    const uint32_t *ids;   /* else n row numbers */
+    size_t first;        /* contiguous: rows first .. first + n */
+    const uint32_t *ids; /* else n row numbers */
     size_t n;
     const uint64_t *allow; /* contiguous rows of which not all may be results; else NULL */
 };

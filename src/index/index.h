@@ -7,12 +7,12 @@
 struct status;
 
 enum metric {
-    METRIC_L2,       /* squared; smaller is better */
-    METRIC_IP,       /* larger is better */
-    METRIC_COSINE,   /* larger is better; 0 when a vector is zero */
-    METRIC_HAMMING,  /* smaller is better */
-    METRIC_JACCARD,  /* 1 - inter / union; smaller is better */
-    METRIC_SUBSTRUCTURE,   /* 0 for rows that contain every bit of the query; others are no result */
+    METRIC_L2,           /* squared; smaller is better */
+    METRIC_IP,           /* larger is better */
+    METRIC_COSINE,       /* larger is better; 0 when a vector is zero */
+    METRIC_HAMMING,      /* smaller is better */
+    METRIC_JACCARD,      /* 1 - inter / union; smaller is better */
+    METRIC_SUBSTRUCTURE, /* 0 for rows that contain every bit of the query; others are no result */
     METRIC_SUPERSTRUCTURE, /* 0 for rows whose every bit is in the query; others are no result */
     METRIC_COUNT
 };

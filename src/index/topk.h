@@ -5,7 +5,7 @@
  * order by (key, row): equal scores by lower row. The order is total, so the result depends on the
  * set of pairs pushed and not on their order. NaN scores are dropped.
  *
- * THREADS     One thread at a time; several threads each fill their own and topk_merge() joins them.
+ * THREADS     One thread at a time; several each fill their own and topk_merge() joins them.
  * MEMORY      All of it is allocated by topk_new; pushing never allocates.
  */
 #pragma once
@@ -27,7 +27,7 @@ struct topk_range {
 
 /* One query's list. Fields are read by the inline functions below and written by topk.c only. */
 struct topk_list {
-    float bound_key;    /* a pair is wanted when (key, row) < (bound_key, bound_row) ... */
+    float bound_key; /* a pair is wanted when (key, row) < (bound_key, bound_row) ... */
     uint64_t bound_row;
     float low_key;      /* ... and key >= low_key */
     uint32_t n, k, cap; /* used, wanted, room: cap == k keeps items sorted, else a buffer */

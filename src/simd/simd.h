@@ -11,7 +11,7 @@
  * shapes and wherever in a batch the row stands; it may differ between levels within the bound.
  *
  * CONTRACT    Kernels do not allocate, fail or keep state; any thread. Nothing is read outside the
- *             query's and the rows' dim elements (prefetch hints excepted). No alignment is assumed:
+ *             query's and the rows' dim elements (prefetch hints excepted). No alignment assumed:
  *             elements may be misaligned, stride may be any number of bytes. n may be 0, dim may be
  *             0 (every sum is 0 then). out may not overlap the inputs.
  * f32         Sums accumulate in f32, in any order, fused or not. With u = 2^-24 and
@@ -23,8 +23,8 @@
  *             instruction may flush denormal elements and sums: + dim * 2^-125 of slack absolute.
  * i8          Sums are exact in int32 up to dim 32,768 (65,025 * 32,768 < 2^31), then rounded once
  *             to f32. Cosine is computed from the exact sums in double.
- * bits        dim counts bits and is a multiple of 8. Counts are exact; results are exact for HAMMING
- *             up to dim 2^24 and rounded once for JACCARD.
+ * bits        dim counts bits and is a multiple of 8. Counts are exact; HAMMING results are exact
+ *             up to dim 2^24, JACCARD is rounded once.
  * NaN, Inf    Follow IEEE: a NaN element gives a NaN score, an infinite one gives Inf or NaN.
  */
 #pragma once

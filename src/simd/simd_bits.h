@@ -102,9 +102,8 @@ INL void tb_run(enum simd_bit_kind k, bool by_id, const uint8_t *q, const uint8_
     const size_t bytes = dim / 8;
     for (size_t i = 0; i < n; i++) {
         const uint8_t *x = base + (by_id ? ids[i] : i) * stride;
-        const uint8_t *ahead = by_id && i + TB_AHEAD_ROWS < n
-                                   ? base + ids[i + TB_AHEAD_ROWS] * stride
-                                   : NULL;
+        const uint8_t *ahead =
+            by_id && i + TB_AHEAD_ROWS < n ? base + ids[i + TB_AHEAD_ROWS] * stride : NULL;
         if (bytes > TB_SCALAR_BYTES) {
             out[i] = tb_row(k, q, x, ahead, bytes);
             continue;

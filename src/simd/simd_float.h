@@ -15,8 +15,8 @@
  * 10 to 15 % faster in cache, but the hardware prefetchers do not follow interleaved rows: on Zen 4
  * even two rows side by side read memory at 13 GB/s where one after the other reads 36. Software
  * prefetching did not repair that and slowed the plain order down. The out-of-order window overlaps
- * the sums of neighbouring rows by itself. Only the final horizontal sums are shared, four rows at a
- * time, in an order that does not depend on where in a batch the row stands.
+ * the sums of neighbouring rows by itself. Only the final horizontal sums are shared, four rows at
+ * a time, in an order that does not depend on where in a batch the row stands.
  */
 #pragma once
 #include "simd/simd_int.h"

@@ -68,9 +68,8 @@ INL void ti_run(enum simd_kind k, bool by_id, const uint8_t *q, const uint8_t *b
     }
     struct vi_query s = ti_query(k, (const int8_t *)q, dim);
     for (size_t i = 0; i < n; i++) {
-        const uint8_t *ahead = by_id && i + TI_AHEAD_ROWS < n
-                                   ? base + ids[i + TI_AHEAD_ROWS] * stride
-                                   : NULL;
+        const uint8_t *ahead =
+            by_id && i + TI_AHEAD_ROWS < n ? base + ids[i + TI_AHEAD_ROWS] * stride : NULL;
         out[i] = ti_row(k, s, q, base + (by_id ? ids[i] : i) * stride, ahead, dim);
     }
 }

@@ -32,8 +32,8 @@ INL size_t tt_emit(unsigned mask, size_t query0, size_t nq, size_t row, struct s
     return found;
 }
 
-/* ng groups from group0 against TILE_ROWS rows from row0, of which nr count. In each step of dim one
- * line at ahead is asked for, ascending, so that the next block arrives while this one is worked on:
+/* ng groups from group0 against TILE_ROWS rows from row0, of which nr count. In each step of dim
+ * ahead is asked for a little further, so that the next block arrives while this one is worked on:
  * without it 16 queries spend a quarter of their time waiting for memory. */
 INL size_t tt_block(const struct simd_tile *t, int ng, size_t group0, size_t row0, size_t nr,
                     const uint8_t *ahead, struct simd_hit *hits)

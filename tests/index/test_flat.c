@@ -76,10 +76,16 @@ static void fill_vec(enum vec_type type, enum data data, uint8_t *p, size_t dim)
             memcpy(p + 2 * i, &h, 2);
             break;
         case VEC_I8:
-            p[i] = wild == 1 ? 0 : wild == 2 ? 0x80 : data == DATA_TIES ? rng() & 1 : (uint8_t)rng();
+            p[i] = wild == 1           ? 0
+                   : wild == 2         ? 0x80
+                   : data == DATA_TIES ? rng() & 1
+                                       : (uint8_t)rng();
             break;
         default:
-            p[i] = wild == 1 ? 0 : wild == 2 ? 0xff : data == DATA_TIES ? rng() & 1 : (uint8_t)(rng() & rng() & rng());
+            p[i] = wild == 1           ? 0
+                   : wild == 2         ? 0xff
+                   : data == DATA_TIES ? rng() & 1
+                                       : (uint8_t)(rng() & rng() & rng());
             break;
         }
     }
@@ -119,8 +125,13 @@ static void world_new(struct world *w, enum metric metric, enum vec_type type, e
             }
         }
     }
-    w->rows = (struct flat_rows){ .metric = metric, .type = type, .dim = dim, .base = w->base,
-                                  .stride = stride, .nrows = nrows, .allow = w->allow };
+    w->rows = (struct flat_rows){ .metric = metric,
+                                  .type = type,
+                                  .dim = dim,
+                                  .base = w->base,
+                                  .stride = stride,
+                                  .nrows = nrows,
+                                  .allow = w->allow };
     w->query = (struct flat_query){ .queries = w->queries, .query_stride = stride, .nq = nq };
 }
 
@@ -211,8 +222,7 @@ static void test_flat_of_every_metric_and_type_equals_sorting_all_pairs(void **s
                     world_new(&w, metric, type, (enum data)(i / ARRAY_LEN(dims)), dim,
                               turn % 9 == 0 ? 3 : 700 + rng() % 1300, nqs[n],
                               densities[(turn + n) % ARRAY_LEN(densities)]);
-                    check_world(&w, turn % 3 == 0 ? 200 : 10, NULL,
-                                turn % 2 ? 512 : w.rows.nrows);
+                    check_world(&w, turn % 3 == 0 ? 200 : 10, NULL, turn % 2 ? 512 : w.rows.nrows);
                     world_free(&w);
                 }
             }
@@ -244,11 +254,12 @@ static void test_flat_range_search_equals_sorting_within_bounds(void **state)
     for (uint32_t nq = 1; nq <= 21; nq += 20) {
         for (int metric = 0; metric <= METRIC_JACCARD; metric++) {
             enum vec_type type = metric >= METRIC_HAMMING ? VEC_BIN : VEC_F32;
-            struct topk_range r = metric == METRIC_L2        ? (struct topk_range){ 1, 1, 17, 13 }
-                                  : metric == METRIC_IP      ? (struct topk_range){ 1, 1, 0.5f, 2 }
-                                  : metric == METRIC_COSINE  ? (struct topk_range){ 1, 1, -0.1f, 0.4f }
-                                  : metric == METRIC_HAMMING ? (struct topk_range){ 1, 1, 9, 5 }
-                                                             : (struct topk_range){ 1, 1, 0.9f, 0.2f };
+            struct topk_range r =
+                metric == METRIC_L2        ? (struct topk_range){ 1, 1, 17, 13 }
+                : metric == METRIC_IP      ? (struct topk_range){ 1, 1, 0.5f, 2 }
+                : metric == METRIC_COSINE  ? (struct topk_range){ 1, 1, -0.1f, 0.4f }
+                : metric == METRIC_HAMMING ? (struct topk_range){ 1, 1, 9, 5 }
+                                           : (struct topk_range){ 1, 1, 0.9f, 0.2f };
             struct world w;
             world_new(&w, metric, type, DATA_RANDOM, 32, 3000, nq, 700);
             struct topk *want = expected(&w, 300, &r);
@@ -267,8 +278,13 @@ static void expect_scores(enum metric metric, enum vec_type type, size_t dim, co
                           const void *rows, size_t nrows, const float *scores,
                           const uint64_t *order, uint32_t count)
 {
-    struct world w = { .rows = { .metric = metric, .type = type, .dim = dim, .base = rows,
-                                 .stride = vec_bytes(type, dim), .nrows = nrows, .row_base = 100 },
+    struct world w = { .rows = { .metric = metric,
+                                 .type = type,
+                                 .dim = dim,
+                                 .base = rows,
+                                 .stride = vec_bytes(type, dim),
+                                 .nrows = nrows,
+                                 .row_base = 100 },
                        .query = { .queries = q, .query_stride = 0, .nq = 1 } };
     struct status st = STATUS_INIT;
     for (uint32_t nq = 1; nq <= 40; nq += 39) { /* alone and as a batch of equal queries */

@@ -106,8 +106,10 @@ static void test_topk_of_ordered_streams_equals_sorting(void **state)
     for (int shape = 0; shape < 4; shape++) {
         struct topk *tk = list_new(1, 4000, NULL);
         for (size_t i = 0; i < n; i++) {
-            size_t v = shape == 0 ? i : shape == 1 ? n - i : shape == 2 ? (i < n / 2 ? i : n - i)
-                                                                       : i % 100;
+            size_t v = shape == 0   ? i
+                       : shape == 1 ? n - i
+                       : shape == 2 ? (i < n / 2 ? i : n - i)
+                                    : i % 100;
             all[i] = (struct pair){ (float)v, i };
             topk_push(tk, 0, all[i].score, all[i].row);
         }

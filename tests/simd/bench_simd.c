@@ -101,9 +101,15 @@ static void bench_tile(const struct simd_ops *ops, size_t dim, size_t nq, double
     for (size_t j = 0; j < padded; j++) {
         nums[nrows + padded + j] = 1;
     }
-    struct simd_tile t = { .qpack = pack, .nq = nq, .dim = dim, .q_weight = nums + nrows,
-                           .q_cut = nums + nrows + padded, .base = base, .stride = dim * 4,
-                           .nrows = nrows, .row_bias = nums };
+    struct simd_tile t = { .qpack = pack,
+                           .nq = nq,
+                           .dim = dim,
+                           .q_weight = nums + nrows,
+                           .q_cut = nums + nrows + padded,
+                           .base = base,
+                           .stride = dim * 4,
+                           .nrows = nrows,
+                           .row_bias = nums };
     double best = 1e9;
     for (int round = 0; round < 15; round++) {
         double t0 = now();
@@ -112,8 +118,10 @@ static void bench_tile(const struct simd_ops *ops, size_t dim, size_t nq, double
         best = s < best ? s : best;
     }
     double per_cycle = (double)nq * (double)nrows * (double)dim / (best * hz);
-    printf("tile_f32     dim %6zu  nq %3zu  %6.2f multiply-adds/cycle (512-bit peak of this kind of "
-           "core: 16 or 32)\n", dim, nq, per_cycle);
+    printf(
+        "tile_f32     dim %6zu  nq %3zu  %6.2f multiply-adds/cycle (512-bit peak of this kind of "
+        "core: 16 or 32)\n",
+        dim, nq, per_cycle);
     free(pack);
     free(base);
     free(nums);
@@ -127,13 +135,15 @@ void bench_all(const struct simd_ops *ops)
     double hz = clock_hz();
     printf("level %s, clock %.2f GHz\n", simd_level_name(ops->level), hz * 1e-9);
     for (int t = 0; t < SIMD_NTYPES; t++) {
-        const struct simd_dist *slots[] = { &ops->l2[t], &ops->ip[t], &ops->cos[t], &ops->norm2[t] };
+        const struct simd_dist *slots[] = { &ops->l2[t], &ops->ip[t], &ops->cos[t],
+                                            &ops->norm2[t] };
         static const char *const kinds[] = { "l2", "ip", "cos", "norm2" };
         for (int k = 0; k < 4; k++) {
             char name[32];
             snprintf(name, sizeof name, "%s_%s", kinds[k], types[t]);
             for (size_t d = 0; d < sizeof dims / sizeof dims[0]; d++) {
-                bench_dist(name, slots[k], dims[d], dims[d] * simd_elem_size((enum simd_type)t), hz);
+                bench_dist(name, slots[k], dims[d], dims[d] * simd_elem_size((enum simd_type)t),
+                           hz);
             }
         }
     }

@@ -77,7 +77,8 @@ static float random_float(enum pattern pat, enum simd_type t)
     case PAT_EXTREME:
         return (rng() & 1 ? 1.0f : -1.0f) * (t == SIMD_F16 ? 65504.0f : 1e15f);
     case PAT_MIXED:
-        return ldexpf(rng_unit(), (int)(rng() % (t == SIMD_F16 ? 16 : 60)) - (t == SIMD_F16 ? 8 : 30));
+        return ldexpf(rng_unit(),
+                      (int)(rng() % (t == SIMD_F16 ? 16 : 60)) - (t == SIMD_F16 ? 8 : 30));
     default:
         return rng_unit();
     }
@@ -226,7 +227,8 @@ static void check_forms(const char *slot, const struct simd_dist *d, const void 
         check_fail(slot, dim, "wrote past out", out[n], -777, 0);
     }
     for (size_t i = 0; i < n; i++) {
-        if (memcmp(&out[i], &by_id[n - 1 - i], 4) != 0 && !(isnan(out[i]) && isnan(by_id[n - 1 - i]))) {
+        if (memcmp(&out[i], &by_id[n - 1 - i], 4) != 0 &&
+            !(isnan(out[i]) && isnan(by_id[n - 1 - i]))) {
             check_fail(slot, dim, "rows and ids differ", by_id[n - 1 - i], out[i], 0);
         }
     }
@@ -254,7 +256,7 @@ static void check_special(const char *slot, const struct simd_dist *d, enum simd
                 check_fail(slot, dim, "special value leaked into another row", out[i], 0, 0);
             }
         }
-        bool ok = nan                          ? isnan(out[row])
+        bool ok = nan                         ? isnan(out[row])
                   : k == K_L2 || k == K_NORM2 ? isinf(out[row]) && out[row] > 0
                                               : !isfinite(out[row]) || k == K_COS;
         if (!ok) {
@@ -269,8 +271,8 @@ static void check_float_dim(const struct simd_ops *ops, enum simd_kind k, enum s
 {
     static const char *const kinds[] = { "l2", "ip", "cos", "norm2" };
     static const char *const types[] = { "f32", "f16", "bf16", "i8" };
-    const struct simd_dist *d = k == K_L2   ? &ops->l2[t]
-                                : k == K_IP ? &ops->ip[t]
+    const struct simd_dist *d = k == K_L2    ? &ops->l2[t]
+                                : k == K_IP  ? &ops->ip[t]
                                 : k == K_COS ? &ops->cos[t]
                                              : &ops->norm2[t];
     char slot[32];
@@ -321,7 +323,10 @@ static void check_bits_dim(const struct simd_ops *ops, enum simd_bit_kind k, siz
         uint8_t *x = base + i * stride;
         for (size_t b = 0; b < bytes; b++) {
             uint8_t r = (uint8_t)rng();
-            x[b] = rel == 0 ? 0 : rel == 1 || rel == 4 ? q[b] | r : rel == 2 || rel == 5 ? q[b] & r : r;
+            x[b] = rel == 0               ? 0
+                   : rel == 1 || rel == 4 ? q[b] | r
+                   : rel == 2 || rel == 5 ? q[b] & r
+                                          : r;
         }
         if (rel >= 4) {
             x[rng() % bytes] ^= (uint8_t)(1u << (rng() % 8));
@@ -369,7 +374,8 @@ static void check_dims(const struct simd_ops *ops, size_t dim)
         for (int t = SIMD_F32; t < SIMD_NTYPES; t++) {
             for (int pat = 0; pat < PAT_COUNT; pat++) {
                 size_t n = 1 + (dim * 7 + (size_t)pat * 5 + (size_t)k * 3) % (dim > 130 ? 11 : 36);
-                check_float_dim(ops, (enum simd_kind)k, (enum simd_type)t, (enum pattern)pat, n, dim);
+                check_float_dim(ops, (enum simd_kind)k, (enum simd_type)t, (enum pattern)pat, n,
+                                dim);
             }
         }
     }

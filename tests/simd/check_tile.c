@@ -87,9 +87,15 @@ static void case_free(struct tile_case *c)
 
 static void check_case(const struct simd_ops *ops, struct tile_case *c, size_t nan_row)
 {
-    struct simd_tile t = { .qpack = c->pack, .nq = c->nq, .dim = c->dim, .q_weight = c->weight,
-                           .q_cut = c->cut, .base = c->base, .stride = c->stride,
-                           .nrows = c->nrows, .row_bias = c->bias };
+    struct simd_tile t = { .qpack = c->pack,
+                           .nq = c->nq,
+                           .dim = c->dim,
+                           .q_weight = c->weight,
+                           .q_cut = c->cut,
+                           .base = c->base,
+                           .stride = c->stride,
+                           .nrows = c->nrows,
+                           .row_bias = c->bias };
     size_t found = ops->tile_f32(&t, c->hits);
     uint8_t *seen = calloc(c->nq, c->nrows);
     for (size_t h = 0; h < found; h++) {
