@@ -122,11 +122,6 @@ int px_has_collection(struct px_call *pc, const PX_PB(HasCollectionRequest) *req
 
 /* ---- lists ---- */
 
-static bool is_loaded(const Elanus__CollectionInfo *info)
-{
-    return info->load && info->load->status == ELANUS__LOAD_STATUS__LOAD_LOADED;
-}
-
 static bool asked_for(const PX_PB(ShowCollectionsRequest) *req, const char *name)
 {
     for (size_t i = 0; i < req->n_collection_names; i++) {
@@ -162,7 +157,7 @@ int px_show_collections(struct px_call *pc, const PX_PB(ShowCollectionsRequest) 
     for (size_t i = 0; i < list.n_collections; i++) {
         const Elanus__CollectionInfo *info = list.collections[i];
         const Elanus__Collection *pb = info->collection;
-        if (!pb || (in_memory && !is_loaded(info)) || !asked_for(req, pb->name)) {
+        if (!pb || (in_memory && !px_is_loaded(info)) || !asked_for(req, pb->name)) {
             continue;
         }
         resp->collection_names[n] = pb->name;

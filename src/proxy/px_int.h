@@ -113,6 +113,7 @@ void px_collection_forget(struct px_call *pc, const struct px_coll *coll);
 /* As above, and loaded: else ERR_COLLECTION_NOT_LOADED. */
 int px_collection_loaded(struct px_call *pc, const char *db_name, const char *name,
                          const struct px_coll **ret, struct status *st);
+bool px_is_loaded(const Elanus__CollectionInfo *info); /* all of it, or some partitions */
 const Elanus__Partition *px_partition(const struct px_coll *coll, struct slice name);
 /* Ids of named partitions; none named: none returned (everything). Errors: "partition name P not
  * found" (ERR_PARTITION_NOT_FOUND), and the partition-key-mode text when names are given there. */

@@ -120,11 +120,9 @@ int px_collection_or_id(struct px_call *pc, const char *db_name, const char *nam
     return look_up(pc, px_db(pc, db_name), name, id, false, "can't find collection", ret, st);
 }
 
-static bool is_loaded(const struct px_coll *coll)
+bool px_is_loaded(const Elanus__CollectionInfo *info)
 {
-    const Elanus__Load *load = coll->info->load;
-
-    return load && load->status == ELANUS__LOAD_STATUS__LOAD_LOADED;
+    return info->load && info->load->status == ELANUS__LOAD_STATUS__LOAD_LOADED;
 }
 
 int px_collection_loaded(struct px_call *pc, const char *db_name, const char *name,
@@ -134,10 +132,10 @@ int px_collection_loaded(struct px_call *pc, const char *db_name, const char *na
     int rc;
 
     TRY(px_collection(pc, db_name, name, &coll, st));
-    if (!is_loaded(coll)) {
+    if (!px_is_loaded(coll->info)) {
         TRY(px_collection_fresh(pc, db_name, name, &coll, st));
     }
-    if (!is_loaded(coll)) {
+    if (!px_is_loaded(coll->info)) {
         FAIL(st, ERR_COLLECTION_NOT_LOADED, "%s[collection=%s]",
              err_text(ERR_COLLECTION_NOT_LOADED), name);
     }

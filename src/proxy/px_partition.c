@@ -58,13 +58,10 @@ out:
 
 /* ---- list ---- */
 
-static bool is_loaded(const Elanus__Load *load, int64_t partition_id)
+static bool is_loaded(const Elanus__CollectionInfo *info, int64_t partition_id)
 {
-    if (!load || load->status != ELANUS__LOAD_STATUS__LOAD_LOADED) {
-        return false;
-    }
-    for (size_t i = 0; i < load->n_partition_ids; i++) {
-        if (load->partition_ids[i] == partition_id) {
+    for (size_t i = 0; px_is_loaded(info) && i < info->load->n_partition_ids; i++) {
+        if (info->load->partition_ids[i] == partition_id) {
             return true;
         }
     }
@@ -94,7 +91,7 @@ static int collect(const PX_PB(ShowPartitionsRequest) *req, const struct px_coll
     for (size_t i = 0; i < n; i++) {
         const Elanus__Partition *p = all ? coll->info->partitions[i]
                                          : px_partition(coll, slice_of(req->partition_names[i]));
-        bool loaded = p && is_loaded(coll->info->load, p->id);
+        bool loaded = p && is_loaded(coll->info, p->id);
         if (!p) {
             FAIL(st, ERR_PARTITION_NOT_FOUND, "%s[partition=%s]",
                  err_text(ERR_PARTITION_NOT_FOUND), req->partition_names[i]);
@@ -123,6 +120,10 @@ int px_show_partitions(struct px_call *pc, const PX_PB(ShowPartitionsRequest) *r
         TRY(px_collection_fresh(pc, req->db_name, req->collection_name, &coll, st));
     } else {
         TRY(px_collection_or_id(pc, req->db_name, "", req->collectionid, &coll, st));
+    }
+    if (req->n_partition_names > pc->px->lim.max_partitions) {
+        FAIL(st, ERR_PARAMETER_INVALID, "%zu partitions are named, a collection has at most %u",
+             req->n_partition_names, pc->px->lim.max_partitions);
     }
     n = MAX(coll->info->n_partitions, req->n_partition_names) + 1;
     resp->partition_names = arena_alloc(pc->ar, n * sizeof resp->partition_names[0]);

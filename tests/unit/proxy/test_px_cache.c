@@ -1,5 +1,7 @@
 /* test_px_cache.c - look-ups through the cache, and invalidations that race with them. */
 #include "px_fixture.h"
+#include <pthread.h>
+#include <sched.h>
 
 static void test_second_look_up_does_not_ask(void **state)
 {
@@ -224,6 +226,76 @@ static void test_index_and_its_params(void **state)
     fx_stop(&fx);
 }
 
+/* ---- look-ups against invalidations, on threads ---- */
+
+struct race {
+    struct fx fx;
+    _Atomic uint64_t version;   /* what the coordinator would answer */
+    _Atomic uint64_t announced; /* every proxy has been told of this one */
+    _Atomic bool stop;
+};
+
+static int race_describe(void *self, const struct call *call,
+                         const Elanus__DescribeCollectionReq *req, Elanus__CollectionInfo *resp,
+                         struct status *st)
+{
+    struct race *r = self;
+    uint64_t version = atomic_load(&r->version);
+
+    fx_info(&r->fx, call->ar, resp);
+    resp->collection->created_ts = version;
+    sched_yield(); /* between what is known and what arrives */
+    return 0;
+}
+
+static void *race_reader(void *arg)
+{
+    struct race *r = arg;
+    uintptr_t stale = 0;
+
+    while (!atomic_load(&r->stop)) {
+        struct arena *ar = arena_new(0);
+        struct status st = STATUS_INIT;
+        const struct px_coll *c;
+        struct px_call pc;
+        uint64_t least = atomic_load(&r->announced);
+
+        px_call_init(&pc, r->fx.px, ar);
+        if (px_collection(&pc, "", "c", &c, &st) != 0 || c->pb->created_ts < least) {
+            stale++;
+        }
+        px_call_done(&pc);
+        arena_free(ar);
+    }
+    return (void *)stale;
+}
+
+static void test_no_look_up_sees_what_was_invalidated_before_it(void **state)
+{
+    pthread_t readers[3];
+    struct race r = { 0 };
+
+    fx_start(&r.fx, NULL);
+    r.fx.root.self = &r;
+    r.fx.root.describe_collection = race_describe;
+    for (size_t i = 0; i < ARRAY_LEN(readers); i++) {
+        assert_int_equal(pthread_create(&readers[i], NULL, race_reader, &r), 0);
+    }
+    for (uint64_t v = 1; v <= 3000; v++) {
+        atomic_store(&r.version, v);
+        fx_invalidate(&r.fx, FX_COLL, "c");
+        atomic_store(&r.announced, v);
+        sched_yield();
+    }
+    atomic_store(&r.stop, true);
+    for (size_t i = 0; i < ARRAY_LEN(readers); i++) {
+        void *stale;
+        pthread_join(readers[i], &stale);
+        assert_int_equal((uintptr_t)stale, 0);
+    }
+    fx_stop(&r.fx);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -240,6 +312,7 @@ int main(void)
         cmocka_unit_test(test_partition_names_are_refused_with_a_partition_key),
         cmocka_unit_test(test_the_route_is_asked_for_once),
         cmocka_unit_test(test_index_and_its_params),
+        cmocka_unit_test(test_no_look_up_sees_what_was_invalidated_before_it),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
