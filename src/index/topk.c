@@ -3,8 +3,9 @@
  *
  * WHAT        Two shapes. k up to TOPK_SORTED_MAX: items stay sorted and a wanted pair is inserted,
  *             the worst falls out; with a good bound insertions are rare and a heap's bookkeeping
- *             would cost more. Larger k: wanted pairs are appended to a buffer with room for more; when it is full, quickselect finds the k best, the rest is dropped and the bound
- *             moves. An append is then O(1) on average whatever k is.
+ *             would cost more. Larger k: wanted pairs are appended to a buffer with room for more
+ *             than k; when it is full, quickselect finds the k best, the rest is dropped and the
+ *             bound moves. An append is then O(1) on average whatever k is.
  * INVARIANTS  Sorted shape: n <= k, items ascending. Buffer shape: n < cap between calls. In both
  *             the bound is the range's limit until k items exist, afterwards the worst of k items
  *             that exist, so nothing among the best k is ever refused.
