@@ -20,6 +20,8 @@
 #include "proto/proto.h"
 #include "proxy/proxy.h"
 #include "service/directory.h"
+#include "simd/simd.h"
+#include <malloc.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -123,6 +125,7 @@ static int make_nodes(struct server *sv, struct status *st)
         .wal_sync = wal_mode(config_str(sv->cfg, "wal.sync")),
         .wal_sync_interval_ms = config_int(sv->cfg, "wal.syncIntervalMs"),
         .wal_file_size = (uint64_t)config_int(sv->cfg, "wal.fileSize"),
+        .wal_prealloc = (uint64_t)config_int(sv->cfg, "wal.preallocate"),
         .wal_max_bytes = (uint64_t)config_int(sv->cfg, "wal.maxBytes"),
         .os = sv->os,
         .compute = sv->compute,
@@ -364,6 +367,15 @@ static void raise_file_limit(void)
     }
 }
 
+/* The C library raises its threshold for mapped blocks with every large block freed, and then keeps
+ * the chunks of flushed segments for good. A fixed one gives them back. */
+static void give_memory_back(void)
+{
+    (void)mallopt(M_MMAP_THRESHOLD, 1 << 20);
+    (void)mallopt(M_TRIM_THRESHOLD, 4 << 20);
+    (void)mallopt(M_ARENA_MAX, 8);
+}
+
 int cmd_run(int argc, char **argv)
 {
     struct server sv = { 0 };
@@ -390,7 +402,9 @@ int cmd_run(int argc, char **argv)
     if (log_level_parse(config_str(sv.cfg, "log.level"), &level)) {
         log_threshold = (int)level;
     }
+    (void)simd_cap(config_str(sv.cfg, "simd.level"));
     raise_file_limit();
+    give_memory_back();
     signal(SIGPIPE, SIG_IGN);
     sigemptyset(&set);
     sigaddset(&set, SIGTERM);
