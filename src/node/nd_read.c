@@ -104,29 +104,40 @@ static int no_memory(struct status *st)
 
 struct search_job {
     struct segment *const *segs;
+    size_t nsegs;
+    const struct schema *schema;
     struct seg_work *work;
     struct seg_search q;
-    uint32_t k;
+    uint32_t k;              /* hits asked of each segment */
+    struct arena *scratch;
 };
 
 static void search_one(void *ctx, size_t i)
 {
     struct search_job *job = ctx;
     struct seg_work *w = &job->work[i];
-    struct topk_range range = {
-        .has_radius = job->q.has_radius,
-        .has_range_filter = job->q.has_range_filter,
-        .radius = job->q.radius,
-        .range_filter = job->q.range_filter,
-    };
 
-    if (topk_new(job->q.nq, job->k, metric_larger_is_better(job->q.metric), &range, &w->tk,
-                 &w->st) != 0) {
-        return;
+    topk_free(TAKE(w->tk));
+    if (seg_topk_new(&job->q, job->k, &w->tk, &w->st) == 0) {
+        (void)seg_search(job->segs[i], &job->q, w->tk, w->scratch, &w->st);
     }
-    if (seg_search(job->segs[i], &job->q, w->tk, w->scratch, &w->st) == 0) {
-        topk_finish(w->tk);
+}
+
+/* Bytes looked at below which waking other threads costs more than it saves. */
+#define INLINE_BYTES ((uint64_t)512 << 10)
+
+/* NULL: this thread alone. */
+static struct pool *pool_for(struct pool *compute, struct segment *const *segs, size_t nsegs,
+                             size_t row_bytes)
+{
+    uint64_t bytes = 0;
+
+    for (size_t i = 0; i < nsegs && nsegs > 1; i++) {
+        struct seg_info info;
+        seg_get_info(segs[i], &info);
+        bytes += info.nrows * (uint64_t)row_bytes;
     }
+    return bytes < INLINE_BYTES ? NULL : compute;
 }
 
 /* Hits of one segment as flat arrays over all queries, with keys and timestamps. */
@@ -219,23 +230,10 @@ static int check_field(const struct schema *schema, const Elanus__SearchReq *req
     return 0;
 }
 
-int nd_search(struct segment *const *segs, size_t nsegs, const struct schema *schema,
-              const Elanus__SearchReq *req, struct pool *compute, const struct call *call,
-              Elanus__SearchResp *resp, struct status *st)
+static void search_query(struct search_job *job, const Elanus__SearchReq *req,
+                         const struct call *call)
 {
-    struct seg_work *work = NULL;
-    struct arena *scratch = arena_new(SCRATCH_LIMIT);
-    struct search_job job = { .segs = segs, .k = req->k };
-    struct seg_hits *hits;
-    struct hit_list *lists;
-    struct merged_hit *merged;
-    struct column_builder *cb;
-    struct column pk_col;
-    size_t most = 0, total = 0;
-    int rc;
-
-    TRY(check_field(schema, req, st));
-    job.q = (struct seg_search){
+    job->q = (struct seg_search){
         .filter = { .ts = req->read_ts, .ttl_before = req->ttl_before },
         .field_id = req->field_id,
         .metric = (enum metric)req->metric,
@@ -250,66 +248,128 @@ int nd_search(struct segment *const *segs, size_t nsegs, const struct schema *sc
         .deadline_us = call->deadline_us,
         .cancel = call->cancel,
     };
-    TRY(decode_plan(&req->plan, scratch, &job.q.filter.expr, st));
-    work = job.work = work_new(nsegs);
-    parallel_for(compute, nsegs, search_one, &job);
-    TRY(work_status(work, nsegs, st));
+}
 
-    hits = arena_try_array(scratch, nsegs + 1, sizeof *hits);
-    lists = arena_try_array(scratch, nsegs + 1, sizeof *lists);
-    merged = arena_try_array(scratch, req->k, sizeof *merged);
-    if (!hits || !lists || !merged) {
-        rc = no_memory(st);
-        goto out;
+/* The hits of all segments, merged. */
+struct search_merge {
+    struct seg_hits *hits;
+    struct hit_list *lists;
+    struct merged_hit *merged;
+    int64_t *segment_ids;
+    struct column_builder *pks;
+    size_t total;
+};
+
+/* One query's lists into the answer; true when equal keys cost hits that a segment may still have. */
+static bool merge_query(const struct search_job *job, struct search_merge *m, uint32_t q,
+                        uint32_t k, Elanus__SearchResp *resp, bool *ret_full_memory)
+{
+    uint32_t dups = 0, n;
+    bool more = false;
+
+    for (size_t i = 0; i < job->nsegs; i++) {
+        const struct seg_hits *h = &m->hits[i];
+        m->lists[i] = (struct hit_list){
+            .n = h->first[q + 1] - h->first[q],
+            .scores = h->scores ? h->scores + h->first[q] : NULL,
+            .pks = &h->pks,
+            .first_row = h->first[q],
+        };
+        more = more || m->lists[i].n >= job->k;
+    }
+    n = reduce_hits(m->lists, (uint32_t)job->nsegs, !metric_larger_is_better(job->q.metric), 0, k,
+                    job->scratch, m->merged, &dups);
+    for (uint32_t j = 0; j < n; j++, m->total++) {
+        const struct seg_hits *h = &m->hits[m->merged[j].list];
+        uint32_t at = m->merged[j].row;
+        resp->scores[m->total] = m->merged[j].score;
+        resp->segment_ids[m->total] = m->segment_ids[m->merged[j].list];
+        resp->rows[m->total] = h->rows[at];
+        resp->timestamps[m->total] = (uint64_t)column_i64(&h->ts, at);
+        if (!column_builder_take(m->pks, &h->pks, at)) {
+            *ret_full_memory = true;
+        }
+    }
+    resp->counts[q] = n;
+    return n < k && dups > 0 && more;
+}
+
+static int merge_segments(struct search_job *job, const Elanus__SearchReq *req,
+                          const struct call *call, Elanus__SearchResp *resp, bool *ret_more,
+                          struct status *st)
+{
+    struct arena *ar = job->scratch;
+    struct search_merge m = { 0 };
+    size_t most = 0;
+    bool full_memory = false;
+    struct column pks;
+    int rc = 0;
+
+    m.hits = arena_try_array(ar, job->nsegs + 1, sizeof *m.hits);
+    m.lists = arena_try_array(ar, job->nsegs + 1, sizeof *m.lists);
+    m.segment_ids = arena_try_array(ar, job->nsegs + 1, sizeof *m.segment_ids);
+    m.merged = arena_try_array(ar, req->k, sizeof *m.merged);
+    if (!m.hits || !m.lists || !m.segment_ids || !m.merged) {
+        return no_memory(st);
     }
     resp->searched_rows = 0;
-    for (size_t i = 0; i < nsegs; i++) {
+    for (size_t i = 0; i < job->nsegs; i++) {
         struct seg_info info;
-        TRY(gather_hits(segs[i], schema, work[i].tk, scratch, &hits[i], st));
-        most += hits[i].total;
-        seg_get_info(segs[i], &info);
+        TRY(gather_hits(job->segs[i], job->schema, job->work[i].tk, ar, &m.hits[i], st));
+        most += m.hits[i].total;
+        seg_get_info(job->segs[i], &info);
         resp->searched_rows += info.nrows;
+        m.segment_ids[i] = info.id;
     }
     most = MIN(most, (size_t)req->nq * req->k);
     TRY(resp_reserve(resp, req->nq, most, call->ar, st));
-    cb = column_builder_new(scratch, schema->pk->id, schema->pk->type, DT_NONE, 0,
-                            (uint32_t)most);
+    m.pks = column_builder_new(ar, job->schema->pk->id, job->schema->pk->type, DT_NONE, 0,
+                               (uint32_t)most);
+    *ret_more = false;
     for (uint32_t q = 0; q < req->nq; q++) {
-        uint32_t dups, n;
-        for (size_t i = 0; i < nsegs; i++) {
-            lists[i] = (struct hit_list){
-                .n = hits[i].first[q + 1] - hits[i].first[q],
-                .scores = hits[i].scores ? hits[i].scores + hits[i].first[q] : NULL,
-                .pks = &hits[i].pks,
-                .first_row = hits[i].first[q],
-            };
-        }
-        n = reduce_hits(lists, (uint32_t)nsegs, !metric_larger_is_better(job.q.metric), 0, req->k,
-                        scratch, merged, &dups);
-        for (uint32_t j = 0; j < n; j++, total++) {
-            const struct seg_hits *h = &hits[merged[j].list];
-            struct seg_info info;
-            uint32_t at = merged[j].row;
-            seg_get_info(segs[merged[j].list], &info);
-            resp->scores[total] = merged[j].score;
-            resp->segment_ids[total] = info.id;
-            resp->rows[total] = h->rows[at];
-            resp->timestamps[total] = (uint64_t)column_i64(&h->ts, at);
-            if (!column_builder_take(cb, &h->pks, at)) {
-                rc = no_memory(st);
-                goto out;
-            }
-        }
-        resp->counts[q] = n;
+        *ret_more |= merge_query(job, &m, q, req->k, resp, &full_memory);
     }
-    resp_set_total(resp, total);
-    column_builder_finish(cb, &pk_col);
-    struct batch b = { .nrows = (uint32_t)total, .ncols = 1, .cols = &pk_col };
+    if (full_memory) {
+        rc = no_memory(st);
+        goto out;
+    }
+    resp_set_total(resp, m.total);
+    column_builder_finish(m.pks, &pks);
+    struct batch b = { .nrows = (uint32_t)m.total, .ncols = 1, .cols = &pks };
     TRY(nd_batch_bytes(&b, call->ar, &resp->pks, st));
     resp->read_ts = req->read_ts;
 out:
-    work_done(work, nsegs);
-    arena_free(scratch);
+    return rc;
+}
+
+int nd_search(struct segment *const *segs, size_t nsegs, const struct schema *schema,
+              const Elanus__SearchReq *req, struct pool *compute, const struct call *call,
+              Elanus__SearchResp *resp, struct status *st)
+{
+    struct search_job job = {
+        .segs = segs, .nsegs = nsegs, .schema = schema, .k = req->k,
+    };
+    bool more;
+    int rc;
+
+    job.scratch = arena_new(SCRATCH_LIMIT);
+    TRY(check_field(schema, req, st));
+    search_query(&job, req, call);
+    TRY(decode_plan(&req->plan, job.scratch, &job.q.filter.expr, st));
+    job.work = work_new(nsegs);
+    compute = pool_for(compute, segs, nsegs, req->queries.len + (job.q.filter.expr ? 64 : 0));
+    for (;;) {
+        parallel_for(compute, nsegs, search_one, &job);
+        TRY(work_status(job.work, nsegs, st));
+        TRY(merge_segments(&job, req, call, resp, &more, st));
+        if (!more || job.k >= INDEX_TOPK_MAX) {
+            break;
+        }
+        job.k = MIN(job.k * 2, (uint32_t)INDEX_TOPK_MAX); /* keys stood there several times */
+    }
+out:
+    work_done(job.work, nsegs);
+    arena_free(job.scratch);
     return rc;
 }
 
@@ -420,18 +480,22 @@ static int query_output(struct segment *const *segs, size_t nsegs, const struct 
     int64_t *ids = arena_try_array(scratch, nkeep + 1u, sizeof *ids);
     uint32_t *rows = arena_try_array(scratch, nkeep + 1u, sizeof *rows);
     int64_t *fields = arena_try_array(scratch, req->n_output_field_ids + 2, sizeof *fields);
+    int64_t *seg_ids = arena_try_array(scratch, nsegs + 1, sizeof *seg_ids);
     size_t nfields = 0;
     struct batch b;
     size_t bytes = 0;
     int rc;
 
-    if (!ids || !rows || !fields) {
+    if (!ids || !rows || !fields || !seg_ids) {
         return no_memory(st);
     }
-    for (uint32_t i = 0; i < nkeep; i++) {
+    for (size_t i = 0; i < nsegs; i++) {
         struct seg_info info;
-        seg_get_info(segs[keep[i].list], &info);
-        ids[i] = info.id;
+        seg_get_info(segs[i], &info);
+        seg_ids[i] = info.id;
+    }
+    for (uint32_t i = 0; i < nkeep; i++) {
+        ids[i] = seg_ids[keep[i].list];
         rows[i] = work[keep[i].list].rows[keep[i].row];
     }
     fields[nfields++] = schema->pk->id;
@@ -486,7 +550,8 @@ int nd_query(struct segment *const *segs, size_t nsegs, const struct schema *sch
 
     TRY(decode_plan(&req->plan, scratch, &job.filter.expr, st));
     work = job.work = work_new(nsegs);
-    parallel_for(compute, nsegs, query_one, &job);
+    parallel_for(pool_for(compute, segs, nsegs, job.filter.expr ? 64 : 16), nsegs, query_one,
+                 &job);
     TRY(work_status(work, nsegs, st));
     resp->read_ts = req->read_ts;
     if (req->count_only) {
@@ -530,10 +595,11 @@ out:
 
 /* ---- merging answers ---- */
 
-int nd_merge_search(const Elanus__SearchResp *const *parts, size_t nparts, uint32_t nq, uint32_t k,
-                    bool larger_is_better, const struct call *call, Elanus__SearchResp *resp,
+int nd_merge_search(const Elanus__SearchResp *const *parts, size_t nparts,
+                    const struct nd_merge *how, const struct call *call, Elanus__SearchResp *resp,
                     uint32_t **ret_part_of_hit, bool *retry_k, struct status *st)
 {
+    uint32_t nq = how->nq, k = how->k;
     struct arena *ar = call->ar;
     struct batch *pks = arena_try_array(ar, nparts + 1, sizeof *pks);
     size_t *first = arena_try_array(ar, nparts + 1, sizeof *first);
@@ -543,6 +609,7 @@ int nd_merge_search(const Elanus__SearchResp *const *parts, size_t nparts, uint3
     struct column pk_col;
     uint32_t *part_of = NULL;
     size_t most = 0, total = 0;
+    bool more = false;
     int rc = 0;
 
     if (!pks || !first || !lists || !merged) {
@@ -563,7 +630,6 @@ int nd_merge_search(const Elanus__SearchResp *const *parts, size_t nparts, uint3
         rc = no_memory(st);
         goto out;
     }
-    *retry_k = false;
     for (uint32_t q = 0; q < nq; q++) {
         uint32_t dups = 0, n;
         bool full = false;
@@ -574,10 +640,10 @@ int nd_merge_search(const Elanus__SearchResp *const *parts, size_t nparts, uint3
                 .pks = pks[i].ncols ? &pks[i].cols[0] : NULL,
                 .first_row = (uint32_t)first[i],
             };
-            full = full || parts[i]->counts[q] >= k;
+            full = full || parts[i]->counts[q] >= how->asked;
         }
-        n = reduce_hits(lists, (uint32_t)nparts, !larger_is_better, 0, k, ar, merged, &dups);
-        *retry_k = *retry_k || (n < k && dups > 0 && full);
+        n = reduce_hits(lists, (uint32_t)nparts, !how->larger_is_better, 0, k, ar, merged, &dups);
+        more = more || (n < k && dups > 0 && full);
         for (uint32_t j = 0; j < n; j++, total++) {
             const Elanus__SearchResp *p = parts[merged[j].list];
             uint32_t at = merged[j].row;
@@ -608,6 +674,9 @@ int nd_merge_search(const Elanus__SearchResp *const *parts, size_t nparts, uint3
         TRY(nd_batch_bytes(&b, ar, &resp->pks, st));
     }
     *ret_part_of_hit = part_of;
+    if (retry_k) {
+        *retry_k = more;
+    }
 out:
     return rc;
 }

@@ -28,10 +28,14 @@ int nd_fetch(struct segment *const *segs, size_t nsegs, const struct schema *sch
              const int64_t *segment_ids, const uint32_t *rows, size_t n, const int64_t *field_ids,
              size_t nfields, const struct call *call, struct batch *ret, struct status *st);
 
-/* Merges answers of several sources into one; `retry_k` (may be NULL) says that equal keys cost
- * hits although some source had more: ask again with a greater k. */
-int nd_merge_search(const Elanus__SearchResp *const *parts, size_t nparts, uint32_t nq, uint32_t k,
-                    bool larger_is_better, const struct call *call, Elanus__SearchResp *resp,
+/* Merges answers of several sources, of which each was asked for `asked` hits, into one of k hits.
+ * *retry_k (may be NULL): equal keys cost hits although some source had more: ask for more. */
+struct nd_merge {
+    uint32_t nq, k, asked;
+    bool larger_is_better;
+};
+int nd_merge_search(const Elanus__SearchResp *const *parts, size_t nparts,
+                    const struct nd_merge *how, const struct call *call, Elanus__SearchResp *resp,
                     uint32_t **ret_part_of_hit, bool *retry_k, struct status *st);
 int nd_merge_query(const Elanus__QueryResp *const *parts, size_t nparts, int64_t limit,
                    int64_t max_bytes, const struct call *call, Elanus__QueryResp *resp,

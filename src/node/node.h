@@ -38,6 +38,7 @@ struct sn_opts {
     enum wal_sync wal_sync;
     int64_t wal_sync_interval_ms;
     uint64_t wal_file_size;
+    uint64_t wal_prealloc;           /* zeros written ahead of its end; 0: none */
     uint64_t wal_max_bytes;          /* past this the shards holding the log back are flushed */
     struct object_store *os;
     struct pool *compute;

@@ -3,10 +3,13 @@
  *
  * WHAT      A table of segments per collection. Loading opens the files by mapping and applies the
  *           shard's delete files; later deletes come from the shard. Nothing here is durable: all
- *           of it can be loaded again.
+ *           of it can be loaded again. Loading what is loaded applies the delete files again, so
+ *           after a load a segment has them all, whatever happened before.
  * THREADS   One read-write lock over the table; readers take references under it and work outside.
- *           `load_lock` serialises loads (files are opened outside the table lock).
- * FAILURE   A damaged file fails the load and is named; segments loaded before stay.
+ *           Files are opened outside of it: of two that load the same segment, one wins. Deletes of
+ *           one collection are applied one call at a time (stripes of locks, by collection).
+ * FAILURE   A damaged file fails the load and is named; segments of the same call that were opened
+ *           before are not kept, older ones stay.
  */
 #include "node/node.h"
 #include "base/alloc.h"
@@ -17,6 +20,7 @@
 #include "segment/segment.h"
 
 #define DELTA_MEMORY_MAX ((size_t)4 << 30)
+#define STRIPES 16u
 
 struct qn_coll {
     struct schema *schema;
@@ -25,9 +29,9 @@ struct qn_coll {
 
 struct qn {
     struct qn_opts opts;
-    struct rwlock lock;     /* colls and everything below */
-    struct lock load_lock;
+    struct rwlock lock;     /* RANK_NODE_SHARD: colls and everything below */
     struct id_map *colls;   /* id -> struct qn_coll * */
+    struct lock deleting[STRIPES]; /* RANK_NODE_FLUSH: seg_delete() is for one at a time */
 };
 
 static void coll_free(struct qn_coll *c)
@@ -51,7 +55,9 @@ int qn_new(const struct qn_opts *o, struct qn **ret_qn, struct status *st)
     (void)st;
     qn->opts = *o;
     rwlock_init(&qn->lock, RANK_NODE_SHARD);
-    lock_init(&qn->load_lock, RANK_NODE_REGISTRY);
+    for (size_t i = 0; i < STRIPES; i++) {
+        lock_init(&qn->deleting[i], RANK_NODE_FLUSH);
+    }
     qn->colls = id_map_new();
     *ret_qn = qn;
     return 0;
@@ -71,7 +77,9 @@ void qn_free(struct qn *qn)
     }
     id_map_free(qn->colls);
     rwlock_done(&qn->lock);
-    lock_done(&qn->load_lock);
+    for (size_t i = 0; i < STRIPES; i++) {
+        lock_done(&qn->deleting[i]);
+    }
     mem_free(qn);
 }
 
@@ -150,36 +158,32 @@ out:
     return rc;
 }
 
-/* ---- loading ---- */
+/* ---- deletes ---- */
 
-static int apply_delta_files(struct qn *qn, struct segment *seg, const struct seg_info *info,
-                             Elanus__Delta *const *deltas, size_t n, struct status *st)
+static int apply(struct qn *qn, int64_t collection_id, struct segment *seg,
+                 const struct column *pks, const hts *ts, struct status *st)
 {
-    int rc = 0;
+    struct lock *l = &qn->deleting[(uint64_t)collection_id % STRIPES];
+    uint32_t hits;
+    int rc;
 
-    for (size_t i = 0; i < n && rc == 0; i++) {
-        struct arena *ar;
-        struct column pks;
-        const hts *ts;
-        uint32_t hits;
-        if (deltas[i]->max_ts <= info->min_ts) {
-            continue; /* older than every row */
-        }
-        ar = arena_new(DELTA_MEMORY_MAX);
-        rc = delta_read(qn->opts.os, deltas[i]->object_key, ar, &pks, &ts, st);
-        if (rc == 0) {
-            rc = seg_delete(seg, &pks, ts, pks.nrows, &hits, st);
-        }
-        arena_free(ar);
-    }
+    lock_acquire(l);
+    rc = seg_delete(seg, pks, ts, pks->nrows, &hits, st);
+    lock_release(l);
     return rc;
 }
 
+/* ---- loading ---- */
+
 /* Replaces the collection's definition when it is newer; makes the entry when there is none. */
-static int ensure_collection(struct qn *qn, const Elanus__Collection *coll, struct status *st)
+static int ensure_collection(struct qn *qn, const Elanus__Collection *coll,
+                             struct schema **ret_schema, struct status *st)
 {
     struct schema *schema = NULL;
     struct qn_coll *c;
+    size_t pos = 0;
+    int64_t id;
+    uint64_t v;
     int rc;
 
     TRY(schema_new(coll->schema, &schema, st));
@@ -188,44 +192,41 @@ static int ensure_collection(struct qn *qn, const Elanus__Collection *coll, stru
     if (!c) {
         c = xalloc(sizeof *c);
         c->segs = id_map_new();
+        c->schema = schema_ref(schema);
         CHECK(id_map_put(qn->colls, coll->id, (uint64_t)(uintptr_t)c));
     }
-    if (!c->schema || c->schema->version <= schema->version) {
-        struct schema *old = c->schema;
-        c->schema = TAKE(schema);
-        schema = old;
+    if (c->schema->version < schema->version) {
+        schema_unref(c->schema);
+        c->schema = schema_ref(schema);
+        while (id_map_next(c->segs, &pos, &id, &v)) {
+            seg_set_schema((struct segment *)(uintptr_t)v, schema);
+        }
     }
+    *ret_schema = schema_ref(c->schema);
     rwlock_release(&qn->lock);
 out:
     schema_unref(schema);
     return rc;
 }
 
-static bool is_loaded(struct qn *qn, int64_t collection_id, int64_t segment_id)
-{
-    rwlock_read(&qn->lock);
-    struct qn_coll *c = id_map_ptr(qn->colls, collection_id);
-    bool found = c && id_map_ptr(c->segs, segment_id);
-    rwlock_release(&qn->lock);
-    return found;
-}
-
-static int load_one(struct qn *qn, const Elanus__Collection *coll, const Elanus__Segment *meta,
-                    Elanus__Delta *const *deltas, size_t ndeltas, struct status *st)
+/* The segment when it is loaded, else opened and not in the table yet; referenced. */
+static int open_one(struct qn *qn, const struct schema *schema, const Elanus__Segment *meta,
+                    struct segment **ret, struct status *st)
 {
     struct segment *seg = NULL;
-    struct schema *schema;
     struct seg_info info;
     struct qn_coll *c;
-    int rc;
+    int rc = 0;
 
     rwlock_read(&qn->lock);
-    c = id_map_ptr(qn->colls, coll->id);
-    schema = c ? schema_ref(c->schema) : NULL;
+    c = id_map_ptr(qn->colls, meta->collection_id);
+    seg = c ? id_map_ptr(c->segs, meta->id) : NULL;
+    if (seg) {
+        *ret = seg_ref(seg);
+    }
     rwlock_release(&qn->lock);
-    if (!schema) {
-        FAIL(st, ERR_COLLECTION_NOT_LOADED, "collection %lld was released while loading",
-             (long long)coll->id);
+    if (seg) {
+        return 0;
     }
     TRY(seg_open(meta->id, meta->collection_id, meta->partition_id, schema, qn->opts.os,
                  meta->object_prefix, &seg, st));
@@ -234,39 +235,118 @@ static int load_one(struct qn *qn, const Elanus__Collection *coll, const Elanus_
         FAIL(st, ST_CORRUPT, "segment %lld has %u rows, metadata says %lld", (long long)meta->id,
              info.nrows, (long long)meta->num_rows);
     }
-    TRY(apply_delta_files(qn, seg, &info, deltas, ndeltas, st));
-    rwlock_write(&qn->lock);
-    c = id_map_ptr(qn->colls, coll->id);
-    if (c && !id_map_ptr(c->segs, meta->id)) {
-        CHECK(id_map_put(c->segs, meta->id, (uint64_t)(uintptr_t)TAKE(seg)));
-    }
-    rwlock_release(&qn->lock);
+    *ret = TAKE(seg);
 out:
     seg_unref(seg);
-    schema_unref(schema);
+    return rc;
+}
+
+static bool concerns(const Elanus__Delta *d, const struct seg_info *info)
+{
+    if (d->max_ts <= info->min_ts) {
+        return false; /* older than every row */
+    }
+    for (size_t i = 0; i < d->n_partition_ids; i++) {
+        if (d->partition_ids[i] == info->partition_id) {
+            return true;
+        }
+    }
+    return d->n_partition_ids == 0;
+}
+
+/* Each file is read once, however many segments there are. */
+static int apply_delta(struct qn *qn, const Elanus__Delta *d, struct segment *const *segs,
+                       size_t nsegs, struct status *st)
+{
+    struct arena *ar = NULL;
+    struct column pks;
+    const hts *ts;
+    int rc = 0;
+
+    for (size_t i = 0; i < nsegs; i++) {
+        struct seg_info info;
+        seg_get_info(segs[i], &info);
+        if (!concerns(d, &info)) {
+            continue;
+        }
+        if (!ar) {
+            ar = arena_new(DELTA_MEMORY_MAX);
+            TRY(delta_read(qn->opts.os, d->object_key, ar, &pks, &ts, st));
+        }
+        TRY(apply(qn, info.collection_id, segs[i], &pks, ts, st));
+    }
+out:
+    arena_free(ar);
+    return rc;
+}
+
+/* Takes the references. The definition may have changed since the files were opened. */
+static int put_in_table(struct qn *qn, int64_t collection_id, struct segment **segs, size_t nsegs,
+                        struct status *st)
+{
+    struct qn_coll *c;
+    int rc = 0;
+
+    rwlock_write(&qn->lock);
+    c = id_map_ptr(qn->colls, collection_id);
+    if (!c) {
+        FAIL(st, ERR_COLLECTION_NOT_LOADED, "collection %lld was released while loading",
+             (long long)collection_id);
+    }
+    for (size_t i = 0; i < nsegs; i++) {
+        struct seg_info info;
+        struct segment *there;
+        seg_get_info(segs[i], &info);
+        there = id_map_ptr(c->segs, info.id);
+        if (there && there != segs[i]) {
+            rc = st_fail(st, ST_CONFLICT, "segment %lld was loaded by another call meanwhile",
+                         (long long)info.id);
+            st->retriable = true;
+            goto out;
+        }
+        if (there) {
+            continue;
+        }
+        if (seg_schema(segs[i]) != c->schema) {
+            seg_set_schema(segs[i], c->schema);
+        }
+        CHECK(id_map_put(c->segs, info.id, (uint64_t)(uintptr_t)seg_ref(segs[i])));
+    }
+out:
+    rwlock_release(&qn->lock);
     return rc;
 }
 
 static int do_load_segments(void *self, const struct call *call, const Elanus__LoadSegmentsReq *req,
                             Elanus__Empty *resp, struct status *st)
 {
+    struct segment **segs = arena_try_array(call->ar, req->n_segments + 1,
+                                            sizeof(struct segment *));
+    struct schema *schema = NULL;
     struct qn *qn = self;
-    int rc;
+    size_t n = 0;
+    int rc = 0;
 
-    (void)call;
     (void)resp;
     if (!req->collection || !req->collection->schema) {
         return st_fail(st, ST_INVALID, "load_segments without a collection");
     }
-    lock_acquire(&qn->load_lock);
-    TRY(ensure_collection(qn, req->collection, st));
-    for (size_t i = 0; i < req->n_segments; i++) {
-        if (!is_loaded(qn, req->collection_id, req->segments[i]->id)) {
-            TRY(load_one(qn, req->collection, req->segments[i], req->deltas, req->n_deltas, st));
-        }
+    if (!segs) {
+        return st_fail(st, ST_NO_MEMORY, "no memory for %zu segments", req->n_segments);
     }
+    TRY(ensure_collection(qn, req->collection, &schema, st));
+    for (; n < req->n_segments; n++) {
+        TRY(open_one(qn, schema, req->segments[n], &segs[n], st));
+    }
+    for (size_t i = 0; i < req->n_deltas; i++) {
+        TRY(apply_delta(qn, req->deltas[i], segs, n, st));
+    }
+    TRY(put_in_table(qn, req->collection->id, segs, n, st));
 out:
-    lock_release(&qn->load_lock);
+    for (size_t i = 0; i < n; i++) {
+        seg_unref(segs[i]);
+    }
+    schema_unref(schema);
     return rc;
 }
 
@@ -276,27 +356,34 @@ static int do_release_segments(void *self, const struct call *call,
 {
     struct qn *qn = self;
     struct qn_coll *c;
-    struct qn_coll *gone = NULL;
+    struct segment **gone = arena_try_array(call->ar, req->n_segment_ids + 1,
+                                            sizeof(struct segment *));
+    size_t n = 0;
 
-    (void)call;
     (void)resp;
-    (void)st;
+    if (!gone) {
+        return st_fail(st, ST_NO_MEMORY, "no memory for %zu segments", req->n_segment_ids);
+    }
     rwlock_write(&qn->lock);
     c = id_map_ptr(qn->colls, req->collection_id);
     for (size_t i = 0; c && i < req->n_segment_ids; i++) {
         struct segment *seg = id_map_ptr(c->segs, req->segment_ids[i]);
         if (seg) {
             id_map_remove(c->segs, req->segment_ids[i]);
-            seg_unref(seg);
+            gone[n++] = seg;
         }
     }
-    if (c && req->n_segment_ids == 0) { /* the whole collection */
+    if (c && (req->n_segment_ids == 0 || id_map_count(c->segs) == 0)) {
         id_map_remove(qn->colls, req->collection_id);
-        gone = c;
+    } else {
+        c = NULL;
     }
     rwlock_release(&qn->lock);
-    if (gone) {
-        coll_free(gone);
+    for (size_t i = 0; i < n; i++) {
+        seg_unref(gone[i]); /* unmaps: not under the lock */
+    }
+    if (c) {
+        coll_free(c);
     }
     return 0;
 }
@@ -310,7 +397,6 @@ static int do_apply_deletes(void *self, const struct call *call,
     struct qn *qn = self;
     struct pinned p = { 0 };
     struct batch b;
-    uint32_t hits;
     int rc;
 
     (void)resp;
@@ -320,7 +406,7 @@ static int do_apply_deletes(void *self, const struct call *call,
         FAIL(st, ST_INVALID, "%u keys with %zu timestamps", b.nrows, req->n_timestamps);
     }
     for (size_t i = 0; i < p.n; i++) {
-        TRY(seg_delete(p.segs[i], &b.cols[0], req->timestamps, b.nrows, &hits, st));
+        TRY(apply(qn, req->collection_id, p.segs[i], &b.cols[0], req->timestamps, st));
     }
 out:
     unpin(&p);

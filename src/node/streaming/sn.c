@@ -11,7 +11,24 @@
 
 #define LOG_ROOM "node"
 
+/* What fits into one record of the log with its heads. */
+#define RECORD_BYTES ((size_t)WAL_RECORD_MAX - ((size_t)1 << 20))
+
 /* ---- write ---- */
+
+/* Memory for rows and deletes that are not in files. Past the mark inserts are refused; deletes,
+ * which need little and may be what frees memory, past twice the mark. */
+static int check_memory(const struct sn *sn, const Elanus__WriteReq *req, struct status *st)
+{
+    uint64_t high = sn->opts.memory_high_bytes, used = sn->growing_bytes;
+
+    if (high && used > (req->n_inserts ? high : high * 2)) {
+        return st_fail(st, ST_QUOTA, "quota exceeded[reason=memory quota exceeded, please allocate "
+                       "more resources]: unflushed rows use %llu of %llu bytes",
+                       (unsigned long long)used, (unsigned long long)high);
+    }
+    return 0;
+}
 
 /* Rows are decoded before they reach the log: what cannot be read must never be acknowledged. */
 static int decode_write(struct sn_shard *sh, const Elanus__WriteReq *req, struct arena *ar,
@@ -24,7 +41,10 @@ static int decode_write(struct sn_shard *sh, const Elanus__WriteReq *req, struct
     r->vchannel = slice_of(sh->vchannel);
     r->parts = arena_try_array(ar, req->n_inserts + 1, sizeof *r->parts);
     m->batches = arena_try_array(ar, req->n_inserts + 1, sizeof *m->batches);
-    if (!r->parts || !m->batches || req->n_inserts > 4096) {
+    if (req->n_inserts > SN_RECORD_PARTS_MAX || req->n_delete_partition_ids > SN_RECORD_PARTS_MAX) {
+        FAIL(st, ST_TOO_LARGE, "more than %u partitions in one write", SN_RECORD_PARTS_MAX);
+    }
+    if (!r->parts || !m->batches) {
         FAIL(st, ST_NO_MEMORY, "no memory for %zu partitions in one write", req->n_inserts);
     }
     r->nparts = (uint32_t)req->n_inserts;
@@ -54,6 +74,10 @@ static int decode_write(struct sn_shard *sh, const Elanus__WriteReq *req, struct
     if (m->bytes == 0) {
         FAIL(st, ST_INVALID, "a write without rows");
     }
+    if (m->bytes > RECORD_BYTES) {
+        FAIL(st, ST_TOO_LARGE, "a write of %zu bytes, at most %zu are taken", m->bytes,
+             RECORD_BYTES);
+    }
 out:
     return rc;
 }
@@ -66,12 +90,7 @@ static int do_write(void *self, const struct call *call, const Elanus__WriteReq 
     struct sn_msg m = { .write = req, .ar = call->ar };
     int rc;
 
-    if (sn->opts.memory_high_bytes && sn->growing_bytes > sn->opts.memory_high_bytes &&
-        req->n_inserts) {
-        return st_fail(st, ST_QUOTA, "quota exceeded[reason=memory quota exceeded, please allocate "
-                       "more resources]: unflushed rows use %zu of %llu bytes",
-                       (size_t)sn->growing_bytes, (unsigned long long)sn->opts.memory_high_bytes);
-    }
+    TRY(check_memory(sn, req, st));
     TRY(sn__shard_find(sn, req->vchannel, &sh, st));
     TRY(decode_write(sh, req, call->ar, &m, st));
     m.shard = sh;
@@ -112,12 +131,10 @@ static int seal(struct sn_channel *ch, struct sn_msg *m)
     }
     for (size_t i = 0; i < sh->ngrowing; i++) {
         struct sn_growing *g = &sh->growing[i];
-        struct seg_info info;
-        seg_get_info(g->seg, &info);
-        if (info.nrows && listed(job->req->partition_ids, job->req->n_partition_ids,
-                                 g->partition_id)) {
+        if (g->nrows && !sn__sealed_find(sh, g->id) &&
+            listed(job->req->partition_ids, job->req->n_partition_ids, g->partition_id)) {
             g->sealed = true;
-            job->resp->segment_ids[job->resp->n_segment_ids++] = info.id;
+            job->resp->segment_ids[job->resp->n_segment_ids++] = g->id;
         }
     }
     job->resp->position = ch->applied_position;
@@ -144,159 +161,19 @@ out:
 
 /* ---- load ---- */
 
-struct load_job {
-    const Elanus__SetLoadReq *req;
-    struct arena *ar;
-    /* Taken at the beginning, on the sequencer. */
-    Elanus__Collection *collection;
-    size_t nsegs, ndeltas;
-    Elanus__Segment **segs;        /* flushed and to be loaded */
-    Elanus__Delta **deltas;
-    size_t nplacements;
-    Elanus__Placement **placements;
-};
-
-static bool load_wants(const Elanus__Load *load, int64_t partition_id)
-{
-    return load && load->status == ELANUS__LOAD_STATUS__LOAD_LOADED &&
-           (load->whole || (load->n_partition_ids &&
-                            listed(load->partition_ids, load->n_partition_ids, partition_id)));
-}
-
-static int load_snapshot(struct sn_channel *ch, struct sn_msg *m)
-{
-    struct load_job *job = m->arg;
-    struct sn_shard *sh = m->shard;
-
-    (void)ch;
-    job->segs = arena_try_array(job->ar, sh->nsealed + 1, sizeof *job->segs);
-    job->deltas = arena_try_array(job->ar, sh->ndeltas + 1, sizeof *job->deltas);
-    if (!job->segs || !job->deltas) {
-        return st_fail(&m->st, ST_NO_MEMORY, "no memory to load %zu segments", sh->nsealed);
-    }
-    job->nsegs = 0;
-    for (size_t i = 0; i < sh->nsealed; i++) {
-        if (load_wants(job->req->load, sh->sealed[i].meta->partition_id)) {
-            job->segs[job->nsegs++] = sh->sealed[i].meta;
-        }
-    }
-    job->ndeltas = sh->ndeltas;
-    for (size_t i = 0; i < sh->ndeltas; i++) {
-        job->deltas[i] = sh->deltas[i];
-    }
-    job->collection = sh->collection;
-    return 0;
-}
-
-/* Delete files that a flush made since the snapshot: the segments just loaded lack them. */
-static int catch_up(struct sn_shard *sh, size_t known, int64_t node, const int64_t *segment_ids,
-                    size_t n, struct arena *ar, struct status *st)
-{
-    struct call call = call_internal(ar);
-    int rc = 0;
-
-    for (size_t i = known; i < sh->ndeltas; i++) {
-        const struct qnode_service *qs;
-        Elanus__ApplyDeletesReq req;
-        Elanus__Empty resp;
-        struct column pks;
-        const hts *ts;
-
-        elanus__apply_deletes_req__init(&req);
-        elanus__empty__init(&resp);
-        TRY(delta_read(sh->sn->opts.os, sh->deltas[i]->object_key, ar, &pks, &ts, st));
-        struct batch b = { .nrows = pks.nrows, .ncols = 1, .cols = &pks };
-        TRY(nd_batch_bytes(&b, ar, &req.pks, st));
-        req.collection_id = sh->collection_id;
-        req.segment_ids = (int64_t *)(uintptr_t)segment_ids;
-        req.n_segment_ids = n;
-        req.timestamps = (uint64_t *)(uintptr_t)ts;
-        req.n_timestamps = pks.nrows;
-        TRY(svc_dir_qnode(sh->sn->opts.dir, node, &qs, st));
-        TRY(qs->apply_deletes(qs->self, &call, &req, &resp, st));
-    }
-out:
-    return rc;
-}
-
-static int load_publish(struct sn_channel *ch, struct sn_msg *m)
-{
-    struct load_job *job = m->arg;
-    struct sn_shard *sh = m->shard;
-    int rc = 0;
-
-    (void)ch;
-    for (size_t i = 0; i < job->nsegs; i++) {
-        int64_t node = sn__placed_on(job->placements, job->nplacements, job->segs[i]->id);
-        if (node) {
-            TRY(catch_up(sh, job->ndeltas, node, &job->segs[i]->id, 1, job->ar, &m->st));
-            TRY(sn__send_deletes(sh, node, &job->segs[i]->id, 1, &m->st));
-        }
-    }
-    sh->load = job->req->load ? sn__copy(&job->req->load->pb, sh->ar) : NULL;
-    for (size_t i = 0; i < sh->nsealed; i++) {
-        int64_t node = sn__placed_on(job->placements, job->nplacements, sh->sealed[i].meta->id);
-        sh->sealed[i].node_id =
-            load_wants(sh->load, sh->sealed[i].meta->partition_id) ? node : 0;
-    }
-    sn__view_publish(sh);
-out:
-    return rc;
-}
-
-/* Segments flushed after the coordinator made its list. */
-static int place_missing(struct sn *sn, struct sn_shard *sh, const struct call *call,
-                         struct load_job *job, struct status *st)
-{
-    Elanus__PlaceSegmentsReq req;
-    Elanus__PlaceSegmentsResp resp;
-    size_t n = 0;
-    int rc = 0;
-
-    job->placements = arena_try_array(call->ar, job->req->n_placements + job->nsegs + 1,
-                                      sizeof(Elanus__Placement *));
-    elanus__place_segments_req__init(&req);
-    elanus__place_segments_resp__init(&resp);
-    req.segment_ids = arena_try_array(call->ar, job->nsegs + 1, sizeof(int64_t));
-    if (!job->placements || !req.segment_ids) {
-        FAIL(st, ST_NO_MEMORY, "no memory to place %zu segments", job->nsegs);
-    }
-    for (size_t i = 0; i < job->req->n_placements; i++) {
-        job->placements[n++] = job->req->placements[i];
-    }
-    for (size_t i = 0; i < job->nsegs; i++) {
-        if (!sn__placed_on(job->req->placements, job->req->n_placements, job->segs[i]->id)) {
-            req.segment_ids[req.n_segment_ids++] = job->segs[i]->id;
-        }
-    }
-    if (req.n_segment_ids) {
-        req.collection_id = sh->collection_id;
-        req.vchannel = sh->vchannel;
-        TRY(sn->opts.query->place_segments(sn->opts.query->self, call, &req, &resp, st));
-        for (size_t i = 0; i < resp.n_placements && i < job->nsegs; i++) {
-            job->placements[n++] = resp.placements[i];
-        }
-    }
-    job->nplacements = n;
-out:
-    return rc;
-}
-
 static int do_set_load(void *self, const struct call *call, const Elanus__SetLoadReq *req,
                        Elanus__Empty *resp, struct status *st)
 {
     struct sn *sn = self;
     struct sn_shard *sh = NULL;
-    struct load_job job = { .req = req, .ar = call->ar };
+    Elanus__Load none;
     int rc;
 
     (void)resp;
+    elanus__load__init(&none);
     TRY(sn__shard_find(sn, req->vchannel, &sh, st));
-    TRY(sn__control(sh->ch, sh, load_snapshot, &job, st));
-    TRY(place_missing(sn, sh, call, &job, st));
-    TRY(sn__load_on_nodes(sn, job.collection, job.segs, job.nsegs, job.deltas, job.ndeltas,
-                          job.placements, job.nplacements, st));
-    TRY(sn__control(sh->ch, sh, load_publish, &job, st));
+    TRY(sn__reconcile(sh, req->load ? req->load : &none, req->placements, req->n_placements, call,
+                      st));
 out:
     sn__shard_unref(sh);
     return rc;
@@ -304,29 +181,46 @@ out:
 
 /* ---- definition changes ---- */
 
+/* Old rows are read with the new definition; new ones go to new segments. */
+static void new_schema(struct sn_shard *sh)
+{
+    for (size_t i = sh->ngrowing; i-- > 0;) {
+        struct sn_growing *g = &sh->growing[i];
+        if (g->nrows == 0) {
+            sn__growing_remove(sh, g);
+            continue;
+        }
+        seg_set_schema(g->seg, sh->schema);
+        g->sealed = true;
+    }
+    sn__flush_queue(sh->sn, sh);
+}
+
 static int update_collection(struct sn_channel *ch, struct sn_msg *m)
 {
     const Elanus__Collection *c = m->arg;
     struct sn_shard *sh = m->shard;
-    struct schema *schema = NULL;
-    bool changed;
-    int rc;
+    struct schema *old = schema_ref(sh->schema);
+    int rc = 0;
 
-    TRY(schema_new(c->schema, &schema, &m->st));
-    changed = schema->version != sh->schema->version || schema->nfields != sh->schema->nfields;
-    sh->collection = sn__copy(&c->pb, sh->ar);
-    schema_unref(sh->schema);
-    sh->schema = TAKE(schema);
-    for (size_t i = 0; changed && i < sh->ngrowing; i++) {
-        sh->growing[i].sealed = true; /* rows of the new definition go to new segments */
-        sn__flush_queue(ch->sn, sh);
+    (void)ch;
+    if (c->update_ts < sh->collection->update_ts) {
+        goto out; /* overtaken by a newer one */
     }
-    sn__view_publish(sh);
+    TRY(sn__set_collection(sh, c, &m->st));
+    if (old->version != sh->schema->version || old->nfields != sh->schema->nfields) {
+        new_schema(sh);
+        sn__view_publish(sh);
+        TRY(sn__send_definition(sh, &m->st));
+    } else {
+        sn__view_publish(sh);
+    }
 out:
-    schema_unref(schema);
+    schema_unref(old);
     return rc;
 }
 
+/* Shards of the collection that other nodes own are told there. */
 static int do_update_collection(void *self, const struct call *call,
                                 const Elanus__UpdateCollectionReq *req, Elanus__Empty *resp,
                                 struct status *st)
@@ -336,62 +230,51 @@ static int do_update_collection(void *self, const struct call *call,
 
     (void)call;
     (void)resp;
-    for (size_t i = 0; i < req->collection->n_vchannels; i++) {
+    if (!req->collection || !req->collection->schema) {
+        return st_fail(st, ST_INVALID, "update_collection without a collection");
+    }
+    for (size_t i = 0; i < req->collection->n_vchannels && rc == 0; i++) {
+        struct status missing = STATUS_INIT;
         struct sn_shard *sh;
-        TRY(sn__shard_find(sn, req->collection->vchannels[i], &sh, st));
-        rc = sn__control(sh->ch, sh, update_collection, req->collection, st);
-        sn__shard_unref(sh);
-        TRY(rc);
+        if (sn__shard_find(sn, req->collection->vchannels[i], &sh, &missing) == 0) {
+            rc = sn__control(sh->ch, sh, update_collection, req->collection, st);
+            sn__shard_unref(sh);
+        }
     }
-out:
     return rc;
-}
-
-static void release_on_node(struct sn_shard *sh, int64_t node, int64_t segment_id)
-{
-    struct arena *ar = arena_new(0);
-    struct call call = call_internal(ar);
-    struct status st = STATUS_INIT;
-    const struct qnode_service *qs;
-    Elanus__ReleaseSegmentsReq req;
-    Elanus__Empty resp;
-
-    elanus__release_segments_req__init(&req);
-    elanus__empty__init(&resp);
-    req.collection_id = sh->collection_id;
-    req.segment_ids = &segment_id;
-    req.n_segment_ids = 1;
-    if (svc_dir_qnode(sh->sn->opts.dir, node, &qs, &st) != 0 ||
-        qs->release_segments(qs->self, &call, &req, &resp, &st) != 0) {
-        LOG_W("segment not released: seg=%lld node=%lld error=\"%s\"", (long long)segment_id,
-              (long long)node, st.msg);
-    }
-    arena_free(ar);
 }
 
 static int drop_partition(struct sn_channel *ch, struct sn_msg *m)
 {
     const Elanus__DropPartitionReq *req = m->arg;
     struct sn_shard *sh = m->shard;
-    size_t kept = 0;
+    struct sn_sealed *gone = xalloc((sh->nsealed + 1) * sizeof *gone);
+    size_t kept = 0, ngone = 0;
 
     (void)ch;
+    sh->dropped_partitions = xrealloc(sh->dropped_partitions,
+                                      (sh->ndropped + 1) * sizeof *sh->dropped_partitions);
+    sh->dropped_partitions[sh->ndropped++] = req->partition_id;
     for (size_t i = sh->ngrowing; i-- > 0;) {
         if (sh->growing[i].partition_id == req->partition_id) {
-            struct seg_info info;
-            seg_get_info(sh->growing[i].seg, &info);
-            sn__growing_remove(sh, info.id);
+            sn__growing_remove(sh, &sh->growing[i]);
         }
     }
     for (size_t i = 0; i < sh->nsealed; i++) {
-        if (sh->sealed[i].meta->partition_id != req->partition_id) {
+        if (sh->sealed[i].meta->partition_id == req->partition_id) {
+            gone[ngone++] = sh->sealed[i];
+        } else {
             sh->sealed[kept++] = sh->sealed[i];
-        } else if (sh->sealed[i].node_id) {
-            release_on_node(sh, sh->sealed[i].node_id, sh->sealed[i].meta->id);
         }
     }
     sh->nsealed = kept;
-    sn__view_publish(sh);
+    sn__view_publish(sh); /* before they go: new readers do not look for them */
+    for (size_t i = 0; i < ngone; i++) {
+        if (gone[i].node_id) {
+            sn__release_on_node(sh, gone[i].node_id, gone[i].meta->id);
+        }
+    }
+    mem_free(gone);
     return 0;
 }
 
@@ -418,13 +301,11 @@ static int drop_shard(struct sn_channel *ch, struct sn_msg *m)
     (void)ch;
     sh->dropped = true;
     while (sh->ngrowing) {
-        struct seg_info info;
-        seg_get_info(sh->growing[0].seg, &info);
-        sn__growing_remove(sh, info.id);
+        sn__growing_remove(sh, &sh->growing[sh->ngrowing - 1]);
     }
     sn__deletes_trim(sh, UINT64_MAX);
-    sh->nsealed = 0;
-    sh->load = NULL;
+    sh->nsealed = 0; /* the coordinator tells the query nodes */
+    sn__set_load(sh, NULL);
     sn__view_publish(sh);
     return 0;
 }
@@ -474,10 +355,10 @@ static int shard_stats(struct sn_channel *ch, struct sn_msg *m)
         Elanus__Segment *meta;
         struct seg_info info;
 
-        seg_get_info(g->seg, &info);
-        if (sn__is_flushed(sh, info.id)) {
+        if (sn__sealed_find(sh, g->id)) {
             continue; /* counted as flushed */
         }
+        seg_get_info(g->seg, &info);
         meta = ARENA_NEW(job->ar, Elanus__Segment);
         elanus__segment__init(meta);
         meta->id = info.id;
@@ -597,7 +478,6 @@ out:
 
 void sn_stop(struct sn *sn)
 {
-    sn->stopping = true;
     sn__flush_stop(sn);
     for (size_t i = 0; i < sn->nchannels; i++) {
         sn__channel_stop(sn->channels[i]);

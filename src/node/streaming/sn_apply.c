@@ -1,12 +1,56 @@
 /*
  * sn_apply.c - what a log record does to a shard's memory; the same at write time and in replay.
  *
- * THREADS   Sequencer, or the opening thread during replay.
+ * WHAT      What can be refused is refused before the log (sn__check_rows); afterwards only memory
+ *           can fail.
+ * THREADS   Sequencer.
  * FAILURE   The record is durable already: when memory cannot follow it, the caller marks the shard
- *           failed, and the next start replays the record.
+ *           failed, and the next start replays the record. A query node that cannot be told of a
+ *           delete loses the segments concerned: they are missing from the view until they have been
+ *           loaded again, with every delete.
  */
 #include "node/streaming/sn_int.h"
 #include "base/alloc.h"
+#include "base/log.h"
+#include "schema/errors.h"
+
+#define LOG_ROOM "node"
+
+static bool may_be_absent(const struct field *f)
+{
+    return !f->is_pk && (f->nullable || f->has_default || f->is_dynamic);
+}
+
+int sn__check_rows(const struct schema *schema, const struct batch *rows, struct status *st)
+{
+    for (uint32_t i = 0; i < schema->nfields; i++) {
+        const struct field *f = &schema->fields[i];
+        const struct column *col = batch_column(rows, f->id);
+        if (!col && !may_be_absent(f)) {
+            return st_fail(st, ST_INVALID, "the rows lack field %s", f->name);
+        }
+        if (!col) {
+            continue;
+        }
+        if (col->type != f->type || col->elem != f->elem ||
+            col->width != dtype_width(f->type, f->dim)) {
+            return st_fail(st, ST_INVALID, "field %s is %s, the rows have %s of dimension %u",
+                           f->name, dtype_name(f->type), dtype_name(col->type), col->dim);
+        }
+        if (col->valid && !f->nullable && bits_count(col->valid, col->nrows) != col->nrows) {
+            return st_fail(st, ST_INVALID, "field %s may not be null", f->name);
+        }
+    }
+    for (uint32_t i = 0; i < rows->ncols; i++) {
+        if (!schema_field(schema, rows->cols[i].field_id)) {
+            st_fail(st, ERR_SCHEMA_MISMATCH, "collection schema mismatch[field=%lld]",
+                    (long long)rows->cols[i].field_id);
+            st->retriable = true; /* this node may not know the newest definition yet */
+            return st->code;
+        }
+    }
+    return 0;
+}
 
 int sn__apply_insert(struct sn_shard *sh, struct sn_growing *g, const struct batch *rows, hts ts,
                      uint64_t position, struct status *st)
@@ -23,82 +67,48 @@ int sn__apply_insert(struct sn_shard *sh, struct sn_growing *g, const struct bat
     g->last_position = position;
     g->last_write_ms = clock_now_ms();
     seg_get_info(g->seg, &info);
+    g->nrows = info.nrows;
     atomic_fetch_add(&sh->sn->growing_bytes, info.memory_bytes - g->bytes);
     g->bytes = info.memory_bytes;
     return 0;
 }
 
-static bool in_partitions(const int64_t *partitions, size_t n, int64_t id)
+/* To the nodes that serve sealed segments. Those that cannot be told are out of the view before the
+ * write is acknowledged. */
+static int forward(struct sn_shard *sh, const struct sn_group *g, struct status *st)
 {
-    if (n == 0) {
-        return true;
-    }
-    for (size_t i = 0; i < n; i++) {
-        if (partitions[i] == id) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/* One call per node that serves sealed segments of this shard. */
-static int forward_deletes(struct sn_shard *sh, const struct column *pks, const hts *ts,
-                           const int64_t *partitions, size_t npartitions, struct status *st)
-{
-    struct arena *ar = arena_new(0);
-    struct call call = call_internal(ar);
-    bool *done = ARENA_NEW(ar, bool);
-    int64_t *ids = arena_try_array(ar, sh->nsealed + 1, sizeof *ids);
-    ProtobufCBinaryData keys = { 0 };
-    struct batch b = { .nrows = pks->nrows, .ncols = 1, .cols = (struct column *)(uintptr_t)pks };
+    bool *lost = alloc_try_zero(sh->nsealed + 1);
+    bool any = false;
+    struct status why = STATUS_INIT;
     int rc = 0;
 
-    done = arena_try_array(ar, sh->nsealed + 1, sizeof *done);
-    if (!done || !ids) {
-        FAIL(st, ST_NO_MEMORY, "no memory to forward %u deletes", pks->nrows);
+    if (!lost) {
+        FAIL(st, ST_NO_MEMORY, "no memory to forward %u deletes", g->pks.nrows);
+    }
+    if (sn__send_group(sh, g, sh->sealed, sh->nsealed, lost, &why) != 0) {
+        *st = why;
+        rc = st->code;
+        goto out;
     }
     for (size_t i = 0; i < sh->nsealed; i++) {
-        const struct qnode_service *qs;
-        Elanus__ApplyDeletesReq req;
-        Elanus__Empty resp;
-        size_t n = 0;
-
-        if (done[i] || sh->sealed[i].node_id == 0) {
-            continue;
+        if (lost[i]) {
+            LOG_W("segment is behind its deletes, to be loaded again: shard=%s seg=%lld node=%lld "
+                  "error=\"%s\"", sh->vchannel, (long long)sh->sealed[i].meta->id,
+                  (long long)sh->sealed[i].node_id, why.msg);
+            sh->sealed[i].node_id = 0;
+            any = true;
         }
-        for (size_t j = i; j < sh->nsealed; j++) {
-            if (sh->sealed[j].node_id == sh->sealed[i].node_id) {
-                done[j] = true;
-                if (in_partitions(partitions, npartitions, sh->sealed[j].meta->partition_id)) {
-                    ids[n++] = sh->sealed[j].meta->id;
-                }
-            }
-        }
-        if (n == 0) {
-            continue;
-        }
-        if (!keys.data) {
-            TRY(nd_batch_bytes(&b, ar, &keys, st));
-        }
-        elanus__apply_deletes_req__init(&req);
-        elanus__empty__init(&resp);
-        req.collection_id = sh->collection_id;
-        req.segment_ids = ids;
-        req.n_segment_ids = n;
-        req.pks = keys;
-        req.timestamps = (uint64_t *)(uintptr_t)ts;
-        req.n_timestamps = pks->nrows;
-        TRY(svc_dir_qnode(sh->sn->opts.dir, sh->sealed[i].node_id, &qs, st));
-        TRY(qs->apply_deletes(qs->self, &call, &req, &resp, st));
+    }
+    if (any) {
+        sn__view_publish(sh);
     }
 out:
-    arena_free(ar);
+    mem_free(lost);
     return rc;
 }
 
-int sn__apply_deletes(struct sn_shard *sh, const struct column *pks, const int64_t *partitions,
-                      size_t npartitions, hts ts, uint64_t position, bool forward,
-                      struct status *st)
+int sn__apply_deletes(struct sn_shard *sh, const struct column *pks, const struct sn_scope *scope,
+                      hts ts, uint64_t position, bool forwarded, struct status *st)
 {
     hts *all_ts = alloc_try(((size_t)pks->nrows + 1) * sizeof *all_ts);
     uint32_t hits;
@@ -111,15 +121,16 @@ int sn__apply_deletes(struct sn_shard *sh, const struct column *pks, const int64
         all_ts[i] = ts;
     }
     for (size_t i = 0; i < sh->ngrowing; i++) {
-        if (in_partitions(partitions, npartitions, sh->growing[i].partition_id)) {
+        if (sn__scope_has(scope, sh->growing[i].partition_id)) {
             TRY(seg_delete(sh->growing[i].seg, pks, all_ts, pks->nrows, &hits, st));
         }
     }
-    if (forward) {
-        TRY(forward_deletes(sh, pks, all_ts, partitions, npartitions, st));
+    if (position > sh->delta_position) { /* before forwarding: who loads again gets it from here */
+        TRY(sn__deletes_add(sh, pks, scope, ts, position, st));
     }
-    if (position > sh->delta_position) {
-        TRY(sn__deletes_add(sh, pks, ts, position, st));
+    if (forwarded) {
+        struct sn_group g = { .scope = *scope, .pks = *pks, .ts = all_ts };
+        TRY(forward(sh, &g, st));
     }
 out:
     mem_free(all_ts);

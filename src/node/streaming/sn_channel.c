@@ -10,7 +10,8 @@
  *           flight is the only one that may have some, and waiting for its epoch is enough.
  * THREADS   The lock covers queue, busy, epoch and completion; no call is made under it.
  * FAILURE   Before the append: the message fails, nothing happened. The append itself fails: the
- *           batch fails. After it: memory that cannot follow the log marks the shard failed.
+ *           batch fails. After it: memory that cannot follow the log marks the shard failed: reads
+ *           and writes answer with the reason, and its part of the log stays for the next start.
  */
 #include "node/streaming/sn_int.h"
 #include "base/alloc.h"
@@ -26,8 +27,8 @@
 #define QUEUE_MESSAGES 65536u
 #define QUEUE_BYTES ((size_t)1 << 30)
 #define ID_STOCK 16u
-/* A segment's rows are addressed by 32 bits, and its chunk directory is finite. */
-#define SEGMENT_ROWS_MAX (64u << 20)
+/* A segment holds 64 Mi rows, and one batch of the log may bring some millions more. */
+#define SEGMENT_ROWS_MAX (40u << 20)
 
 /* ---- queue ---- */
 
@@ -59,7 +60,7 @@ int sn__submit(struct sn_channel *ch, struct sn_msg *m, struct status *st)
     }
     lock_release(&ch->lock);
     net_wait_end();
-    cond_done(&m->cond);
+    cond_done(&m->cond); /* the sequencer signalled under the lock and is done with m */
     if (m->st.code != 0) {
         *st = m->st;
     }
@@ -133,8 +134,8 @@ static void complete(struct sn_channel *ch, struct sn_msg *list, bool batch, hts
 
 /* ---- one batch ---- */
 
-static int take_timestamps(struct sn_channel *ch, size_t n, struct arena *ar, hts *ret,
-                           struct status *st)
+int sn__take_timestamps(struct sn_channel *ch, size_t n, struct arena *ar, hts *ret,
+                        struct status *st)
 {
     const struct root_service *root = ch->sn->opts.root;
     struct call call = call_internal(ar);
@@ -174,30 +175,61 @@ out:
 
 /* The open growing segment of a partition, made when there is none. */
 static int assign_segment(struct sn_channel *ch, struct sn_shard *sh, int64_t partition_id,
-                          uint32_t rows, struct arena *ar, int64_t *ret, struct status *st)
+                          struct arena *ar, int64_t *ret, struct status *st)
 {
     struct sn_growing *g;
-    struct seg_info info;
     int64_t id;
-    int rc;
+    int rc = 0;
 
     for (size_t i = 0; i < sh->ngrowing; i++) {
         g = &sh->growing[i];
         if (g->partition_id != partition_id || g->sealed) {
             continue;
         }
-        seg_get_info(g->seg, &info);
-        if (info.nrows + (uint64_t)rows <= SEGMENT_ROWS_MAX) {
-            *ret = info.id;
-            return 0;
+        if (g->nrows < SEGMENT_ROWS_MAX) {
+            *ret = g->id;
+            goto out;
         }
         g->sealed = true;
         sn__flush_queue(ch->sn, sh);
     }
     TRY(sn__take_id(ch, ar, &id, st));
     TRY(sn__growing_add(sh, id, partition_id, &g, st));
-    sn__view_publish(sh);
+    sn__view_publish(sh); /* readers know the segment before it has rows */
     *ret = id;
+out:
+    return rc;
+}
+
+/* Everything that could make the record unusable is found out now. */
+static int check_write(const struct sn_shard *sh, const struct sn_msg *m, struct status *st)
+{
+    const struct sn_record *r = &m->record;
+    const struct field *pk = sh->schema->pk;
+    int rc = 0;
+
+    if (sh->dropped) {
+        FAIL(st, ERR_COLLECTION_NOT_FOUND, "collection not found[collection=%lld]",
+             (long long)sh->collection_id);
+    }
+    if (sh->failed.code != 0) {
+        *st = sh->failed;
+        rc = st->code;
+        goto out;
+    }
+    for (uint32_t i = 0; i < r->nparts; i++) {
+        for (size_t j = 0; j < sh->ndropped; j++) {
+            if (sh->dropped_partitions[j] == r->parts[i].partition_id) {
+                FAIL(st, ERR_PARTITION_NOT_FOUND, "partition not found[partition=%lld]",
+                     (long long)r->parts[i].partition_id);
+            }
+        }
+        TRY(sn__check_rows(sh->schema, &m->batches[i], st));
+    }
+    if (m->deletes.ncols && m->deletes.cols[0].type != pk->type) {
+        FAIL(st, ST_INVALID, "deleted keys are %s, field %s is %s",
+             dtype_name(m->deletes.cols[0].type), pk->name, dtype_name(pk->type));
+    }
 out:
     return rc;
 }
@@ -205,24 +237,16 @@ out:
 static int prepare_write(struct sn_channel *ch, struct sn_msg *m, struct arena *ar,
                          struct wal_entry *ret_entry)
 {
-    struct sn_shard *sh = m->shard;
     struct sn_record *r = &m->record;
     struct file_part *parts;
     size_t nparts;
-    int rc = 0;
+    int rc;
 
-    if (sh->dropped) {
-        FAIL(&m->st, ERR_COLLECTION_NOT_FOUND, "collection not found[collection=%lld]",
-             (long long)sh->collection_id);
-    }
-    if (sh->failed.code != 0) {
-        m->st = sh->failed;
-        return m->st.code;
-    }
+    TRY(check_write(m->shard, m, &m->st));
     r->ts = m->ts;
     for (uint32_t i = 0; i < r->nparts; i++) {
-        TRY(assign_segment(ch, sh, r->parts[i].partition_id, r->parts[i].num_rows, ar,
-                           &r->parts[i].segment_id, &m->st));
+        TRY(assign_segment(ch, m->shard, r->parts[i].partition_id, ar, &r->parts[i].segment_id,
+                           &m->st));
     }
     TRY(sn_record_encode(r, ar, &parts, &nparts, &m->st));
     *ret_entry = (struct wal_entry){ .parts = parts, .nparts = nparts, .type = SN_RECORD_WRITE };
@@ -251,12 +275,12 @@ static void apply_write(struct sn_channel *ch, struct sn_msg *m)
     int rc = 0;
 
     if (m->deletes.ncols) {
-        TRY(sn__apply_deletes(sh, &m->deletes.cols[0], m->record.delete_partitions,
-                              m->record.ndelete_partitions, m->ts, m->position, true, &m->st));
+        struct sn_scope scope = { m->record.ndelete_partitions, m->record.delete_partitions };
+        TRY(sn__apply_deletes(sh, &m->deletes.cols[0], &scope, m->ts, m->position, true, &m->st));
     }
     for (uint32_t i = 0; i < m->record.nparts; i++) {
         struct sn_growing *g = sn__growing_find(sh, m->record.parts[i].segment_id);
-        CHECK(g);
+        CHECK(g); /* assigned in this batch; segments go in control messages only */
         TRY(sn__apply_insert(sh, g, &m->batches[i], m->ts, m->position, &m->st));
     }
     seal_when_full(ch, sh);
@@ -264,9 +288,10 @@ out:
     if (rc != 0) {
         LOG_E("write is in the log but not in memory: shard=%s position=%llu error=\"%s\"",
               sh->vchannel, (unsigned long long)m->position, m->st.msg);
-        lock_acquire(&sh->lock);
-        sh->failed = m->st;
-        lock_release(&sh->lock);
+        if (!sh->failed_position) {
+            sh->failed_position = m->position;
+        }
+        sn__set_failed(sh, &m->st);
     }
 }
 
@@ -274,7 +299,7 @@ static void run_batch(struct sn_channel *ch, struct sn_msg *list, size_t n, stru
 {
     struct wal_entry *entries = arena_try_array(ar, n, sizeof *entries);
     struct status st = STATUS_INIT;
-    hts first_ts = 0;
+    hts next_ts = 0;
     size_t nentries = 0;
     uint64_t position;
     int rc = 0;
@@ -282,9 +307,9 @@ static void run_batch(struct sn_channel *ch, struct sn_msg *list, size_t n, stru
     if (!entries) {
         FAIL(&st, ST_NO_MEMORY, "no memory for a batch of %zu writes", n);
     }
-    TRY(take_timestamps(ch, n, ar, &first_ts, &st));
+    TRY(sn__take_timestamps(ch, n, ar, &next_ts, &st));
     for (struct sn_msg *m = list; m; m = m->next) {
-        m->ts = first_ts++;
+        m->ts = next_ts++;
         if (prepare_write(ch, m, ar, &entries[nentries]) == 0) {
             nentries++;
         }
@@ -306,7 +331,7 @@ out:
             m->st = m->st.code ? m->st : st;
         }
     }
-    complete(ch, list, true, first_ts ? first_ts - 1 : 0);
+    complete(ch, list, true, next_ts ? next_ts - 1 : 0);
 }
 
 static void sequencer(void *arg)
@@ -318,7 +343,7 @@ static void sequencer(void *arg)
 
     while ((list = take_batch(ch, &n))) {
         if (list->control) {
-            (void)list->control(ch, list);
+            (void)list->control(ch, list); /* its status is in the message */
             complete(ch, list, false, 0);
         } else {
             run_batch(ch, list, n, ar);
@@ -367,6 +392,7 @@ static int channel_open(struct sn *sn, const char *name, int64_t term, struct sn
         .sync = sn->opts.wal_sync,
         .sync_interval_ms = sn->opts.wal_sync_interval_ms,
         .file_size = sn->opts.wal_file_size,
+        .prealloc = sn->opts.wal_prealloc,
     };
     int rc;
 

@@ -1,27 +1,29 @@
 /*
- * sn_flush.c - from growing to sealed: write files, commit, load, swap, cut the log.
+ * sn_flush.c - from memory to files: write, commit, cut the log.
  *
  * WHAT      A shard is queued when one of its growing segments is sealed (by size, age, Flush, or a
- *           log that has grown too long). One pass over a queued shard:
- *             1 prepare  (sequencer) take the sealed segments and all pending deletes, note the
- *                        position P up to which everything is applied
- *             2 files    write each segment, then the delete file
- *             3 commit   one metadata transaction: segments and delete file exist, checkpoint moves
- *             4 load     where the coordinator wants them
- *             5 swap     (sequencer) send deletes younger than P, publish the new view, forget
- *                        the growing segments
- *             6 cut      remove log files that no shard of the channel needs
- * INVARIANTS  The checkpoint never passes a record with a row or delete that is not in files.
- * THREADS   One flush thread; steps 1 and 5 are control messages.
- * FAILURE   Before 3: orphan files, removed by the coordinator's garbage collection; the log still
- *           has everything. Between 3 and 5: the next start finds flushed segments and skips their
- *           records. Any step that fails is tried again with pauses; rows stay readable throughout.
+ *           log that has grown too long), when deletes pile up, or when a flushed segment is to be
+ *           loaded. One pass over a queued shard:
+ *             1 prepare   (sequencer) take sealed segments and pending deletes, note the log
+ *                         position from which the shard would have to be replayed without them
+ *             2 files     write each segment, then a delete file per scope
+ *             3 commit    one metadata transaction: they exist, the checkpoint moves
+ *             4 remember  (sequencer) they are flushed; deletes in files leave memory
+ *             5 load      sn__reconcile(): the growing segments go when the sealed ones are served
+ *             6 cut       remove log files that no shard of the channel needs
+ * INVARIANTS  The checkpoint never passes a record with a row or delete that is not in files. A
+ *             shard whose memory could not follow the log is not flushed: its next start replays.
+ * THREADS   One flush thread; steps 1, 4 and the look-around are control messages.
+ * FAILURE   A crash before 3: orphan files, removed by the coordinator's garbage collection; the log
+ *           still has everything. After 3: the next start finds flushed segments and skips their
+ *           records. A step that fails ends the pass; the shard comes again after a pause, others
+ *           go first. Rows stay readable throughout. After a failed commit nobody knows whether it
+ *           happened: the files stay, and committing the same segments again changes nothing.
  */
 #include "node/streaming/sn_int.h"
 #include "base/alloc.h"
 #include "base/fault.h"
 #include "base/log.h"
-#include "schema/errors.h"
 #include <inttypes.h>
 #include <stdio.h>
 
@@ -30,159 +32,147 @@
 #define TICK_MS 10000
 #define RETRY_MIN_MS 100
 #define RETRY_MAX_MS 10000
+/* One transaction holds a commit; what is left comes in the next pass. */
+#define PASS_SEGMENTS 256u
+#define PASS_SCOPES 256u
 
 struct flush_job {
     struct sn_shard *sh;
     struct arena *ar;
-    Elanus__Collection *collection;
     size_t nsegs;
     struct segment **segs;            /* referenced */
     Elanus__Segment **metas;
-    struct column pks;
-    const hts *ts;
-    int64_t delta_id;
+    size_t ngroups;
+    struct sn_group *groups;
+    Elanus__Delta **deltas;           /* of groups; their ids are taken at the beginning */
     uint64_t delta_position;          /* deletes up to here are in the new or older files */
-    Elanus__Delta *delta;             /* NULL: no deletes were pending */
-    size_t ndeltas;
-    Elanus__Delta **deltas;           /* all of the shard, the new one included */
     uint64_t checkpoint;
     hts checkpoint_ts;
     int64_t term;
-    size_t nplacements;
-    Elanus__Placement **placements;
-    bool place_again;                 /* swap: the collection was loaded meanwhile */
+    bool more;                        /* did not fit into this pass */
+    bool load;                        /* flushed segments wait to be loaded or forgotten */
 };
 
 /* ---- steps on the sequencer ---- */
+
+static Elanus__Segment *describe(const struct flush_job *job, const struct sn_growing *g)
+{
+    const struct sn_shard *sh = job->sh;
+    Elanus__Segment *meta = ARENA_NEW(job->ar, Elanus__Segment);
+    struct seg_info info;
+
+    seg_get_info(g->seg, &info);
+    elanus__segment__init(meta);
+    meta->id = g->id;
+    meta->collection_id = sh->collection_id;
+    meta->partition_id = g->partition_id;
+    meta->vchannel = sh->vchannel;
+    meta->num_rows = info.nrows;
+    meta->min_ts = info.min_ts;
+    meta->max_ts = info.max_ts;
+    meta->first_position = g->first_position;
+    meta->last_position = g->last_position;
+    meta->state = ELANUS__SEG_STATE__SEG_FLUSHED;
+    meta->object_prefix = arena_printf(job->ar, "segments/%" PRId64 "/%" PRId64 "/%" PRId64,
+                                       sh->collection_id, g->partition_id, g->id);
+    meta->format_version = 1;
+    return meta;
+}
+
+static int prepare_deletes(struct sn_channel *ch, struct flush_job *job, struct status *st)
+{
+    struct sn_shard *sh = job->sh;
+    const struct sn_deletes *d = &sh->deletes;
+    int rc;
+
+    TRY(sn__deletes_groups(sh, PASS_SCOPES, job->ar, &job->groups, &job->ngroups,
+                           &job->delta_position, st));
+    if (job->ngroups == 0) {
+        job->delta_position = ch->applied_position;
+    } else if (d->at[d->n - 1].position > job->delta_position) {
+        job->more = true;
+        for (size_t i = d->n; i-- > 0 && d->at[i].position > job->delta_position;) {
+            job->checkpoint = MIN(job->checkpoint, d->at[i].position);
+        }
+    }
+    job->deltas = arena_try_array(job->ar, job->ngroups + 1, sizeof(Elanus__Delta *));
+    if (!job->deltas) {
+        FAIL(st, ST_NO_MEMORY, "no memory for %zu delete files", job->ngroups);
+    }
+    for (size_t i = 0; i < job->ngroups; i++) {
+        job->deltas[i] = ARENA_NEW(job->ar, Elanus__Delta);
+        elanus__delta__init(job->deltas[i]);
+        TRY(sn__take_id(ch, job->ar, &job->deltas[i]->id, st));
+    }
+out:
+    return rc;
+}
 
 static int prepare(struct sn_channel *ch, struct sn_msg *m)
 {
     struct flush_job *job = m->arg;
     struct sn_shard *sh = job->sh;
-    uint64_t checkpoint = ch->applied_position + 1;
     int rc = 0;
 
-    job->segs = arena_try_array(job->ar, sh->ngrowing + 1, sizeof *job->segs);
-    job->metas = arena_try_array(job->ar, sh->ngrowing + 1, sizeof *job->metas);
-    job->deltas = arena_try_array(job->ar, sh->ndeltas + 1, sizeof *job->deltas);
-    if (!job->segs || !job->metas || !job->deltas) {
-        FAIL(&m->st, ST_NO_MEMORY, "no memory to flush %zu segments", sh->ngrowing);
-    }
     if (sh->dropped) {
         goto out;
     }
-    for (size_t i = 0; i < sh->ngrowing; i++) {
-        const struct sn_growing *g = &sh->growing[i];
-        struct seg_info info;
-        Elanus__Segment *meta;
-
-        seg_get_info(g->seg, &info);
-        if (!g->sealed || info.nrows == 0) {
-            if (g->first_position) {
-                checkpoint = MIN(checkpoint, g->first_position);
-            }
-            continue;
-        }
-        meta = ARENA_NEW(job->ar, Elanus__Segment);
-        elanus__segment__init(meta);
-        meta->id = info.id;
-        meta->collection_id = sh->collection_id;
-        meta->partition_id = g->partition_id;
-        meta->vchannel = sh->vchannel;
-        meta->num_rows = info.nrows;
-        meta->min_ts = info.min_ts;
-        meta->max_ts = info.max_ts;
-        meta->first_position = g->first_position;
-        meta->last_position = g->last_position;
-        meta->state = ELANUS__SEG_STATE__SEG_FLUSHED;
-        meta->object_prefix = arena_printf(job->ar, "segments/%" PRId64 "/%" PRId64 "/%" PRId64,
-                                           sh->collection_id, g->partition_id, info.id);
-        meta->format_version = 1;
-        job->metas[job->nsegs] = meta;
-        job->segs[job->nsegs++] = seg_ref(g->seg);
+    if (sh->failed.code != 0) {
+        m->st = sh->failed;
+        return m->st.code;
     }
-    TRY(sn__deletes_column(sh, 0, job->ar, &job->pks, &job->ts, &job->delta_position, &m->st));
-    if (job->pks.nrows == 0) {
-        job->delta_position = ch->applied_position;
-    } else {
-        TRY(sn__take_id(ch, job->ar, &job->delta_id, &m->st));
+    job->segs = arena_try_array(job->ar, sh->ngrowing + 1, sizeof(struct segment *));
+    job->metas = arena_try_array(job->ar, sh->ngrowing + 1, sizeof(Elanus__Segment *));
+    if (!job->segs || !job->metas) {
+        FAIL(&m->st, ST_NO_MEMORY, "no memory to flush %zu segments", sh->ngrowing);
     }
-    for (size_t i = 0; i < sh->ndeltas; i++) {
-        job->deltas[job->ndeltas++] = sh->deltas[i];
-    }
-    job->collection = sn__copy(&sh->collection->pb, job->ar);
-    job->checkpoint = checkpoint;
+    job->checkpoint = ch->applied_position + 1;
     job->checkpoint_ts = ch->applied_ts;
     job->term = sh->term;
+    for (size_t i = 0; i < sh->ngrowing; i++) {
+        const struct sn_growing *g = &sh->growing[i];
+        if (sn__sealed_find(sh, g->id)) {
+            job->load = true;
+        } else if (g->sealed && g->nrows && job->nsegs < PASS_SEGMENTS) {
+            job->metas[job->nsegs] = describe(job, g);
+            job->segs[job->nsegs++] = seg_ref(g->seg);
+        } else {
+            job->more = job->more || (g->sealed && g->nrows);
+            job->checkpoint = g->first_position ? MIN(job->checkpoint, g->first_position)
+                                                : job->checkpoint;
+        }
+    }
+    for (size_t i = 0; i < sh->nsealed; i++) {
+        job->load = job->load || (sh->sealed[i].node_id == 0 &&
+                                  sn__load_wants(sh->load, sh->sealed[i].meta->partition_id));
+    }
+    TRY(prepare_deletes(ch, job, &m->st));
 out:
     return rc;
 }
 
-static void add_delta(struct sn_shard *sh, const Elanus__Delta *delta)
-{
-    if (sh->ndeltas == sh->deltas_cap) {
-        sh->deltas_cap = sh->deltas_cap * 2 + 8;
-        sh->deltas = xrealloc(sh->deltas, sh->deltas_cap * sizeof(Elanus__Delta *));
-    }
-    sh->deltas[sh->ndeltas++] = sn__copy(&delta->pb, sh->ar);
-}
-
-static bool wants_segment(const struct sn_shard *sh, const Elanus__Segment *meta)
-{
-    if (!sh->load || sh->load->status != ELANUS__LOAD_STATUS__LOAD_LOADED) {
-        return false;
-    }
-    for (size_t i = 0; i < sh->load->n_partition_ids; i++) {
-        if (sh->load->partition_ids[i] == meta->partition_id) {
-            return true;
-        }
-    }
-    return sh->load->whole;
-}
-
-/* The new files are in metadata: what they hold leaves memory for good. */
-static void forget_written(struct flush_job *job)
-{
-    struct sn_shard *sh = job->sh;
-
-    if (job->delta) {
-        add_delta(sh, job->delta);
-        job->delta = NULL; /* once, also when the swap is repeated */
-        sn__deletes_trim(sh, job->delta_position);
-    }
-    sh->delta_position = MAX(sh->delta_position, job->delta_position);
-    sh->checkpoint = MAX(sh->checkpoint, job->checkpoint);
-}
-
-static int swap(struct sn_channel *ch, struct sn_msg *m)
+/* The new files are in metadata: what they hold leaves memory, or will once it is loaded. */
+static int remember(struct sn_channel *ch, struct sn_msg *m)
 {
     struct flush_job *job = m->arg;
     struct sn_shard *sh = job->sh;
-    int rc = 0;
 
     (void)ch;
-    job->place_again = false;
     if (sh->dropped) {
-        goto out;
+        return 0;
     }
-    forget_written(job);
     for (size_t i = 0; i < job->nsegs; i++) {
-        int64_t node = sn__placed_on(job->placements, job->nplacements, job->metas[i]->id);
-        if (wants_segment(sh, job->metas[i])) {
-            if (node == 0) {
-                job->place_again = true;
-                continue;
-            }
-            TRY(sn__send_deletes(sh, node, &job->metas[i]->id, 1, &m->st));
-        } else {
-            node = 0; /* released meanwhile; the coordinator has told the node */
+        if (sn__growing_find(sh, job->metas[i]->id)) { /* else: its partition was dropped */
+            sn__sealed_add(sh, job->metas[i]);
         }
-        TRY(sn__sealed_add(sh, job->metas[i], node, &m->st));
-        sn__growing_remove(sh, job->metas[i]->id);
     }
-    sn__view_publish(sh);
-out:
-    return rc;
+    for (size_t i = 0; i < job->ngroups; i++) {
+        sn__delta_add(sh, job->deltas[i]);
+    }
+    sn__deletes_trim(sh, job->ngroups ? job->delta_position : 0);
+    sh->delta_position = MAX(sh->delta_position, job->delta_position);
+    sh->checkpoint = MAX(sh->checkpoint, job->checkpoint);
+    return 0;
 }
 
 struct low_job {
@@ -191,37 +181,23 @@ struct low_job {
     int64_t idle_before_ms;
 };
 
-/* What a shard still needs of the log. */
-static uint64_t shard_low(const struct sn_shard *sh, uint64_t next)
-{
-    uint64_t low = next;
-    for (size_t i = 0; i < sh->ngrowing; i++) {
-        if (sh->growing[i].first_position) {
-            low = MIN(low, sh->growing[i].first_position);
-        }
-    }
-    for (size_t i = 0; i < sh->deletes.n; i++) {
-        low = MIN(low, sh->deletes.positions[i]);
-    }
-    return low;
-}
-
-static bool seal_old(struct sn_shard *sh, const struct low_job *job, uint64_t low)
+/* Seals what is old or holds the log back. Whether the flush thread has work here. */
+static bool seal_old(struct sn_shard *sh, const struct low_job *job)
 {
     bool any = sh->deletes.n && (sh->deletes.oldest_ms < job->idle_before_ms ||
-                                 (job->log_is_long && shard_low(sh, UINT64_MAX) == low));
+                                 (job->log_is_long && sh->deletes.at[0].position == job->low));
     for (size_t i = 0; i < sh->ngrowing; i++) {
         struct sn_growing *g = &sh->growing[i];
         if (!g->first_position) {
             continue;
         }
         if (g->last_write_ms < job->idle_before_ms ||
-            (job->log_is_long && g->first_position == low)) {
+            (job->log_is_long && g->first_position == job->low)) {
             g->sealed = true;
         }
         any = any || g->sealed;
     }
-    return any;
+    return any || (sh->view && sh->view->nmissing);
 }
 
 /* Over all shards of the channel: the oldest record needed, and who holds the log back. */
@@ -238,13 +214,13 @@ static int look_around(struct sn_channel *ch, struct sn_msg *m)
     while (str_map_next(sn->shards, &pos, &key, &v)) {
         const struct sn_shard *sh = v;
         if (sh->ch == ch) {
-            job->low = MIN(job->low, shard_low(sh, job->low));
+            job->low = MIN(job->low, sn__shard_low(sh));
         }
     }
     pos = 0;
     while (str_map_next(sn->shards, &pos, &key, &v)) {
         struct sn_shard *sh = v;
-        if (sh->ch == ch && seal_old(sh, job, job->low)) {
+        if (sh->ch == ch && seal_old(sh, job)) {
             sn__flush_queue(sn, sh);
         }
     }
@@ -254,10 +230,36 @@ static int look_around(struct sn_channel *ch, struct sn_msg *m)
 
 /* ---- steps on the flush thread ---- */
 
+static int write_delta(struct flush_job *job, size_t i, struct status *st)
+{
+    const struct sn_shard *sh = job->sh;
+    const struct sn_group *g = &job->groups[i];
+    Elanus__Delta *d = job->deltas[i];
+    uint64_t bytes;
+    int rc;
+
+    d->collection_id = sh->collection_id;
+    d->vchannel = sh->vchannel;
+    d->object_key = arena_printf(job->ar, "deltas/%" PRId64 "/%s/%" PRId64, sh->collection_id,
+                                 sh->vchannel, d->id);
+    d->num_rows = g->pks.nrows;
+    d->min_ts = d->max_ts = g->ts[0];
+    for (uint32_t r = 1; r < g->pks.nrows; r++) {
+        d->min_ts = MIN(d->min_ts, g->ts[r]);
+        d->max_ts = MAX(d->max_ts, g->ts[r]);
+    }
+    d->last_position = job->delta_position;
+    d->partition_ids = g->scope.ids;
+    d->n_partition_ids = g->scope.n;
+    TRY(delta_write(sh->sn->opts.os, d->object_key, &g->pks, g->ts, &bytes, st));
+    d->size_bytes = (int64_t)bytes;
+out:
+    return rc;
+}
+
 static int write_files(struct flush_job *job, struct status *st)
 {
-    struct sn_shard *sh = job->sh;
-    struct object_store *os = sh->sn->opts.os;
+    struct object_store *os = job->sh->sn->opts.os;
     uint64_t bytes;
     int rc = 0;
 
@@ -266,40 +268,34 @@ static int write_files(struct flush_job *job, struct status *st)
         TRY(seg_write_files(job->segs[i], os, job->metas[i]->object_prefix, &bytes, st));
         job->metas[i]->size_bytes = (int64_t)bytes;
     }
-    if (job->pks.nrows && !job->delta) {
-        Elanus__Delta *d = ARENA_NEW(job->ar, Elanus__Delta);
-        elanus__delta__init(d);
-        d->id = job->delta_id;
-        d->collection_id = sh->collection_id;
-        d->vchannel = sh->vchannel;
-        d->object_key = arena_printf(job->ar, "deltas/%" PRId64 "/%s/%" PRId64,
-                                     sh->collection_id, sh->vchannel, job->delta_id);
-        d->num_rows = job->pks.nrows;
-        d->min_ts = job->ts[0];
-        d->max_ts = job->ts[0];
-        for (uint32_t i = 1; i < job->pks.nrows; i++) {
-            d->min_ts = MIN(d->min_ts, job->ts[i]);
-            d->max_ts = MAX(d->max_ts, job->ts[i]);
-        }
-        d->last_position = job->delta_position;
-        TRY(delta_write(os, d->object_key, &job->pks, job->ts, &bytes, st));
-        d->size_bytes = (int64_t)bytes;
-        job->delta = d;
-        job->deltas[job->ndeltas++] = d;
+    for (size_t i = 0; i < job->ngroups; i++) {
+        TRY(write_delta(job, i, st));
     }
     TRY(FAULT_POINT("flush_before_commit", st));
-    if (job->delta) {
+    if (job->ngroups) {
         TRY(FAULT_POINT("delta_before_commit", st));
     }
 out:
     return rc;
 }
 
+/* Delete files have new names in the next pass; these would lie around until the next start. */
+static void remove_deltas(struct flush_job *job)
+{
+    struct object_store *os = job->sh->sn->opts.os;
+
+    for (size_t i = 0; i < job->ngroups; i++) {
+        struct status ignored = STATUS_INIT;
+        if (job->deltas[i]->object_key[0]) {
+            (void)object_delete(os, slice_of(job->deltas[i]->object_key), &ignored);
+        }
+    }
+}
+
 static int commit(struct flush_job *job, struct status *st)
 {
     const struct data_service *data = job->sh->sn->opts.data;
-    struct arena *ar = arena_new(0);
-    struct call call = call_internal(ar);
+    struct call call = call_internal(job->ar);
     Elanus__CommitFlushReq req;
     Elanus__Empty resp;
     int rc;
@@ -311,89 +307,15 @@ static int commit(struct flush_job *job, struct status *st)
     req.term = job->term;
     req.segments = job->metas;
     req.n_segments = job->nsegs;
-    req.deltas = &job->delta;
-    req.n_deltas = job->delta ? 1 : 0;
+    req.deltas = job->deltas;
+    req.n_deltas = job->ngroups;
     req.checkpoint = job->checkpoint;
     req.checkpoint_ts = job->checkpoint_ts;
     req.delta_position = job->delta_position;
     TRY(data->commit_flush(data->self, &call, &req, &resp, st));
     TRY(FAULT_POINT("flush_after_commit", st));
 out:
-    arena_free(ar);
     return rc;
-}
-
-static int place_and_load(struct flush_job *job, struct status *st)
-{
-    struct sn *sn = job->sh->sn;
-    struct call call = call_internal(job->ar);
-    Elanus__PlaceSegmentsReq req;
-    Elanus__PlaceSegmentsResp resp;
-    int64_t *ids = arena_try_array(job->ar, job->nsegs + 1, sizeof *ids);
-    int rc = 0;
-
-    if (!ids) {
-        FAIL(st, ST_NO_MEMORY, "no memory to place %zu segments", job->nsegs);
-    }
-    for (size_t i = 0; i < job->nsegs; i++) {
-        ids[i] = job->metas[i]->id;
-    }
-    elanus__place_segments_req__init(&req);
-    elanus__place_segments_resp__init(&resp);
-    req.collection_id = job->sh->collection_id;
-    req.vchannel = job->sh->vchannel;
-    req.segment_ids = ids;
-    req.n_segment_ids = job->nsegs;
-    TRY(sn->opts.query->place_segments(sn->opts.query->self, &call, &req, &resp, st));
-    job->placements = resp.placements;
-    job->nplacements = resp.n_placements;
-    TRY(sn__load_on_nodes(sn, job->collection, job->metas, job->nsegs, job->deltas, job->ndeltas,
-                          job->placements, job->nplacements, st));
-out:
-    return rc;
-}
-
-static bool stopping(struct sn *sn)
-{
-    bool stop;
-    lock_acquire(&sn->flush_lock);
-    stop = sn->flush_stop;
-    lock_release(&sn->flush_lock);
-    return stop;
-}
-
-/* Runs one step until it succeeds; false when the node stops or the shard is gone. */
-static bool persist(struct flush_job *job, int (*step)(struct flush_job *, struct status *),
-                    const char *what)
-{
-    struct sn *sn = job->sh->sn;
-    int64_t pause = RETRY_MIN_MS;
-
-    for (;;) {
-        struct status st = STATUS_INIT;
-        if (step(job, &st) == 0) {
-            return true;
-        }
-        if (st.code == ERR_COLLECTION_NOT_FOUND || st.code == ST_FENCED) {
-            return false;
-        }
-        LOG_W("flush step failed, trying again: step=%s shard=%s error=\"%s\" pause_ms=%" PRId64,
-              what, job->sh->vchannel, st.msg, pause);
-        lock_acquire(&sn->flush_lock);
-        if (!sn->flush_stop) {
-            (void)cond_wait_until(&sn->flush_wake, &sn->flush_lock, deadline_in_ms(pause));
-        }
-        lock_release(&sn->flush_lock);
-        if (stopping(sn)) {
-            return false;
-        }
-        pause = MIN(pause * 2, (int64_t)RETRY_MAX_MS);
-    }
-}
-
-static int swap_step(struct flush_job *job, struct status *st)
-{
-    return sn__control(job->sh->ch, job->sh, swap, job, st);
 }
 
 static void cut_log(struct sn_channel *ch)
@@ -407,40 +329,51 @@ static void cut_log(struct sn_channel *ch)
     }
 }
 
-static void flush_shard(struct sn *sn, struct sn_shard *sh)
+static int persist(struct flush_job *job, struct status *st)
 {
-    struct flush_job job = { .sh = sh, .ar = arena_new(0) };
-    struct status st = STATUS_INIT;
-    int64_t began = clock_mono_ms();
-    size_t rows = 0;
+    struct sn_shard *sh = job->sh;
+    int64_t began = clock_mono_ms(), rows = 0;
+    int rc = write_files(job, st);
 
-    (void)sn;
-    if (sn__control(sh->ch, sh, prepare, &job, &st) != 0) {
-        LOG_W("flush not started: shard=%s error=\"%s\"", sh->vchannel, st.msg);
+    if (rc != 0) {
+        remove_deltas(job);
         goto out;
     }
-    if (job.nsegs == 0 && job.pks.nrows == 0) {
-        goto out;
+    TRY(commit(job, st));
+    TRY(sn__control(sh->ch, sh, remember, job, st));
+    for (size_t i = 0; i < job->nsegs; i++) {
+        rows += job->metas[i]->num_rows;
     }
-    if (!persist(&job, write_files, "write") || !persist(&job, commit, "commit")) {
-        goto out;
-    }
-    do {
-        if (!persist(&job, place_and_load, "load") || !persist(&job, swap_step, "swap")) {
-            goto out;
-        }
-    } while (job.place_again);
-    for (size_t i = 0; i < job.nsegs; i++) {
-        rows += (size_t)job.metas[i]->num_rows;
-    }
-    LOG_I("flushed: shard=%s segments=%zu rows=%zu deletes=%u checkpoint=%" PRIu64 " ms=%" PRId64,
-          sh->vchannel, job.nsegs, rows, job.pks.nrows, job.checkpoint, clock_mono_ms() - began);
-    cut_log(sh->ch);
+    job->load = job->load || job->nsegs;
+    LOG_I("flushed: shard=%s segments=%zu rows=%" PRId64 " delete_files=%zu checkpoint=%" PRIu64
+          " ms=%" PRId64, sh->vchannel, job->nsegs, rows, job->ngroups, job->checkpoint,
+          clock_mono_ms() - began);
 out:
-    for (size_t i = 0; i < job.nsegs; i++) {
-        seg_unref(job.segs[i]);
+    return rc;
+}
+
+static int pass(struct sn_shard *sh, struct flush_job *job, struct status *st)
+{
+    struct call call = call_internal(job->ar);
+    bool flushed;
+    int rc;
+
+    TRY(sn__control(sh->ch, sh, prepare, job, st));
+    flushed = job->nsegs || job->ngroups;
+    if (flushed) {
+        TRY(persist(job, st));
     }
-    arena_free(job.ar);
+    if (job->load) {
+        TRY(sn__reconcile(sh, NULL, NULL, 0, &call, st));
+    }
+    if (flushed) {
+        cut_log(sh->ch);
+    }
+    if (job->more) {
+        sn__flush_queue(sh->sn, sh);
+    }
+out:
+    return rc;
 }
 
 /* ---- the thread ---- */
@@ -448,13 +381,55 @@ out:
 void sn__flush_queue(struct sn *sn, struct sn_shard *sh)
 {
     lock_acquire(&sn->flush_lock);
-    if (!sh->flush_queued && sn->flush_count < ARRAY_LEN(sn->flush_queue)) {
+    if (!sh->flush_queued && !sn->flush_stop) {
+        if (sn->flush_n == sn->flush_cap) {
+            sn->flush_cap = sn->flush_cap * 2 + 16;
+            sn->flush_queue =
+                xrealloc(sn->flush_queue, sn->flush_cap * sizeof(struct sn_shard *));
+        }
         sh->flush_queued = true;
-        sn->flush_queue[(sn->flush_head + sn->flush_count++) % ARRAY_LEN(sn->flush_queue)] =
-            sn__shard_ref(sh);
-        cond_broadcast(&sn->flush_wake);
-    } /* a full queue is no loss: the next tick finds the sealed segments again */
+        sn->flush_queue[sn->flush_n++] = sn__shard_ref(sh);
+        cond_signal(&sn->flush_wake);
+    }
     lock_release(&sn->flush_lock);
+}
+
+/* A shard that was dropped or opened anew has nobody who waits for its flush. */
+static bool is_current(struct sn *sn, const struct sn_shard *sh)
+{
+    struct status st = STATUS_INIT;
+    struct sn_shard *found = NULL;
+    bool current = sn__shard_find(sn, sh->vchannel, &found, &st) == 0 && found == sh;
+
+    sn__shard_unref(found);
+    return current;
+}
+
+static void flush_shard(struct sn *sn, struct sn_shard *sh)
+{
+    struct flush_job job = { .sh = sh, .ar = arena_new(0) };
+    struct status st = STATUS_INIT;
+    int rc = pass(sh, &job, &st);
+    bool again = rc != 0 && rc != ST_NOT_READY && is_current(sn, sh);
+
+    lock_acquire(&sn->flush_lock);
+    if (rc == 0) {
+        sh->flush_pause_ms = 0;
+    } else {
+        sh->flush_pause_ms = sh->flush_pause_ms ? MIN(sh->flush_pause_ms * 2, RETRY_MAX_MS)
+                                                : RETRY_MIN_MS;
+    }
+    sh->flush_at_us = deadline_in_ms(sh->flush_pause_ms);
+    lock_release(&sn->flush_lock);
+    if (again) {
+        LOG_W("flush failed, tried again: shard=%s pause_ms=%" PRId64 " error=\"%s\"",
+              sh->vchannel, sh->flush_pause_ms, st.msg);
+        sn__flush_queue(sn, sh);
+    }
+    for (size_t i = 0; i < job.nsegs; i++) {
+        seg_unref(job.segs[i]);
+    }
+    arena_free(job.ar);
 }
 
 static void tick(struct sn *sn)
@@ -472,8 +447,28 @@ static void tick(struct sn *sn)
 
         wal_get_stats(ch->wal, &ws);
         job.log_is_long = ws.bytes > sn->opts.wal_max_bytes;
-        (void)sn__control(ch, NULL, look_around, &job, &st);
+        (void)sn__control(ch, NULL, look_around, &job, &st); /* fails only when stopping */
     }
+}
+
+/* The first queued shard that is due; else *ret_next is when the first one will be. Holds:
+ * flush_lock. */
+static struct sn_shard *take_due(struct sn *sn, int64_t *ret_next)
+{
+    int64_t now = clock_mono_us();
+
+    for (size_t i = 0; i < sn->flush_n; i++) {
+        struct sn_shard *sh = sn->flush_queue[i];
+        if (sh->flush_at_us <= now) {
+            sn->flush_n--;
+            memmove(&sn->flush_queue[i], &sn->flush_queue[i + 1],
+                    (sn->flush_n - i) * sizeof(struct sn_shard *));
+            sh->flush_queued = false;
+            return sh;
+        }
+        *ret_next = MIN(*ret_next, sh->flush_at_us);
+    }
+    return NULL;
 }
 
 static void flush_main(void *arg)
@@ -483,22 +478,21 @@ static void flush_main(void *arg)
 
     lock_acquire(&sn->flush_lock);
     while (!sn->flush_stop) {
-        if (sn->flush_count == 0) {
-            if (!cond_wait_until(&sn->flush_wake, &sn->flush_lock, next_tick)) {
-                lock_release(&sn->flush_lock);
-                tick(sn);
-                next_tick = deadline_in_ms(TICK_MS);
-                lock_acquire(&sn->flush_lock);
-            }
+        int64_t next = next_tick;
+        struct sn_shard *sh = take_due(sn, &next);
+        if (!sh && clock_mono_us() < next_tick) {
+            (void)cond_wait_until(&sn->flush_wake, &sn->flush_lock, next);
             continue;
         }
-        struct sn_shard *sh = sn->flush_queue[sn->flush_head];
-        sn->flush_head = (sn->flush_head + 1) % ARRAY_LEN(sn->flush_queue);
-        sn->flush_count--;
-        sh->flush_queued = false;
         lock_release(&sn->flush_lock);
-        flush_shard(sn, sh);
-        sn__shard_unref(sh);
+        if (sh) {
+            flush_shard(sn, sh);
+            sn__shard_unref(sh);
+        }
+        if (clock_mono_us() >= next_tick) {
+            tick(sn);
+            next_tick = deadline_in_ms(TICK_MS);
+        }
         lock_acquire(&sn->flush_lock);
     }
     lock_release(&sn->flush_lock);
@@ -513,16 +507,21 @@ int sn__flush_start(struct sn *sn, struct status *st)
 
 void sn__flush_stop(struct sn *sn)
 {
+    size_t n;
+
     lock_acquire(&sn->flush_lock);
-    sn->flush_stop = true;
-    cond_broadcast(&sn->flush_wake);
+    sn->flush_stop = true; /* nothing is queued any more */
+    cond_signal(&sn->flush_wake);
     lock_release(&sn->flush_lock);
     if (sn->flush_thread) {
         thread_join(TAKE(sn->flush_thread));
     }
-    while (sn->flush_count) {
-        sn__shard_unref(sn->flush_queue[sn->flush_head]);
-        sn->flush_head = (sn->flush_head + 1) % ARRAY_LEN(sn->flush_queue);
-        sn->flush_count--;
+    lock_acquire(&sn->flush_lock);
+    n = sn->flush_n;
+    sn->flush_n = 0;
+    lock_release(&sn->flush_lock);
+    for (size_t i = 0; i < n; i++) {
+        sn__shard_unref(sn->flush_queue[i]);
     }
+    mem_free(TAKE(sn->flush_queue));
 }

@@ -8,8 +8,10 @@
  *           so no shard state needs a lock but the pointer to its current view.
  * READERS   take the view (an immutable list of segments and where they are) under the shard's lock,
  *           after the channel has applied what the guarantee timestamp asks for (sn_wait_ts).
- * FLUSH     One thread writes sealed growing segments and delete files, commits them in metadata and
- *           swaps them for the loaded sealed ones; see sn_flush.c for what a crash leaves behind.
+ * FLUSH     One thread writes sealed growing segments and delete files and commits them in metadata;
+ *           see sn_flush.c for what a crash leaves behind.
+ * LOADING   Flushed segments are served by query nodes. sn_load.c brings the two together, and is
+ *           the only place that decides a sealed segment may be read.
  */
 #pragma once
 #include "base/lock.h"
@@ -36,9 +38,11 @@ struct sn_view {
     size_t npartitions;
     int64_t *partitions;           /* loaded ones when !whole */
     size_t ngrowing;
-    struct segment **growing;      /* referenced; growing and sealed-but-not-swapped */
+    struct segment **growing;      /* referenced; growing and flushed-but-not-swapped */
     size_t nsealed;
     struct sn_sealed *sealed;      /* loaded ones only */
+    size_t nmissing;
+    Elanus__Segment **missing;     /* to be readable, and on no node: reads of these fail */
     int64_t ttl_ms;                /* 0: rows never expire */
 };
 
@@ -46,7 +50,8 @@ struct sn_view {
 
 struct sn_growing {
     struct segment *seg;
-    int64_t partition_id;
+    int64_t id, partition_id;
+    uint64_t nrows;
     int64_t last_write_ms;         /* wall clock */
     uint64_t first_position;       /* 0: nothing appended yet */
     uint64_t last_position;
@@ -54,14 +59,32 @@ struct sn_growing {
     size_t bytes;                  /* counted in sn->growing_bytes */
 };
 
+/* Which partitions a delete concerns; n == 0: all. */
+struct sn_scope {
+    size_t n;
+    int64_t *ids;
+};
+
 struct sn_deletes {                /* not yet in a delete file; keys as cells, in order of ts */
     struct arena *ar;
     size_t n, cap;
     struct slice *keys;            /* 8 bytes for Int64 keys */
-    hts *ts;
-    uint64_t *positions;
-    size_t bytes;
+    struct sn_delete_at {
+        hts ts;
+        uint64_t position;
+        uint32_t scope;            /* index below */
+    } *at;
+    size_t nscopes, scopes_cap;
+    struct sn_scope *scopes;       /* ids in ar */
+    size_t bytes;                  /* counted in sn->growing_bytes */
     int64_t oldest_ms;             /* wall clock of the first */
+};
+
+/* Deletes of one scope, to be sent or written together. */
+struct sn_group {
+    struct sn_scope scope;
+    struct column pks;
+    const hts *ts;
 };
 
 struct sn_shard {
@@ -70,26 +93,36 @@ struct sn_shard {
     struct sn_channel *ch;
     char *vchannel;
     int64_t collection_id;
-    struct lock lock;              /* RANK_NODE_SHARD: view, flushing flag, failed */
+    struct lock lock;              /* RANK_NODE_SHARD: the four fields below */
     struct sn_view *view;
-    bool flush_queued;
     struct status failed;          /* code != 0: memory and log disagree, until the next start */
+    bool loading;                  /* somebody is inside sn__reconcile() */
+    struct cond load_free;
+
+    /* Behind sn->flush_lock. */
+    bool flush_queued;
+    int64_t flush_pause_ms;        /* after a failure */
+    int64_t flush_at_us;           /* not before */
 
     /* Owned by the sequencer. */
-    struct arena *ar;              /* definition and metas */
+    struct arena *ar;              /* descriptions of segments and delete files */
+    struct arena *coll_ar, *load_ar; /* replaced with what lies in them */
     Elanus__Collection *collection;
     struct schema *schema;
     Elanus__Load *load;            /* NULL or LOAD_NONE: not loaded */
     int64_t term;
     size_t ngrowing, growing_cap;
-    struct sn_growing *growing;
+    struct sn_growing *growing;    /* those that are flushed stay until they are readable sealed */
     size_t nsealed, sealed_cap;
     struct sn_sealed *sealed;      /* flushed segments of this shard, loaded or not */
     size_t ndeltas, deltas_cap;
     Elanus__Delta **deltas;
+    size_t ndropped;
+    int64_t *dropped_partitions;   /* since the shard was opened: writes to them are refused */
     struct sn_deletes deletes;
     uint64_t delta_position;
     uint64_t checkpoint;
+    uint64_t failed_position;      /* the record that memory could not follow; 0: none */
     bool dropped;
 };
 
@@ -140,12 +173,11 @@ struct sn {
     struct str_map *shards;        /* vchannel -> struct sn_shard * */
     size_t nchannels;
     struct sn_channel *channels[64];
-    _Atomic size_t growing_bytes;
-    _Atomic bool stopping;
+    _Atomic size_t growing_bytes;  /* of growing segments and pending deletes */
     struct lock flush_lock;        /* RANK_NODE_FLUSH */
     struct cond flush_wake;
-    struct sn_shard *flush_queue[4096]; /* ring; referenced */
-    size_t flush_head, flush_count;
+    size_t flush_n, flush_cap;
+    struct sn_shard **flush_queue; /* referenced, each at most once */
     bool flush_stop;
     struct thread *flush_thread;
 };
@@ -161,25 +193,49 @@ void sn__view_publish(struct sn_shard *sh);
 struct sn_view *sn__view_get(struct sn_shard *sh);
 void sn__view_unref(struct sn_view *vw);
 bool sn__view_has_partition(const struct sn_view *vw, int64_t partition_id);
+/* Whether a partition is to be readable. load may be NULL. */
+bool sn__load_wants(const Elanus__Load *load, int64_t partition_id);
 /* Deep copies of protobuf messages into an arena. */
 void *sn__copy(const ProtobufCMessage *m, struct arena *ar);
-int64_t sn__ttl_ms(const Elanus__Collection *c);
+/* Sequencer: replace the definition; what is to be loaded (NULL: nothing). */
+int sn__set_collection(struct sn_shard *sh, const Elanus__Collection *c, struct status *st);
+void sn__set_load(struct sn_shard *sh, const Elanus__Load *load);
+/* The shard answers with this from now on. */
+void sn__set_failed(struct sn_shard *sh, const struct status *why);
 /* Sequencer. */
-int sn__deletes_add(struct sn_shard *sh, const struct column *pks, hts ts, uint64_t position,
-                    struct status *st);
-/* Drops those up to position. */
-void sn__deletes_trim(struct sn_shard *sh, uint64_t position);
-/* Those behind position as a column and timestamps in ar. */
-int sn__deletes_column(const struct sn_shard *sh, uint64_t after_position, struct arena *ar,
-                       struct column *ret_pks, const hts **ret_ts, uint64_t *ret_last,
-                       struct status *st);
 struct sn_growing *sn__growing_find(struct sn_shard *sh, int64_t segment_id);
 int sn__growing_add(struct sn_shard *sh, int64_t segment_id, int64_t partition_id,
                     struct sn_growing **ret, struct status *st);
-void sn__growing_remove(struct sn_shard *sh, int64_t segment_id);
-bool sn__is_flushed(const struct sn_shard *sh, int64_t segment_id);
-int sn__sealed_add(struct sn_shard *sh, const Elanus__Segment *meta, int64_t node_id,
-                   struct status *st);
+void sn__growing_remove(struct sn_shard *sh, struct sn_growing *g);
+struct sn_sealed *sn__sealed_find(const struct sn_shard *sh, int64_t segment_id);
+/* Nothing when it is there already. */
+void sn__sealed_add(struct sn_shard *sh, const Elanus__Segment *meta);
+void sn__delta_add(struct sn_shard *sh, const Elanus__Delta *delta);
+/* Growing segments whose rows are served sealed, or need not be served, go. */
+void sn__swap_flushed(struct sn_shard *sh);
+/* The oldest record the shard needs of the log; UINT64_MAX: none. */
+uint64_t sn__shard_low(const struct sn_shard *sh);
+
+/* sn_deletes.c: deletes that are in no delete file yet. Sequencer. */
+bool sn__scope_has(const struct sn_scope *s, int64_t partition_id);
+int sn__deletes_add(struct sn_shard *sh, const struct column *pks, const struct sn_scope *scope,
+                    hts ts, uint64_t position, struct status *st);
+/* Drops those up to position. */
+void sn__deletes_trim(struct sn_shard *sh, uint64_t position);
+/* As groups in ar, one per scope, oldest records first; at most max scopes: *ret_last is the
+ * position of the last record in them (0 when there is none), and whatever is behind it is left
+ * out. */
+int sn__deletes_groups(const struct sn_shard *sh, size_t max, struct arena *ar,
+                       struct sn_group **ret, size_t *ret_n, uint64_t *ret_last,
+                       struct status *st);
+/* Sends a group to those of `to` that are loaded and in its scope, one call per node. A node that
+ * cannot be told: with `lost`, lost[i] is set for its segments and the others go on; without, that
+ * is the failure. */
+int sn__send_group(struct sn_shard *sh, const struct sn_group *g, const struct sn_sealed *to,
+                   size_t n, bool *lost, struct status *st);
+/* Every pending delete, the same way. */
+int sn__send_pending(struct sn_shard *sh, const struct sn_sealed *to, size_t n, bool *lost,
+                     struct status *st);
 
 /* sn_channel.c */
 int sn__channel_get(struct sn *sn, const char *name, int64_t term, struct sn_channel **ret,
@@ -192,6 +248,9 @@ int sn__submit(struct sn_channel *ch, struct sn_msg *m, struct status *st);
 int sn__control(struct sn_channel *ch, struct sn_shard *sh,
                 int (*fn)(struct sn_channel *ch, struct sn_msg *m), void *arg,
                 struct status *st);
+/* Sequencer: n timestamps from the oracle. */
+int sn__take_timestamps(struct sn_channel *ch, size_t n, struct arena *ar, hts *ret,
+                        struct status *st);
 /* Sequencer: an id that no other segment or delete file has. */
 int sn__take_id(struct sn_channel *ch, struct arena *ar, int64_t *ret, struct status *st);
 /* Returns when everything with a timestamp up to ts is applied; *ret_read_ts is the newest
@@ -202,26 +261,32 @@ int sn__wait_ts(struct sn_channel *ch, hts ts, int64_t deadline_us, hts *ret_rea
 /* sn_apply.c: called by the sequencer, and at open by replay. */
 int sn__apply_insert(struct sn_shard *sh, struct sn_growing *g, const struct batch *rows, hts ts,
                      uint64_t position, struct status *st);
-int sn__apply_deletes(struct sn_shard *sh, const struct column *pks, const int64_t *partitions,
-                      size_t npartitions, hts ts, uint64_t position, bool forward,
-                      struct status *st);
+int sn__apply_deletes(struct sn_shard *sh, const struct column *pks, const struct sn_scope *scope,
+                      hts ts, uint64_t position, bool forward, struct status *st);
+
+/* Fails when the rows do not fit the schema: they must not reach the log. */
+int sn__check_rows(const struct schema *schema, const struct batch *rows, struct status *st);
 
 /* sn_open.c */
 int sn__open_shards(struct sn *sn, const struct call *call, const Elanus__OpenShardsReq *req,
                     struct status *st);
-/* Loads segments on the nodes of their placements (files and delete files). */
-int sn__load_on_nodes(struct sn *sn, const Elanus__Collection *coll, Elanus__Segment *const *segs,
-                      size_t nsegs, Elanus__Delta *const *deltas, size_t ndeltas,
-                      Elanus__Placement *const *placements, size_t nplacements,
-                      struct status *st);
-int64_t sn__placed_on(Elanus__Placement *const *placements, size_t n, int64_t segment_id);
-/* Sequencer: sends every delete not in a file (or newer than the files given) to a segment. */
-int sn__send_deletes(struct sn_shard *sh, int64_t node_id, const int64_t *segment_ids, size_t n,
-                     struct status *st);
+
+/* sn_load.c */
+/* Makes what is to be readable readable: loads flushed segments that no node serves, and swaps them
+ * for growing ones. load (may be NULL: as it is now) becomes the shard's load state when that has
+ * succeeded. Any thread but the sequencer; waits for whoever does the same. */
+int sn__reconcile(struct sn_shard *sh, const Elanus__Load *load,
+                  Elanus__Placement *const *placements, size_t nplacements,
+                  const struct call *call, struct status *st);
+/* Sequencer: a node may forget a segment. */
+void sn__release_on_node(struct sn_shard *sh, int64_t node, int64_t segment_id);
+/* Sequencer: tells the nodes that serve this shard the new definition. */
+int sn__send_definition(struct sn_shard *sh, struct status *st);
 
 /* sn_flush.c */
 int sn__flush_start(struct sn *sn, struct status *st);
 void sn__flush_stop(struct sn *sn);
+/* The flush thread will look at the shard: what is sealed, pending deletes, what is missing. */
 void sn__flush_queue(struct sn *sn, struct sn_shard *sh);
 
 /* sn_read.c */

@@ -1,10 +1,11 @@
 /*
- * sn_open.c - taking over shards: load what is flushed, replay what is not, then serve.
+ * sn_open.c - taking over shards: replay what is not flushed, load what is, then serve.
  *
  * WHAT      The coordinator hands over a shard's definition, flushed segments, delete files and where
  *           each segment is to be loaded. Records of the log from the checkpoint on are applied to
  *           new growing segments under their old ids, except rows of flushed segments and of
- *           partitions that are gone.
+ *           partitions that are gone. Then flushed segments are loaded (sn_load.c), which sends them
+ *           the deletes that the replay found.
  * THREADS   Any; replay itself runs on the channel's sequencer.
  * FAILURE   Nothing durable happens here, so a failed open is simply repeated.
  */
@@ -15,104 +16,20 @@
 
 #define LOG_ROOM "node"
 
-int64_t sn__placed_on(Elanus__Placement *const *placements, size_t n, int64_t segment_id)
-{
-    for (size_t i = 0; i < n; i++) {
-        if (placements[i]->segment_id == segment_id) {
-            return placements[i]->node_id;
-        }
-    }
-    return 0;
-}
-
-int sn__load_on_nodes(struct sn *sn, const Elanus__Collection *coll, Elanus__Segment *const *segs,
-                      size_t nsegs, Elanus__Delta *const *deltas, size_t ndeltas,
-                      Elanus__Placement *const *placements, size_t nplacements,
-                      struct status *st)
-{
-    struct arena *ar = arena_new(0);
-    struct call call = call_internal(ar);
-    Elanus__Segment **mine = arena_try_array(ar, nsegs + 1, sizeof *mine);
-    bool *done = arena_try_array(ar, nsegs + 1, sizeof *done);
-    int rc = 0;
-
-    if (!mine || !done) {
-        FAIL(st, ST_NO_MEMORY, "no memory for %zu segments", nsegs);
-    }
-    for (size_t i = 0; i < nsegs; i++) {
-        int64_t node = sn__placed_on(placements, nplacements, segs[i]->id);
-        const struct qnode_service *qs;
-        Elanus__LoadSegmentsReq req;
-        Elanus__Empty resp;
-        size_t n = 0;
-
-        if (done[i] || node == 0) {
-            continue;
-        }
-        for (size_t j = i; j < nsegs; j++) {
-            if (!done[j] && sn__placed_on(placements, nplacements, segs[j]->id) == node) {
-                done[j] = true;
-                mine[n++] = segs[j];
-            }
-        }
-        elanus__load_segments_req__init(&req);
-        elanus__empty__init(&resp);
-        req.collection_id = coll->id;
-        req.collection = (Elanus__Collection *)(uintptr_t)coll;
-        req.segments = mine;
-        req.n_segments = n;
-        req.deltas = (Elanus__Delta **)(uintptr_t)deltas;
-        req.n_deltas = ndeltas;
-        TRY(svc_dir_qnode(sn->opts.dir, node, &qs, st));
-        TRY(qs->load_segments(qs->self, &call, &req, &resp, st));
-    }
-out:
-    arena_free(ar);
-    return rc;
-}
-
-int sn__send_deletes(struct sn_shard *sh, int64_t node_id, const int64_t *segment_ids, size_t n,
-                     struct status *st)
-{
-    struct arena *ar = arena_new(0);
-    struct call call = call_internal(ar);
-    const struct qnode_service *qs;
-    Elanus__ApplyDeletesReq req;
-    Elanus__Empty resp;
-    struct column pks;
-    const hts *ts;
-    uint64_t last;
-    int rc = 0;
-
-    if (sh->deletes.n == 0 || n == 0) {
-        goto out;
-    }
-    TRY(sn__deletes_column(sh, 0, ar, &pks, &ts, &last, st));
-    elanus__apply_deletes_req__init(&req);
-    elanus__empty__init(&resp);
-    req.collection_id = sh->collection_id;
-    req.segment_ids = (int64_t *)(uintptr_t)segment_ids;
-    req.n_segment_ids = n;
-    req.timestamps = (uint64_t *)(uintptr_t)ts;
-    req.n_timestamps = pks.nrows;
-    struct batch b = { .nrows = pks.nrows, .ncols = 1, .cols = &pks };
-    TRY(nd_batch_bytes(&b, ar, &req.pks, st));
-    TRY(svc_dir_qnode(sh->sn->opts.dir, node_id, &qs, st));
-    TRY(qs->apply_deletes(qs->self, &call, &req, &resp, st));
-out:
-    arena_free(ar);
-    return rc;
-}
-
 /* ---- replay ---- */
 
+/* The shards of one channel that are opened together: the log is read once. */
 struct open_job {
-    struct sn_channel *ch;
     size_t n;
-    struct sn_shard **shards;             /* of this channel */
-    const Elanus__OpenShardReq **reqs;
+    struct opening {
+        struct sn_shard *sh;              /* reference moves to the node when it is registered */
+        const Elanus__OpenShardReq *req;
+    } *shards;
+    struct str_map *by_name;              /* vchannel -> struct opening * */
     uint64_t records, rows;
 };
+
+
 
 static bool partition_exists(const Elanus__OpenShardReq *req, int64_t id)
 {
@@ -124,114 +41,157 @@ static bool partition_exists(const Elanus__OpenShardReq *req, int64_t id)
     return false;
 }
 
+static int replay_insert(struct open_job *job, const struct opening *o, const struct sn_part *part,
+                         hts ts, uint64_t position, struct arena *ar, struct status *st)
+{
+    struct sn_growing *g;
+    struct batch b;
+    int rc = 0;
+
+    if (sn__sealed_find(o->sh, part->segment_id) ||
+        !partition_exists(o->req, part->partition_id)) {
+        goto out;
+    }
+    TRY(batch_decode(part->batch, ar, &b, st));
+    g = sn__growing_find(o->sh, part->segment_id);
+    if (!g) {
+        TRY(sn__growing_add(o->sh, part->segment_id, part->partition_id, &g, st));
+    }
+    TRY(sn__apply_insert(o->sh, g, &b, ts, position, st));
+    job->rows += b.nrows;
+out:
+    return rc;
+}
+
 static int replay_record(struct open_job *job, const struct wal_record *wr, struct arena *ar,
                          struct status *st)
 {
+    const struct opening *o;
     struct sn_record r;
-    struct sn_shard *sh = NULL;
-    const Elanus__OpenShardReq *req = NULL;
     struct batch b;
-    int rc;
+    int rc = 0;
 
+    if (wr->type != SN_RECORD_WRITE) {
+        FAIL(st, ST_CORRUPT, "type %u is unknown", wr->type);
+    }
     TRY(sn_record_decode(wr->payload, ar, &r, st));
-    if (r.ts > job->ch->applied_ts) {
-        job->ch->applied_ts = r.ts;
-    }
-    for (size_t i = 0; i < job->n && !sh; i++) {
-        if (slice_is(r.vchannel, job->shards[i]->vchannel)) {
-            sh = job->shards[i];
-            req = job->reqs[i];
-        }
-    }
-    if (!sh || wr->position < sh->checkpoint) {
-        goto out; /* dropped, another node's, or flushed long ago */
+    o = str_map_get(job->by_name, r.vchannel);
+    if (!o || wr->position < o->sh->checkpoint) {
+        goto out; /* dropped, open already, or flushed long ago */
     }
     job->records++;
     if (r.delete_pks.n) {
+        struct sn_scope scope = { r.ndelete_partitions, r.delete_partitions };
         TRY(batch_decode(r.delete_pks, ar, &b, st));
         if (b.ncols != 1) {
             FAIL(st, ST_CORRUPT, "deleted keys in %u columns", b.ncols);
         }
-        TRY(sn__apply_deletes(sh, &b.cols[0], r.delete_partitions, r.ndelete_partitions, r.ts,
-                              wr->position, false, st));
+        TRY(sn__apply_deletes(o->sh, &b.cols[0], &scope, r.ts, wr->position, false, st));
     }
     for (uint32_t i = 0; i < r.nparts; i++) {
-        struct sn_growing *g;
-        if (sn__is_flushed(sh, r.parts[i].segment_id) ||
-            !partition_exists(req, r.parts[i].partition_id)) {
-            continue;
-        }
-        TRY(batch_decode(r.parts[i].batch, ar, &b, st));
-        g = sn__growing_find(sh, r.parts[i].segment_id);
-        if (!g) {
-            TRY(sn__growing_add(sh, r.parts[i].segment_id, r.parts[i].partition_id, &g, st));
-        }
-        TRY(sn__apply_insert(sh, g, &b, r.ts, wr->position, st));
-        job->rows += b.nrows;
+        TRY(replay_insert(job, o, &r.parts[i], r.ts, wr->position, ar, st));
     }
 out:
+    return rc;
+}
+
+static int replay_log(struct sn_channel *ch, struct open_job *job, uint64_t from,
+                      struct status *st)
+{
+    struct arena *ar = arena_new(0);
+    struct wal_reader *rd = NULL;
+    struct wal_record wr;
+    bool found;
+    int rc;
+
+    TRY(wal_reader_open(ch->wal, MAX(from, wal_first_position(ch->wal)), &rd, st));
+    for (;;) {
+        TRY(wal_reader_next(rd, &wr, &found, st));
+        if (!found) {
+            break;
+        }
+        rc = replay_record(job, &wr, ar, st);
+        if (rc != 0) {
+            st_context(st, "log %s, record %llu", ch->name, (unsigned long long)wr.position);
+            goto out;
+        }
+        arena_reset(ar);
+    }
+out:
+    wal_reader_close(rd);
+    arena_free(ar);
     return rc;
 }
 
 /* Only the newest growing segment of a partition goes on taking rows. */
 static void seal_older(struct sn_shard *sh)
 {
+    bool any = false;
+
     for (size_t i = 0; i < sh->ngrowing; i++) {
         for (size_t j = 0; j < sh->ngrowing; j++) {
             if (sh->growing[i].partition_id == sh->growing[j].partition_id &&
-                sh->growing[j].first_position > sh->growing[i].first_position) {
+                sh->growing[j].id > sh->growing[i].id) {
                 sh->growing[i].sealed = true;
             }
         }
         if (sh->growing[i].bytes >= sh->sn->opts.seal_bytes) {
             sh->growing[i].sealed = true;
         }
-        if (sh->growing[i].sealed) {
-            sn__flush_queue(sh->sn, sh);
-        }
+        any = any || sh->growing[i].sealed;
+    }
+    if (any) {
+        sn__flush_queue(sh->sn, sh);
     }
 }
 
-static int replay(struct sn_channel *ch, struct sn_msg *m)
+/* The node serves the shard from here on. An older opening of the same shard answers that it is not
+ * available: its callers find this one when they try again. */
+static void register_shard(struct sn *sn, struct sn_shard *sh)
+{
+    struct sn_shard *old;
+
+    lock_acquire(&sn->lock);
+    old = str_map_put(sn->shards, slice_of(sh->vchannel), sh);
+    lock_release(&sn->lock);
+    if (old) {
+        struct status st = STATUS_INIT;
+        st_fail(&st, ERR_CHANNEL_NOT_AVAILABLE, "channel not available[channel=%s]", sh->vchannel);
+        st.retriable = true;
+        sn__set_failed(old, &st);
+        sn__shard_unref(old);
+    }
+}
+
+/* On the sequencer, so that the log does not grow meanwhile. All shards are registered before any is
+ * flushed: a flush cuts the log by what the registered ones need. */
+static int open_on_channel(struct sn_channel *ch, struct sn_msg *m)
 {
     struct open_job *job = m->arg;
-    struct wal_reader *rd = NULL;
     struct arena *ar = arena_new(0);
     uint64_t from = UINT64_MAX;
-    struct wal_record wr;
-    bool found;
+    hts now = 0;
     int rc;
 
     for (size_t i = 0; i < job->n; i++) {
-        from = MIN(from, job->shards[i]->checkpoint);
+        if (!job->shards[i].req->fresh) {
+            from = MIN(from, job->shards[i].sh->checkpoint);
+        }
     }
-    from = MAX(from, wal_first_position(ch->wal));
-    TRY(wal_reader_open(ch->wal, from, &rd, &m->st));
-    for (;;) {
-        TRY(wal_reader_next(rd, &wr, &found, &m->st));
-        if (!found) {
-            break;
-        }
-        rc = replay_record(job, &wr, ar, &m->st);
-        if (rc != 0) {
-            st_context(&m->st, "log %s, record %llu", ch->name, (unsigned long long)wr.position);
-            goto out;
-        }
-        arena_reset(ar);
+    if (from != UINT64_MAX) {
+        TRY(replay_log(ch, job, from, &m->st));
+    }
+    /* Everything older than this is applied, also what is only in files. */
+    TRY(sn__take_timestamps(ch, 1, ar, &now, &m->st));
+    ch->applied_ts = MAX(ch->applied_ts, now);
+    for (size_t i = 0; i < job->n; i++) {
+        sn__view_publish(job->shards[i].sh);
+        register_shard(ch->sn, sn__shard_ref(job->shards[i].sh));
     }
     for (size_t i = 0; i < job->n; i++) {
-        struct sn_shard *sh = job->shards[i];
-        for (size_t s = 0; s < sh->nsealed; s++) {
-            if (sh->sealed[s].node_id) {
-                TRY(sn__send_deletes(sh, sh->sealed[s].node_id, &sh->sealed[s].meta->id, 1,
-                                     &m->st));
-            }
-        }
-        seal_older(sh);
-        sn__view_publish(sh);
+        seal_older(job->shards[i].sh);
     }
 out:
-    wal_reader_close(rd);
     arena_free(ar);
     return rc;
 }
@@ -253,17 +213,11 @@ static int build_shard(struct sn *sn, const Elanus__OpenShardReq *req, struct sn
         goto out;
     }
     TRY(sn__channel_get(sn, req->shard->pchannel, req->shard->term, &sh->ch, st));
-    sh->deltas_cap = req->n_deltas + 8;
-    sh->deltas = xalloc(sh->deltas_cap * sizeof(Elanus__Delta *));
     for (size_t i = 0; i < req->n_deltas; i++) {
-        sh->deltas[sh->ndeltas++] = sn__copy(&req->deltas[i]->pb, sh->ar);
+        sn__delta_add(sh, req->deltas[i]);
     }
-    TRY(sn__load_on_nodes(sn, req->collection, req->segments, req->n_segments, req->deltas,
-                          req->n_deltas, req->placements, req->n_placements, st));
     for (size_t i = 0; i < req->n_segments; i++) {
-        TRY(sn__sealed_add(sh, req->segments[i],
-                           sn__placed_on(req->placements, req->n_placements,
-                                         req->segments[i]->id), st));
+        sn__sealed_add(sh, req->segments[i]);
     }
     *ret = TAKE(sh);
 out:
@@ -271,40 +225,56 @@ out:
     return rc;
 }
 
-/* Replays the shards of one channel together: the log is read once. */
-static int replay_channel(struct sn_channel *ch, struct sn_shard **shards,
-                          const Elanus__OpenShardsReq *req, struct arena *ar, struct status *st)
+static int open_channel(struct sn_channel *ch, struct sn_shard **shards,
+                        const Elanus__OpenShardsReq *req, struct arena *ar, struct status *st)
 {
-    struct open_job job = { .ch = ch };
+    struct open_job job = { .by_name = str_map_new() };
     int64_t began = clock_mono_ms();
     int rc = 0;
 
     job.shards = arena_try_array(ar, req->n_shards + 1, sizeof *job.shards);
-    job.reqs = arena_try_array(ar, req->n_shards + 1, sizeof *job.reqs);
-    if (!job.shards || !job.reqs) {
+    if (!job.shards) {
         FAIL(st, ST_NO_MEMORY, "no memory for %zu shards", req->n_shards);
     }
     for (size_t i = 0; i < req->n_shards; i++) {
-        if (shards[i]->ch == ch && !req->shards[i]->fresh) {
-            job.shards[job.n] = shards[i];
-            job.reqs[job.n++] = req->shards[i];
+        if (shards[i]->ch == ch) {
+            struct opening *o = &job.shards[job.n++];
+            *o = (struct opening){ shards[i], req->shards[i] };
+            if (!req->shards[i]->fresh) {
+                str_map_put(job.by_name, slice_of(shards[i]->vchannel), o);
+            }
         }
     }
-    if (job.n == 0) {
-        goto out;
+    TRY(sn__control(ch, NULL, open_on_channel, &job, st));
+    if (str_map_count(job.by_name)) {
+        LOG_I("log replayed: channel=%s shards=%zu records=%llu rows=%llu ms=%lld", ch->name,
+              str_map_count(job.by_name), (unsigned long long)job.records,
+              (unsigned long long)job.rows, (long long)(clock_mono_ms() - began));
     }
-    TRY(sn__control(ch, NULL, replay, &job, st));
-    LOG_I("log replayed: channel=%s shards=%zu records=%llu rows=%llu ms=%lld", ch->name, job.n,
-          (unsigned long long)job.records, (unsigned long long)job.rows,
-          (long long)(clock_mono_ms() - began));
 out:
+    str_map_free(job.by_name, NULL);
     return rc;
+}
+
+/* What was readable before is readable again when this returns. A shard whose files cannot be
+ * loaded is open all the same: it takes writes, reads of it fail, and loading is tried again. */
+static void load_shard(struct sn_shard *sh, const Elanus__OpenShardReq *req,
+                       const struct call *call)
+{
+    struct status st = STATUS_INIT;
+
+    if (req->n_segments && req->load &&
+        sn__reconcile(sh, NULL, req->placements, req->n_placements, call, &st) != 0) {
+        LOG_E("shard is open, but not all of it can be read: shard=%s error=\"%s\"", sh->vchannel,
+              st.msg);
+    }
 }
 
 int sn__open_shards(struct sn *sn, const struct call *call, const Elanus__OpenShardsReq *req,
                     struct status *st)
 {
-    struct sn_shard **shards = arena_try_array(call->ar, req->n_shards + 1, sizeof *shards);
+    struct sn_shard **shards = arena_try_array(call->ar, req->n_shards + 1,
+                                               sizeof(struct sn_shard *));
     int rc = 0;
 
     if (!shards) {
@@ -315,22 +285,16 @@ int sn__open_shards(struct sn *sn, const struct call *call, const Elanus__OpenSh
     }
     for (size_t i = 0; i < req->n_shards; i++) {
         bool first = true;
-        for (size_t j = 0; j < i; j++) {
-            first = first && shards[j]->ch != shards[i]->ch;
+        for (size_t j = 0; j < i && first; j++) {
+            first = shards[j]->ch != shards[i]->ch;
         }
         if (first) {
-            TRY(replay_channel(shards[i]->ch, shards, req, call->ar, st));
-        }
-        if (req->shards[i]->fresh) {
-            sn__view_publish(shards[i]);
+            TRY(open_channel(shards[i]->ch, shards, req, call->ar, st));
         }
     }
-    lock_acquire(&sn->lock);
     for (size_t i = 0; i < req->n_shards; i++) {
-        struct sn_shard *old = str_map_put(sn->shards, slice_of(shards[i]->vchannel), shards[i]);
-        shards[i] = old; /* reopened: the old one goes */
+        load_shard(shards[i], req->shards[i], call);
     }
-    lock_release(&sn->lock);
 out:
     for (size_t i = 0; i < req->n_shards; i++) {
         sn__shard_unref(shards[i]);

@@ -4,8 +4,9 @@
  * WHAT      Growing segments are searched here, sealed ones by the query nodes that hold them; hits
  *           are merged by score and key, and the output fields of the winners are fetched from where
  *           they are.
- * THREADS   Any. The view is referenced for the whole request, so growing segments stay; a sealed
- *           segment that left its node meanwhile gives a retriable error.
+ * THREADS   Any. The view is referenced for the whole request, so growing segments stay. A sealed
+ *           segment that left its node meanwhile (release, drop) has left the view before: the read
+ *           is made again with the view of now, at the same timestamp.
  */
 #include "node/streaming/sn_int.h"
 #include "base/alloc.h"
@@ -80,56 +81,125 @@ out:
     return rc;
 }
 
-static int read_begin(struct sn *sn, const struct call *call, const char *vchannel,
-                      const int64_t *partitions, size_t npartitions, hts guarantee_ts,
-                      hts read_ts, bool ignore_growing, struct reading *r, struct status *st)
+/* What a read asks for, the same in search and query. */
+struct ask {
+    const char *vchannel;
+    const int64_t *partitions;
+    size_t npartitions;
+    hts guarantee_ts, read_ts;
+    bool ignore_growing;
+};
+
+static int check_loaded(const struct reading *r, const struct ask *a, struct status *st)
+{
+    const struct sn_view *vw = r->vw;
+    int rc = 0;
+
+    if (!vw || !vw->loaded) {
+        FAIL(st, ERR_COLLECTION_NOT_LOADED, "collection not loaded[collection=%lld]",
+             (long long)r->sh->collection_id);
+    }
+    for (size_t i = 0; i < a->npartitions; i++) {
+        if (!sn__view_has_partition(vw, a->partitions[i])) {
+            FAIL(st, ERR_PARTITION_NOT_LOADED, "partition not loaded[partition=%lld]",
+                 (long long)a->partitions[i]);
+        }
+    }
+    for (size_t i = 0; i < vw->nmissing; i++) {
+        if (wanted(vw, a->partitions, a->npartitions, vw->missing[i]->partition_id)) {
+            rc = st_fail(st, ERR_SEGMENT_NOT_FOUND, "segment %lld waits to be loaded",
+                         (long long)vw->missing[i]->id);
+            st->retriable = true;
+            goto out;
+        }
+    }
+out:
+    return rc;
+}
+
+static int pin_growing(struct reading *r, const struct ask *a, struct arena *ar,
+                       struct status *st)
+{
+    const struct sn_view *vw = r->vw;
+
+    r->growing = arena_try_array(ar, vw->ngrowing + 1, sizeof(struct segment *));
+    if (!r->growing) {
+        return st_fail(st, ST_NO_MEMORY, "no memory for %zu segments", vw->ngrowing);
+    }
+    for (size_t i = 0; i < vw->ngrowing && !a->ignore_growing; i++) {
+        struct seg_info info;
+        seg_get_info(vw->growing[i], &info);
+        if (info.nrows && wanted(vw, a->partitions, a->npartitions, info.partition_id)) {
+            r->growing[r->ngrowing++] = vw->growing[i];
+        }
+    }
+    return 0;
+}
+
+/* The view of now. Called again when segments of the last one have left their nodes. */
+static int pin_view(struct sn *sn, struct reading *r, const struct ask *a, struct arena *ar,
+                    struct status *st)
+{
+    int rc;
+
+    sn__view_unref(r->vw);
+    r->vw = sn__view_get(r->sh);
+    r->ngrowing = r->nnodes = 0;
+    TRY(check_loaded(r, a, st));
+    r->ttl_before = 0;
+    if (r->vw->ttl_ms) {
+        int64_t before = clock_now_ms() - r->vw->ttl_ms;
+        r->ttl_before = before > 0 ? hts_make(before, 0) : 0;
+    }
+    TRY(pin_growing(r, a, ar, st));
+    TRY(group_sealed(sn, r, a->partitions, a->npartitions, ar, st));
+out:
+    return rc;
+}
+
+static int read_begin(struct sn *sn, const struct call *call, const struct ask *a,
+                      struct reading *r, struct status *st)
 {
     hts complete;
     int rc;
 
     *r = (struct reading){ 0 };
-    TRY(sn__shard_find(sn, vchannel, &r->sh, st));
+    TRY(sn__shard_find(sn, a->vchannel, &r->sh, st));
     lock_acquire(&r->sh->lock);
-    *st = r->sh->failed;
+    rc = r->sh->failed.code;
+    if (rc != 0) {
+        *st = r->sh->failed;
+    }
     lock_release(&r->sh->lock);
-    TRY(st->code);
-    TRY(sn__wait_ts(r->sh->ch, MAX(guarantee_ts, read_ts), call->deadline_us, &complete, st));
-    r->read_ts = read_ts ? read_ts : complete;
-    r->vw = sn__view_get(r->sh);
-    if (!r->vw || !r->vw->loaded) {
-        FAIL(st, ERR_COLLECTION_NOT_LOADED, "collection not loaded[collection=%lld]",
-             (long long)r->sh->collection_id);
-    }
-    for (size_t i = 0; i < npartitions; i++) {
-        if (!sn__view_has_partition(r->vw, partitions[i])) {
-            FAIL(st, ERR_PARTITION_NOT_LOADED, "partition not loaded[partition=%lld]",
-                 (long long)partitions[i]);
-        }
-    }
-    if (r->vw->ttl_ms) {
-        int64_t before = clock_now_ms() - r->vw->ttl_ms;
-        r->ttl_before = before > 0 ? hts_make(before, 0) : 0;
-    }
-    r->growing = arena_try_array(call->ar, r->vw->ngrowing + 1, sizeof *r->growing);
-    if (!r->growing) {
-        FAIL(st, ST_NO_MEMORY, "no memory for %zu segments", r->vw->ngrowing);
-    }
-    for (size_t i = 0; i < r->vw->ngrowing && !ignore_growing; i++) {
-        struct seg_info info;
-        seg_get_info(r->vw->growing[i], &info);
-        if (info.nrows && wanted(r->vw, partitions, npartitions, info.partition_id)) {
-            r->growing[r->ngrowing++] = r->vw->growing[i];
-        }
-    }
-    TRY(group_sealed(sn, r, partitions, npartitions, call->ar, st));
+    TRY(rc);
+    TRY(sn__wait_ts(r->sh->ch, MAX(a->guarantee_ts, a->read_ts), call->deadline_us, &complete,
+                    st));
+    r->read_ts = a->read_ts ? a->read_ts : complete;
+    TRY(pin_view(sn, r, a, call->ar, st));
 out:
     return rc;
 }
 
+/* After a failed read: whether the view has changed under it, which may be why. */
+static bool view_moved(struct reading *r, const struct status *st)
+{
+    struct sn_view *now;
+    bool moved;
+
+    if (!r->vw || (st->code != ERR_SEGMENT_NOT_FOUND && st->code != ERR_COLLECTION_NOT_LOADED &&
+                   st->code != ERR_INCONSISTENT_REQUERY)) {
+        return false;
+    }
+    now = sn__view_get(r->sh);
+    moved = now != r->vw;
+    sn__view_unref(now);
+    return moved;
+}
+
 /* ---- search ---- */
 
-/* All sources for one k; *ret is the merged answer, *ret_part says where each hit came from
- * (0 is this node when there are growing segments). */
+/* All sources asked for k hits; *ret is the merged answer of req->k, *ret_part says where each hit
+ * came from (0 is this node when there are growing segments). */
 static int search_parts(struct reading *r, const struct sn *sn, const struct call *call,
                         const Elanus__SearchReq *req, uint32_t k, Elanus__SearchResp *ret,
                         uint32_t **ret_part, bool *retry_k, struct status *st)
@@ -144,6 +214,7 @@ static int search_parts(struct reading *r, const struct sn *sn, const struct cal
         FAIL(st, ST_NO_MEMORY, "no memory for %zu nodes", r->nnodes);
     }
     sub.k = k;
+    sub.collection_id = r->sh->collection_id;
     sub.read_ts = r->read_ts;
     sub.ttl_before = r->ttl_before;
     sub.n_output_field_ids = 0;
@@ -171,9 +242,12 @@ static int search_parts(struct reading *r, const struct sn *sn, const struct cal
         }
         goto out;
     }
-    TRY(nd_merge_search((const Elanus__SearchResp *const *)parts, nparts, req->nq, k,
-                        metric_larger_is_better((enum metric)req->metric), call, ret, ret_part,
-                        retry_k, st));
+    struct nd_merge how = { .nq = req->nq,
+                            .k = req->k,
+                            .asked = k,
+                            .larger_is_better = metric_larger_is_better((enum metric)req->metric) };
+    TRY(nd_merge_search((const Elanus__SearchResp *const *)parts, nparts, &how, call, ret,
+                        ret_part, retry_k, st));
 out:
     return rc;
 }
@@ -195,7 +269,7 @@ static int fetch_part(struct reading *r, size_t source, const struct call *call,
     np = &r->nodes[source - (r->ngrowing ? 1 : 0)];
     elanus__fetch_req__init(&freq);
     elanus__fetch_resp__init(&fresp);
-    freq.collection_id = req->collection_id;
+    freq.collection_id = r->sh->collection_id;
     freq.segment_ids = (int64_t *)(uintptr_t)segs;
     freq.n_segment_ids = n;
     freq.rows = (uint32_t *)(uintptr_t)rows;
@@ -258,34 +332,57 @@ out:
     return rc;
 }
 
-int sn__search(struct sn *sn, const struct call *call, const Elanus__SearchReq *req,
-               Elanus__SearchResp *resp, struct status *st)
+static int search_view(struct reading *r, const struct sn *sn, const struct call *call,
+                       const Elanus__SearchReq *req, Elanus__SearchResp *resp, struct status *st)
 {
-    struct reading r;
     uint32_t k = req->k, *part = NULL;
     bool retry_k = false;
-    int rc;
+    int rc = 0;
 
-    TRY(read_begin(sn, call, req->vchannel, req->partition_ids, req->n_partition_ids,
-                   req->guarantee_ts, req->read_ts, req->ignore_growing, &r, st));
-    if (r.ngrowing == 0 && r.nnodes == 0) { /* nothing there: nq empty lists */
+    elanus__search_resp__init(resp);
+    if (r->ngrowing == 0 && r->nnodes == 0) { /* nothing there: nq empty lists */
         resp->counts = arena_try_array(call->ar, req->nq, sizeof *resp->counts);
         if (!resp->counts) {
             FAIL(st, ST_NO_MEMORY, "no memory for %u queries", req->nq);
         }
         resp->n_counts = req->nq;
-        resp->read_ts = r.read_ts;
         goto out;
     }
-    do {
+    for (;;) {
         elanus__search_resp__init(resp);
-        TRY(search_parts(&r, sn, call, req, k, resp, &part, &retry_k, st));
+        TRY(search_parts(r, sn, call, req, k, resp, &part, &retry_k, st));
+        if (!retry_k || k >= INDEX_TOPK_MAX) {
+            break;
+        }
         k = MIN(k * 2, (uint32_t)INDEX_TOPK_MAX);
-    } while (retry_k && k < INDEX_TOPK_MAX);
-    if (req->n_output_field_ids && resp->n_scores) {
-        TRY(fetch_fields(&r, call, req, part, resp, st));
     }
-    resp->read_ts = r.read_ts;
+    if (req->n_output_field_ids && resp->n_scores) {
+        TRY(fetch_fields(r, call, req, part, resp, st));
+    }
+out:
+    resp->read_ts = r->read_ts;
+    return rc;
+}
+
+/* Views move rarely; a read that meets many moves gives up with the last error, which the caller
+ * may retry. */
+#define VIEWS_MAX 8
+
+int sn__search(struct sn *sn, const struct call *call, const Elanus__SearchReq *req,
+               Elanus__SearchResp *resp, struct status *st)
+{
+    struct ask a = { req->vchannel,     req->partition_ids, req->n_partition_ids,
+                     req->guarantee_ts, req->read_ts,       req->ignore_growing };
+    struct reading r;
+    int rc;
+
+    TRY(read_begin(sn, call, &a, &r, st));
+    rc = search_view(&r, sn, call, req, resp, st);
+    for (int i = 0; rc != 0 && i < VIEWS_MAX && view_moved(&r, st); i++) {
+        st_clear(st);
+        TRY(pin_view(sn, &r, &a, call->ar, st));
+        rc = search_view(&r, sn, call, req, resp, st);
+    }
 out:
     read_done(&r);
     return rc;
@@ -293,36 +390,35 @@ out:
 
 /* ---- query ---- */
 
-int sn__query(struct sn *sn, const struct call *call, const Elanus__QueryReq *req,
-              Elanus__QueryResp *resp, struct status *st)
+static int query_view(struct reading *r, const struct sn *sn, const struct call *call,
+                      const Elanus__QueryReq *req, Elanus__QueryResp *resp, struct status *st)
 {
-    struct reading r;
     Elanus__QueryResp **parts;
     Elanus__QueryReq sub = *req;
     size_t nparts = 0;
-    int rc;
+    int rc = 0;
 
-    TRY(read_begin(sn, call, req->vchannel, req->partition_ids, req->n_partition_ids,
-                   req->guarantee_ts, req->read_ts, req->ignore_growing, &r, st));
-    parts = arena_try_array(call->ar, r.nnodes + 1, sizeof(Elanus__QueryResp *));
+    elanus__query_resp__init(resp);
+    parts = arena_try_array(call->ar, r->nnodes + 1, sizeof(Elanus__QueryResp *));
     if (!parts) {
-        FAIL(st, ST_NO_MEMORY, "no memory for %zu nodes", r.nnodes);
+        FAIL(st, ST_NO_MEMORY, "no memory for %zu nodes", r->nnodes);
     }
-    sub.read_ts = r.read_ts;
-    sub.ttl_before = r.ttl_before;
-    if (r.ngrowing || r.nnodes == 0) {
+    sub.collection_id = r->sh->collection_id;
+    sub.read_ts = r->read_ts;
+    sub.ttl_before = r->ttl_before;
+    if (r->ngrowing || r->nnodes == 0) {
         parts[nparts] = ARENA_NEW(call->ar, Elanus__QueryResp);
         elanus__query_resp__init(parts[nparts]);
-        TRY(nd_query(r.growing, r.ngrowing, r.vw->schema, &sub, sn->opts.compute, call,
+        TRY(nd_query(r->growing, r->ngrowing, r->vw->schema, &sub, sn->opts.compute, call,
                      parts[nparts], st));
         nparts++;
     }
-    for (size_t i = 0; i < r.nnodes; i++) {
+    for (size_t i = 0; i < r->nnodes; i++) {
         parts[nparts] = ARENA_NEW(call->ar, Elanus__QueryResp);
         elanus__query_resp__init(parts[nparts]);
-        sub.segment_ids = r.nodes[i].segment_ids;
-        sub.n_segment_ids = r.nodes[i].n;
-        TRY(r.nodes[i].qs->query(r.nodes[i].qs->self, call, &sub, parts[nparts], st));
+        sub.segment_ids = r->nodes[i].segment_ids;
+        sub.n_segment_ids = r->nodes[i].n;
+        TRY(r->nodes[i].qs->query(r->nodes[i].qs->self, call, &sub, parts[nparts], st));
         nparts++;
     }
     if (nparts == 1) {
@@ -331,7 +427,26 @@ int sn__query(struct sn *sn, const struct call *call, const Elanus__QueryReq *re
         TRY(nd_merge_query((const Elanus__QueryResp *const *)parts, nparts, req->limit,
                            req->max_bytes, call, resp, st));
     }
-    resp->read_ts = r.read_ts;
+    resp->read_ts = r->read_ts;
+out:
+    return rc;
+}
+
+int sn__query(struct sn *sn, const struct call *call, const Elanus__QueryReq *req,
+              Elanus__QueryResp *resp, struct status *st)
+{
+    struct ask a = { req->vchannel,     req->partition_ids, req->n_partition_ids,
+                     req->guarantee_ts, req->read_ts,       req->ignore_growing };
+    struct reading r;
+    int rc;
+
+    TRY(read_begin(sn, call, &a, &r, st));
+    rc = query_view(&r, sn, call, req, resp, st);
+    for (int i = 0; rc != 0 && i < VIEWS_MAX && view_moved(&r, st); i++) {
+        st_clear(st);
+        TRY(pin_view(sn, &r, &a, call->ar, st));
+        rc = query_view(&r, sn, call, req, resp, st);
+    }
 out:
     read_done(&r);
     return rc;

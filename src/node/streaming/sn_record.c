@@ -18,7 +18,6 @@
 #define RECORD_VERSION 1u
 #define HEAD_BYTES 40u
 #define PART_BYTES 32u
-#define PARTS_MAX 4096u
 
 static const uint8_t zeros[8];
 
@@ -101,8 +100,8 @@ int sn_record_decode(struct slice bytes, struct arena *ar, struct sn_record *ret
     }
     if (!reader_u32(&rd, &r.nparts) || !reader_u64(&rd, &r.ts) || !reader_u64(&rd, &coll) ||
         !reader_u32(&rd, &vlen) || !reader_u32(&rd, &r.ndelete_partitions) ||
-        !reader_u64(&rd, &delete_len) || r.nparts > PARTS_MAX ||
-        r.ndelete_partitions > PARTS_MAX) {
+        !reader_u64(&rd, &delete_len) || r.nparts > SN_RECORD_PARTS_MAX ||
+        r.ndelete_partitions > SN_RECORD_PARTS_MAX) {
         return damaged(st, "head is cut short or out of range");
     }
     r.collection_id = (int64_t)coll;

@@ -11,6 +11,7 @@
 #include "service/service.h"
 
 #define SN_RECORD_WRITE 1 /* the log's record type */
+#define SN_RECORD_PARTS_MAX 4096u
 
 struct sn_part {
     int64_t partition_id, segment_id;

@@ -1,11 +1,15 @@
 /*
- * sn_shard.c - one shard's state: growing and sealed segments, pending deletes, the current view.
+ * sn_shard.c - one shard's state: growing and sealed segments, definition, the current view.
  *
  * THREADS   Everything but find, ref/unref and view_get is for the sequencer of the shard's channel
  *           (or for the opening thread before the shard is registered).
- * MEMORY    Definitions and segment descriptions lie in the shard's arena and are never changed, so
- *           views may point to them; the arena goes with the last reference to the shard, and
- *           every view reference is held by someone who also holds the shard.
+ * MEMORY    Segment descriptions lie in the shard's arena and are never changed, so views may point
+ *           to them; the arena goes with the last reference to the shard, and every view reference
+ *           is held by someone who also holds the shard. Definition and load state are the
+ *           sequencer's alone and are replaced with their arenas, however often they change.
+ * INVARIANTS  A view shows the rows of a segment once: growing until the sealed one is loaded. Rows
+ *           that are to be readable and are neither stand in `missing`, so that a read fails
+ *           instead of leaving them out.
  */
 #include "node/streaming/sn_int.h"
 #include "base/alloc.h"
@@ -13,7 +17,6 @@
 #include "proto/proto.h"
 #include "schema/errors.h"
 
-#define DELETES_MEMORY_MAX ((size_t)4 << 30)
 #define COPY_MAX ((size_t)64 << 20)
 
 void *sn__copy(const ProtobufCMessage *m, struct arena *ar)
@@ -30,7 +33,7 @@ void *sn__copy(const ProtobufCMessage *m, struct arena *ar)
     return copy;
 }
 
-int64_t sn__ttl_ms(const Elanus__Collection *c)
+static int64_t ttl_ms(const Elanus__Collection *c)
 {
     for (size_t i = 0; i < c->n_properties; i++) {
         int64_t seconds;
@@ -45,6 +48,40 @@ int64_t sn__ttl_ms(const Elanus__Collection *c)
 
 /* ---- life ---- */
 
+int sn__set_collection(struct sn_shard *sh, const Elanus__Collection *c, struct status *st)
+{
+    struct arena *ar = arena_new(0);
+    Elanus__Collection *copy = sn__copy(&c->pb, ar);
+    struct schema *schema = NULL;
+    int rc;
+
+    TRY(schema_new(copy->schema, &schema, st));
+    schema_unref(sh->schema);
+    sh->schema = schema;
+    arena_free(sh->coll_ar);
+    sh->coll_ar = TAKE(ar);
+    sh->collection = copy;
+out:
+    arena_free(ar);
+    return rc;
+}
+
+void sn__set_load(struct sn_shard *sh, const Elanus__Load *load)
+{
+    struct arena *old = sh->load_ar;
+
+    sh->load_ar = load ? arena_new(0) : NULL;
+    sh->load = load ? sn__copy(&load->pb, sh->load_ar) : NULL;
+    arena_free(old);
+}
+
+void sn__set_failed(struct sn_shard *sh, const struct status *why)
+{
+    lock_acquire(&sh->lock);
+    sh->failed = *why;
+    lock_release(&sh->lock);
+}
+
 struct sn_shard *sn__shard_new(struct sn *sn, const Elanus__OpenShardReq *req, struct status *st)
 {
     struct sn_shard *sh = xalloc(sizeof *sh);
@@ -54,15 +91,13 @@ struct sn_shard *sn__shard_new(struct sn *sn, const Elanus__OpenShardReq *req, s
     sh->vchannel = xstrdup(req->shard->vchannel);
     sh->collection_id = req->shard->collection_id;
     lock_init(&sh->lock, RANK_NODE_SHARD);
-    sh->ar = arena_new(0);
-    sh->collection = sn__copy(&req->collection->pb, sh->ar);
+    cond_init(&sh->load_free);
+    sh->ar = arena_new_small(512);
     sh->term = req->shard->term;
     sh->delta_position = req->shard->delta_position;
     sh->checkpoint = req->shard->checkpoint;
-    if (req->load) {
-        sh->load = sn__copy(&req->load->pb, sh->ar);
-    }
-    if (schema_new(sh->collection->schema, &sh->schema, st) != 0) {
+    sn__set_load(sh, req->load);
+    if (sn__set_collection(sh, req->collection, st) != 0) {
         sn__shard_unref(sh);
         return NULL;
     }
@@ -85,17 +120,18 @@ void sn__shard_unref(struct sn_shard *sh)
         seg_unref(sh->growing[i].seg);
     }
     sn__view_unref(sh->view);
-    arena_free(sh->deletes.ar);
-    mem_free(sh->deletes.keys);
-    mem_free(sh->deletes.ts);
-    mem_free(sh->deletes.positions);
+    sn__deletes_trim(sh, UINT64_MAX);
+    mem_free(sh->dropped_partitions);
     mem_free(sh->growing);
     mem_free(sh->sealed);
     mem_free(sh->deltas);
     mem_free(sh->vchannel);
     schema_unref(sh->schema);
     arena_free(sh->ar);
+    arena_free(sh->coll_ar);
+    arena_free(sh->load_ar);
     lock_done(&sh->lock);
+    cond_done(&sh->load_free);
     mem_free(sh);
 }
 
@@ -130,6 +166,7 @@ void sn__view_unref(struct sn_view *vw)
     }
     mem_free(vw->growing);
     mem_free(vw->sealed);
+    mem_free(vw->missing);
     mem_free(vw->partitions);
     schema_unref(vw->schema);
     mem_free(vw);
@@ -161,15 +198,54 @@ bool sn__view_has_partition(const struct sn_view *vw, int64_t partition_id)
     return false;
 }
 
-/* A segment that is being swapped stands in both lists: the loaded sealed one is shown. */
-static bool served_sealed(const struct sn_shard *sh, int64_t segment_id)
+bool sn__load_wants(const Elanus__Load *load, int64_t partition_id)
 {
-    for (size_t i = 0; i < sh->nsealed; i++) {
-        if (sh->sealed[i].meta->id == segment_id) {
-            return sh->sealed[i].node_id != 0;
+    if (!load || load->status != ELANUS__LOAD_STATUS__LOAD_LOADED) {
+        return false;
+    }
+    for (size_t i = 0; i < load->n_partition_ids; i++) {
+        if (load->partition_ids[i] == partition_id) {
+            return true;
         }
     }
-    return false;
+    return load->whole;
+}
+
+static void view_load(struct sn_view *vw, const Elanus__Load *load)
+{
+    if (!load || load->status != ELANUS__LOAD_STATUS__LOAD_LOADED) {
+        return;
+    }
+    vw->loaded = true;
+    vw->whole = load->whole;
+    vw->npartitions = load->n_partition_ids;
+    vw->partitions = xalloc((vw->npartitions + 1) * sizeof *vw->partitions);
+    for (size_t i = 0; i < vw->npartitions; i++) {
+        vw->partitions[i] = load->partition_ids[i];
+    }
+}
+
+/* A flushed segment stands in both lists until it is swapped: the loaded sealed one is shown. */
+static void view_segments(struct sn_view *vw, struct sn_shard *sh)
+{
+    vw->growing = xalloc((sh->ngrowing + 1) * sizeof(struct segment *));
+    vw->sealed = xalloc((sh->nsealed + 1) * sizeof *vw->sealed);
+    vw->missing = xalloc((sh->nsealed + 1) * sizeof(Elanus__Segment *));
+    for (size_t i = 0; i < sh->ngrowing; i++) {
+        const struct sn_sealed *s = sn__sealed_find(sh, sh->growing[i].id);
+        if (!s || s->node_id == 0) {
+            vw->growing[vw->ngrowing++] = seg_ref(sh->growing[i].seg);
+        }
+    }
+    for (size_t i = 0; i < sh->nsealed; i++) {
+        const struct sn_sealed *s = &sh->sealed[i];
+        if (s->node_id != 0) {
+            vw->sealed[vw->nsealed++] = *s;
+        } else if (sn__load_wants(sh->load, s->meta->partition_id) &&
+                   !sn__growing_find(sh, s->meta->id)) {
+            vw->missing[vw->nmissing++] = s->meta;
+        }
+    }
 }
 
 void sn__view_publish(struct sn_shard *sh)
@@ -179,29 +255,11 @@ void sn__view_publish(struct sn_shard *sh)
 
     vw->refs = 1;
     vw->schema = schema_ref(sh->schema);
-    vw->ttl_ms = sn__ttl_ms(sh->collection);
-    if (sh->load && sh->load->status == ELANUS__LOAD_STATUS__LOAD_LOADED) {
-        vw->loaded = true;
-        vw->whole = sh->load->whole;
-        vw->npartitions = sh->load->n_partition_ids;
-        vw->partitions = xalloc((vw->npartitions + 1) * sizeof *vw->partitions);
-        for (size_t i = 0; i < vw->npartitions; i++) {
-            vw->partitions[i] = sh->load->partition_ids[i];
-        }
-    }
-    vw->growing = xalloc((sh->ngrowing + 1) * sizeof(struct segment *));
-    for (size_t i = 0; i < sh->ngrowing; i++) {
-        struct seg_info info;
-        seg_get_info(sh->growing[i].seg, &info);
-        if (!served_sealed(sh, info.id)) {
-            vw->growing[vw->ngrowing++] = seg_ref(sh->growing[i].seg);
-        }
-    }
-    vw->sealed = xalloc((sh->nsealed + 1) * sizeof *vw->sealed);
-    for (size_t i = 0; i < sh->nsealed; i++) {
-        if (sh->sealed[i].node_id != 0) {
-            vw->sealed[vw->nsealed++] = sh->sealed[i];
-        }
+    vw->ttl_ms = ttl_ms(sh->collection);
+    view_load(vw, sh->load);
+    view_segments(vw, sh);
+    if (vw->nmissing) {
+        sn__flush_queue(sh->sn, sh); /* loads them */
     }
     lock_acquire(&sh->lock);
     old = sh->view;
@@ -215,9 +273,7 @@ void sn__view_publish(struct sn_shard *sh)
 struct sn_growing *sn__growing_find(struct sn_shard *sh, int64_t segment_id)
 {
     for (size_t i = 0; i < sh->ngrowing; i++) {
-        struct seg_info info;
-        seg_get_info(sh->growing[i].seg, &info);
-        if (info.id == segment_id) {
+        if (sh->growing[i].id == segment_id) {
             return &sh->growing[i];
         }
     }
@@ -234,163 +290,78 @@ int sn__growing_add(struct sn_shard *sh, int64_t segment_id, int64_t partition_i
         return rc;
     }
     if (sh->ngrowing == sh->growing_cap) {
-        sh->growing_cap = sh->growing_cap ? sh->growing_cap * 2 : 4;
+        sh->growing_cap = sh->growing_cap ? sh->growing_cap * 2 : 1;
         sh->growing = xrealloc(sh->growing, sh->growing_cap * sizeof *sh->growing);
     }
-    sh->growing[sh->ngrowing] = (struct sn_growing){
-        .seg = seg, .partition_id = partition_id, .last_write_ms = clock_now_ms()
-    };
+    sh->growing[sh->ngrowing] = (struct sn_growing){ .seg = seg,
+                                                     .id = segment_id,
+                                                     .partition_id = partition_id,
+                                                     .last_write_ms = clock_now_ms() };
     *ret = &sh->growing[sh->ngrowing++];
     return 0;
 }
 
-void sn__growing_remove(struct sn_shard *sh, int64_t segment_id)
+void sn__growing_remove(struct sn_shard *sh, struct sn_growing *g)
 {
-    struct sn_growing *g = sn__growing_find(sh, segment_id);
-
-    if (g) {
-        atomic_fetch_sub(&sh->sn->growing_bytes, g->bytes);
-        seg_unref(g->seg);
-        *g = sh->growing[--sh->ngrowing];
-    }
+    atomic_fetch_sub(&sh->sn->growing_bytes, g->bytes);
+    seg_unref(g->seg);
+    *g = sh->growing[--sh->ngrowing];
 }
 
-bool sn__is_flushed(const struct sn_shard *sh, int64_t segment_id)
+struct sn_sealed *sn__sealed_find(const struct sn_shard *sh, int64_t segment_id)
 {
     for (size_t i = 0; i < sh->nsealed; i++) {
         if (sh->sealed[i].meta->id == segment_id) {
-            return true;
+            return &sh->sealed[i];
         }
     }
-    return false;
+    return NULL;
 }
 
-int sn__sealed_add(struct sn_shard *sh, const Elanus__Segment *meta, int64_t node_id,
-                   struct status *st)
+void sn__sealed_add(struct sn_shard *sh, const Elanus__Segment *meta)
 {
-    (void)st;
-    for (size_t i = 0; i < sh->nsealed; i++) {
-        if (sh->sealed[i].meta->id == meta->id) {
-            sh->sealed[i].node_id = node_id ? node_id : sh->sealed[i].node_id;
-            return 0;
-        }
+    if (sn__sealed_find(sh, meta->id)) {
+        return;
     }
     if (sh->nsealed == sh->sealed_cap) {
         sh->sealed_cap = sh->sealed_cap ? sh->sealed_cap * 2 : 8;
         sh->sealed = xrealloc(sh->sealed, sh->sealed_cap * sizeof *sh->sealed);
     }
-    sh->sealed[sh->nsealed++] =
-        (struct sn_sealed){ .meta = sn__copy(&meta->pb, sh->ar), .node_id = node_id };
-    return 0;
+    sh->sealed[sh->nsealed++] = (struct sn_sealed){ .meta = sn__copy(&meta->pb, sh->ar) };
 }
 
-/* ---- pending deletes ---- */
-
-static bool deletes_grow(struct sn_deletes *d, size_t more)
+void sn__delta_add(struct sn_shard *sh, const Elanus__Delta *delta)
 {
-    size_t cap = MAX(d->cap * 2, d->n + more);
-    void *keys, *ts, *positions;
-
-    if (d->n + more <= d->cap) {
-        return true;
+    if (sh->ndeltas == sh->deltas_cap) {
+        sh->deltas_cap = sh->deltas_cap * 2 + 8;
+        sh->deltas = xrealloc(sh->deltas, sh->deltas_cap * sizeof(Elanus__Delta *));
     }
-    keys = realloc_try(d->keys, cap * sizeof *d->keys);
-    if (!keys) {
-        return false;
-    }
-    d->keys = keys;
-    ts = realloc_try(d->ts, cap * sizeof *d->ts);
-    if (!ts) {
-        return false;
-    }
-    d->ts = ts;
-    positions = realloc_try(d->positions, cap * sizeof *d->positions);
-    if (!positions) {
-        return false;
-    }
-    d->positions = positions;
-    d->cap = cap;
-    return true;
+    sh->deltas[sh->ndeltas++] = sn__copy(&delta->pb, sh->ar);
 }
 
-int sn__deletes_add(struct sn_shard *sh, const struct column *pks, hts ts, uint64_t position,
-                    struct status *st)
+void sn__swap_flushed(struct sn_shard *sh)
 {
-    struct sn_deletes *d = &sh->deletes;
-    size_t n = d->n;
-
-    if (!d->ar) {
-        d->ar = arena_new(DELETES_MEMORY_MAX);
-        d->oldest_ms = clock_now_ms();
-    }
-    if (!deletes_grow(d, pks->nrows)) {
-        return st_fail(st, ST_NO_MEMORY, "no memory for %u pending deletes", pks->nrows);
-    }
-    for (uint32_t i = 0; i < pks->nrows; i++, n++) {
-        d->keys[n] = arena_copy(d->ar, column_cell(pks, i));
-        d->ts[n] = ts;
-        d->positions[n] = position;
-        if (!d->keys[n].p && column_cell(pks, i).n) {
-            return st_fail(st, ST_NO_MEMORY, "no memory for pending deletes");
+    for (size_t i = sh->ngrowing; i-- > 0;) {
+        struct sn_growing *g = &sh->growing[i];
+        const struct sn_sealed *s = sn__sealed_find(sh, g->id);
+        if (s && (s->node_id != 0 || !sn__load_wants(sh->load, g->partition_id))) {
+            sn__growing_remove(sh, g);
         }
-        d->bytes += d->keys[n].n + 32;
     }
-    d->n = n;
-    return 0;
 }
 
-void sn__deletes_trim(struct sn_shard *sh, uint64_t position)
+uint64_t sn__shard_low(const struct sn_shard *sh)
 {
-    struct sn_deletes old = sh->deletes;
-    struct sn_deletes *d = &sh->deletes;
+    uint64_t low = sh->failed_position ? sh->failed_position : UINT64_MAX;
 
-    *d = (struct sn_deletes){ 0 };
-    for (size_t i = 0; i < old.n; i++) {
-        if (old.positions[i] > position) {
-            if (!d->ar) {
-                d->ar = arena_new(DELETES_MEMORY_MAX);
-                d->oldest_ms = clock_now_ms();
-            }
-            CHECK(deletes_grow(d, old.n - i)); /* less than what was just held */
-            d->keys[d->n] = arena_copy(d->ar, old.keys[i]);
-            d->ts[d->n] = old.ts[i];
-            d->positions[d->n] = old.positions[i];
-            d->bytes += old.keys[i].n + 32;
-            d->n++;
+    for (size_t i = 0; i < sh->ngrowing; i++) {
+        const struct sn_growing *g = &sh->growing[i];
+        if (g->first_position && !sn__sealed_find(sh, g->id)) {
+            low = MIN(low, g->first_position);
         }
     }
-    arena_free(old.ar);
-    mem_free(old.keys);
-    mem_free(old.ts);
-    mem_free(old.positions);
-}
-
-int sn__deletes_column(const struct sn_shard *sh, uint64_t after_position, struct arena *ar,
-                       struct column *ret_pks, const hts **ret_ts, uint64_t *ret_last,
-                       struct status *st)
-{
-    const struct sn_deletes *d = &sh->deletes;
-    const struct field *pk = sh->schema->pk;
-    hts *ts = arena_try_array(ar, d->n + 1, sizeof *ts);
-    struct column_builder *cb = column_builder_new(ar, pk->id, pk->type, DT_NONE, 0,
-                                                   (uint32_t)d->n);
-    uint32_t n = 0;
-
-    if (!ts) {
-        return st_fail(st, ST_NO_MEMORY, "no memory for %zu pending deletes", d->n);
+    if (sh->deletes.n) { /* in order of positions */
+        low = MIN(low, sh->deletes.at[0].position);
     }
-    *ret_last = after_position;
-    for (size_t i = 0; i < d->n; i++) {
-        if (d->positions[i] <= after_position) {
-            continue;
-        }
-        ts[n++] = d->ts[i];
-        *ret_last = MAX(*ret_last, d->positions[i]);
-        if (!column_builder_add(cb, d->keys[i])) {
-            return st_fail(st, ST_NO_MEMORY, "no memory for %zu pending deletes", d->n);
-        }
-    }
-    column_builder_finish(cb, ret_pks);
-    *ret_ts = ts;
-    return 0;
+    return low;
 }

@@ -1,0 +1,413 @@
+/*
+ * sn_load.c - from flushed to readable: the one place where a sealed segment enters a shard's view.
+ *
+ * WHAT      Compares what is to be readable with what is, in rounds:
+ *             1 look     (sequencer) flushed segments in what is to be loaded that no node serves
+ *             2 load     on the nodes the coordinator names, with the shard's delete files
+ *             3 publish  (sequencer) delete files made since 1 and pending deletes follow; then the
+ *                        segments are served, and growing ones with the same rows go
+ *           until nothing is missing. Flush, load, release, start and repair all end here.
+ * INVARIANTS  A segment is served (node_id != 0) only when its node has every delete that is applied
+ *             in this shard; from then on sn_apply.c sends it each further one. `load` of the shard
+ *             changes only when everything it asks for is served, or shown growing.
+ * THREADS   Any but the sequencer. One round-taker per shard (`loading`), others wait: two would
+ *           release each other's segments. It is no lock, because it is held over calls: to
+ *           query.place_segments(), which takes tables of the coordinator only, and to query nodes.
+ * FAILURE   What was loaded and is not served is released again; what is missing stays growing, or
+ *           is `missing` in the view, and the flush thread tries again.
+ */
+#include "node/streaming/sn_int.h"
+#include "base/alloc.h"
+#include "base/log.h"
+#include "schema/errors.h"
+
+#define LOG_ROOM "node"
+
+/* Each round but the last found segments that were flushed in the round before. */
+#define ROUNDS_MAX 100
+
+struct round {
+    const Elanus__Load *target;       /* NULL: the shard's own */
+    Elanus__Placement *const *hints;  /* given by the caller */
+    size_t nhints;
+    struct arena *ar;
+    /* 1: copies, for use off the sequencer */
+    Elanus__Collection *collection;
+    size_t nsegs, ndeltas;
+    Elanus__Segment **segs;           /* metas, immutable */
+    Elanus__Delta **deltas;
+    /* 2 */
+    int64_t *nodes;                   /* of segs; 0: the coordinator wants it nowhere */
+    /* 3 */
+    bool again, complete;
+};
+
+static int64_t placed_on(Elanus__Placement *const *placements, size_t n, int64_t segment_id)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (placements[i]->segment_id == segment_id) {
+            return placements[i]->node_id;
+        }
+    }
+    return 0;
+}
+
+static const Elanus__Load *target_of(const struct round *r, const struct sn_shard *sh)
+{
+    return r->target ? r->target : sh->load;
+}
+
+/* ---- 1 ---- */
+
+static int look(struct sn_channel *ch, struct sn_msg *m)
+{
+    struct round *r = m->arg;
+    struct sn_shard *sh = m->shard;
+    const Elanus__Load *target = target_of(r, sh);
+
+    (void)ch;
+    r->segs = arena_try_array(r->ar, sh->nsealed + 1, sizeof(Elanus__Segment *));
+    r->nodes = arena_try_array(r->ar, sh->nsealed + 1, sizeof *r->nodes);
+    r->deltas = arena_try_array(r->ar, sh->ndeltas + 1, sizeof(Elanus__Delta *));
+    if (!r->segs || !r->deltas || !r->nodes) {
+        return st_fail(&m->st, ST_NO_MEMORY, "no memory to load %zu segments", sh->nsealed);
+    }
+    r->nsegs = 0;
+    for (size_t i = 0; i < sh->nsealed; i++) {
+        const struct sn_sealed *s = &sh->sealed[i];
+        if (s->node_id == 0 && sn__load_wants(target, s->meta->partition_id)) {
+            r->segs[r->nsegs++] = s->meta;
+        }
+    }
+    r->ndeltas = sh->ndeltas;
+    for (size_t i = 0; i < sh->ndeltas; i++) {
+        r->deltas[i] = sh->deltas[i];
+    }
+    r->collection = r->nsegs ? sn__copy(&sh->collection->pb, r->ar) : NULL;
+    return 0;
+}
+
+/* ---- 2 ---- */
+
+/* Nodes from the hints; the coordinator is asked for what is not among them. */
+static int place(struct round *r, struct sn_shard *sh, const struct call *call, struct status *st)
+{
+    const struct query_service *query = sh->sn->opts.query;
+    Elanus__PlaceSegmentsReq req;
+    Elanus__PlaceSegmentsResp resp;
+    int rc = 0;
+
+    elanus__place_segments_req__init(&req);
+    elanus__place_segments_resp__init(&resp);
+    req.segment_ids = arena_try_array(r->ar, r->nsegs + 1, sizeof(int64_t));
+    if (!req.segment_ids) {
+        FAIL(st, ST_NO_MEMORY, "no memory to place %zu segments", r->nsegs);
+    }
+    for (size_t i = 0; i < r->nsegs; i++) {
+        r->nodes[i] = placed_on(r->hints, r->nhints, r->segs[i]->id);
+        if (r->nodes[i] == 0) {
+            req.segment_ids[req.n_segment_ids++] = r->segs[i]->id;
+        }
+    }
+    if (req.n_segment_ids == 0) {
+        goto out;
+    }
+    req.collection_id = sh->collection_id;
+    req.vchannel = sh->vchannel;
+    TRY(query->place_segments(query->self, call, &req, &resp, st));
+    for (size_t i = 0; i < r->nsegs; i++) {
+        if (r->nodes[i] == 0) {
+            r->nodes[i] = placed_on(resp.placements, resp.n_placements, r->segs[i]->id);
+        }
+    }
+out:
+    return rc;
+}
+
+static int load_on(struct round *r, struct sn_shard *sh, int64_t node, size_t from,
+                   const struct call *call, struct status *st)
+{
+    const struct qnode_service *qs;
+    Elanus__LoadSegmentsReq req;
+    Elanus__Empty resp;
+    int rc = 0;
+
+    elanus__load_segments_req__init(&req);
+    elanus__empty__init(&resp);
+    req.segments = arena_try_array(r->ar, r->nsegs + 1, sizeof(Elanus__Segment *));
+    if (!req.segments) {
+        FAIL(st, ST_NO_MEMORY, "no memory for %zu segments", r->nsegs);
+    }
+    for (size_t i = from; i < r->nsegs; i++) {
+        if (r->nodes[i] == node) {
+            req.segments[req.n_segments++] = r->segs[i];
+        }
+    }
+    req.collection_id = sh->collection_id;
+    req.collection = r->collection;
+    req.deltas = r->deltas;
+    req.n_deltas = r->ndeltas;
+    TRY(svc_dir_qnode(sh->sn->opts.dir, node, &qs, st));
+    TRY(qs->load_segments(qs->self, call, &req, &resp, st));
+out:
+    return rc;
+}
+
+static int load_all(struct round *r, struct sn_shard *sh, const struct call *call,
+                    struct status *st)
+{
+    int rc = 0;
+
+    for (size_t i = 0; i < r->nsegs; i++) {
+        bool first = r->nodes[i] != 0;
+        for (size_t j = 0; j < i; j++) {
+            first = first && r->nodes[j] != r->nodes[i];
+        }
+        if (first) {
+            TRY(load_on(r, sh, r->nodes[i], i, call, st));
+        }
+    }
+out:
+    return rc;
+}
+
+/* ---- 3 ---- */
+
+void sn__release_on_node(struct sn_shard *sh, int64_t node, int64_t segment_id)
+{
+    struct arena *ar = arena_new(0);
+    struct call call = call_internal(ar);
+    struct status st = STATUS_INIT;
+    const struct qnode_service *qs;
+    Elanus__ReleaseSegmentsReq req;
+    Elanus__Empty resp;
+
+    elanus__release_segments_req__init(&req);
+    elanus__empty__init(&resp);
+    req.collection_id = sh->collection_id;
+    req.segment_ids = &segment_id;
+    req.n_segment_ids = 1;
+    if (svc_dir_qnode(sh->sn->opts.dir, node, &qs, &st) != 0 ||
+        qs->release_segments(qs->self, &call, &req, &resp, &st) != 0) {
+        LOG_W("segment not released: seg=%lld node=%lld error=\"%s\"", (long long)segment_id,
+              (long long)node, st.msg);
+    }
+    arena_free(ar);
+}
+
+/* Delete files that a flush made since the round began: the segments just loaded lack them. */
+static int catch_up(struct round *r, struct sn_shard *sh, const struct sn_sealed *to, size_t n,
+                    struct status *st)
+{
+    int rc = 0;
+
+    for (size_t i = r->ndeltas; n && i < sh->ndeltas && rc == 0; i++) {
+        const Elanus__Delta *d = sh->deltas[i];
+        struct arena *ar = arena_new(0);
+        struct sn_group g = { .scope = { d->n_partition_ids, d->partition_ids } };
+        rc = delta_read(sh->sn->opts.os, d->object_key, ar, &g.pks, &g.ts, st);
+        if (rc == 0) {
+            rc = sn__send_group(sh, &g, to, n, NULL, st);
+        }
+        arena_free(ar);
+    }
+    return rc;
+}
+
+/* Gives the loaded segments their last deletes; those that are not to be served any more go. */
+static int finish_loaded(struct round *r, struct sn_shard *sh, struct status *st)
+{
+    const Elanus__Load *target = target_of(r, sh);
+    struct sn_sealed *to = arena_try_array(r->ar, r->nsegs + 1, sizeof *to);
+    size_t n = 0;
+    int rc = 0;
+
+    if (!to) {
+        FAIL(st, ST_NO_MEMORY, "no memory for %zu segments", r->nsegs);
+    }
+    for (size_t i = 0; i < r->nsegs; i++) {
+        const struct sn_sealed *s = sn__sealed_find(sh, r->segs[i]->id);
+        if (r->nodes[i] && s && sn__load_wants(target, s->meta->partition_id)) {
+            to[n++] = (struct sn_sealed){ s->meta, r->nodes[i] };
+        } else if (r->nodes[i]) {
+            sn__release_on_node(sh, r->nodes[i], r->segs[i]->id);
+            r->nodes[i] = 0;
+        }
+    }
+    TRY(catch_up(r, sh, to, n, st));
+    TRY(sn__send_pending(sh, to, n, NULL, st));
+    for (size_t i = 0; i < n; i++) {
+        sn__sealed_find(sh, to[i].meta->id)->node_id = to[i].node_id;
+    }
+out:
+    return rc;
+}
+
+/* A segment that was in no round yet; or one that the coordinator gave no node. */
+static void find_missing(struct round *r, const struct sn_shard *sh)
+{
+    const Elanus__Load *target = target_of(r, sh);
+
+    r->again = false;
+    r->complete = true;
+    for (size_t i = 0; i < sh->nsealed; i++) {
+        bool seen = false;
+        if (sh->sealed[i].node_id || !sn__load_wants(target, sh->sealed[i].meta->partition_id)) {
+            continue;
+        }
+        for (size_t j = 0; j < r->nsegs; j++) {
+            seen = seen || r->segs[j]->id == sh->sealed[i].meta->id;
+        }
+        r->complete = false;
+        r->again = r->again || !seen;
+    }
+}
+
+static int publish(struct sn_channel *ch, struct sn_msg *m)
+{
+    struct round *r = m->arg;
+    struct sn_shard *sh = m->shard;
+    int rc = 0;
+
+    (void)ch;
+    if (sh->dropped) {
+        for (size_t i = 0; i < r->nsegs; i++) {
+            if (r->nodes[i]) {
+                sn__release_on_node(sh, r->nodes[i], r->segs[i]->id);
+            }
+        }
+        r->again = false;
+        r->complete = true;
+        goto out;
+    }
+    TRY(finish_loaded(r, sh, &m->st));
+    find_missing(r, sh);
+    if (r->complete && r->target) {
+        sn__set_load(sh, r->target);
+        r->target = NULL;
+    }
+    for (size_t i = 0; i < sh->nsealed; i++) { /* the coordinator tells the node */
+        if (!r->target && !sn__load_wants(sh->load, sh->sealed[i].meta->partition_id)) {
+            sh->sealed[i].node_id = 0;
+        }
+    }
+    sn__swap_flushed(sh);
+    sn__view_publish(sh);
+out:
+    return rc;
+}
+
+/* After a failure. */
+static int give_back(struct sn_channel *ch, struct sn_msg *m)
+{
+    struct round *r = m->arg;
+    struct sn_shard *sh = m->shard;
+
+    (void)ch;
+    for (size_t i = 0; i < r->nsegs; i++) {
+        const struct sn_sealed *s = sn__sealed_find(sh, r->segs[i]->id);
+        if (r->nodes[i] && !(s && s->node_id)) {
+            sn__release_on_node(sh, r->nodes[i], r->segs[i]->id);
+        }
+    }
+    return 0;
+}
+
+/* ---- rounds ---- */
+
+static void loading_begin(struct sn_shard *sh)
+{
+    lock_acquire(&sh->lock);
+    net_wait_begin();
+    while (sh->loading) {
+        cond_wait(&sh->load_free, &sh->lock);
+    }
+    sh->loading = true;
+    lock_release(&sh->lock);
+    net_wait_end();
+}
+
+static void loading_end(struct sn_shard *sh)
+{
+    lock_acquire(&sh->lock);
+    sh->loading = false;
+    cond_signal(&sh->load_free);
+    lock_release(&sh->lock);
+}
+
+static int one_round(struct round *r, struct sn_shard *sh, const struct call *call,
+                     struct status *st)
+{
+    struct status ignored = STATUS_INIT;
+    int rc;
+
+    TRY(sn__control(sh->ch, sh, look, r, st));
+    rc = place(r, sh, call, st);
+    if (rc == 0) {
+        rc = load_all(r, sh, call, st);
+    }
+    if (rc == 0) {
+        rc = sn__control(sh->ch, sh, publish, r, st);
+    }
+    if (rc != 0) { /* a stopping channel needs no giving back */
+        (void)sn__control(sh->ch, sh, give_back, r, &ignored);
+    }
+out:
+    return rc;
+}
+
+int sn__reconcile(struct sn_shard *sh, const Elanus__Load *load,
+                  Elanus__Placement *const *placements, size_t nplacements,
+                  const struct call *call, struct status *st)
+{
+    struct round r = { .target = load, .hints = placements, .nhints = nplacements };
+    int rc = 0;
+
+    r.ar = arena_new(0);
+    loading_begin(sh);
+    for (int i = 0; i < ROUNDS_MAX; i++) {
+        TRY(one_round(&r, sh, call, st));
+        if (!r.again) {
+            break;
+        }
+        arena_reset(r.ar);
+    }
+    if (!r.complete) {
+        FAIL(st, ST_UNAVAILABLE, "shard %s: flushed segments have no query node", sh->vchannel);
+    }
+out:
+    loading_end(sh);
+    arena_free(r.ar);
+    return rc;
+}
+
+/* ---- definition ---- */
+
+int sn__send_definition(struct sn_shard *sh, struct status *st)
+{
+    struct arena *ar = arena_new(0);
+    struct call call = call_internal(ar);
+    int rc = 0;
+
+    for (size_t i = 0; i < sh->nsealed; i++) {
+        const struct qnode_service *qs;
+        Elanus__LoadSegmentsReq req;
+        Elanus__Empty resp;
+        bool first = sh->sealed[i].node_id != 0;
+        for (size_t j = 0; j < i; j++) {
+            first = first && sh->sealed[j].node_id != sh->sealed[i].node_id;
+        }
+        if (!first) {
+            continue;
+        }
+        elanus__load_segments_req__init(&req);
+        elanus__empty__init(&resp);
+        req.collection_id = sh->collection_id;
+        req.collection = sh->collection;
+        TRY(svc_dir_qnode(sh->sn->opts.dir, sh->sealed[i].node_id, &qs, st));
+        TRY(qs->load_segments(qs->self, &call, &req, &resp, st));
+    }
+out:
+    arena_free(ar);
+    return rc;
+}
