@@ -93,7 +93,11 @@ static int read_rank(struct px_call *pc, const Milvus__Proto__Milvus__HybridSear
     r->limit = values[0];
     r->offset = values[1];
     r->round_decimal = (int)values[2];
-    if (r->limit <= 0 || r->offset < 0 || r->limit > window || r->offset > window - r->limit) {
+    if (r->limit <= 0) {
+        FAIL(st, ERR_PARAMETER_INVALID, "limit [%" PRId64 "] is invalid, should be greater than 0",
+             r->limit);
+    }
+    if (r->offset < 0 || r->limit > window || r->offset > window - r->limit) {
         FAIL(st, ERR_PARAMETER_INVALID, "invalid max query result window, (offset+limit) should be in "
              "range [1, %" PRId64 "], but got %" PRId64, window, r->offset + r->limit);
     }
@@ -199,63 +203,47 @@ static int fuse(struct px_call *pc, const struct px_search *subs, size_t nsubs,
 
 /* ---- output fields of the winners ---- */
 
-static int fetch_fields(struct px_call *pc, const struct px_coll *coll, const struct px_output *out,
-                        const struct column *pks, hts read_ts,
-                        const Milvus__Proto__Milvus__HybridSearchRequest *req,
+static int fetch_fields(struct px_call *pc, const struct px_search *sub,
+                        const struct px_output *out, const struct column *pks,
                         Milvus__Proto__Schema__SearchResultData *rd, struct status *st)
 {
-    Elanus__QueryReq qreq;
-    struct px_rows got;
-    struct str_map *at = NULL;
-    uint32_t *rows = arena_try_array(pc->ar, pks->nrows + 1u, sizeof *rows);
-    const struct column *keys;
-    int rc = 0;
+    struct px_fetch f = { .pks = pks, .field_ids = out->field_ids, .nfields = out->nfields,
+                          .partition_ids = sub->req.partition_ids,
+                          .npartitions = sub->req.n_partition_ids, .snapshot = sub->snapshot,
+                          .guarantee_ts = sub->req.guarantee_ts,
+                          .max_bytes = pc->px->lim.max_output_bytes };
+    struct batch got;
+    uint32_t *rows;
+    int rc;
 
-    elanus__query_req__init(&qreq);
-    if (!rows) {
-        FAIL(st, ERR_PARAMETER_TOO_LARGE, "no memory for %u rows", pks->nrows);
+    /* A sub-search's filter may have narrowed its partitions by their key. */
+    if (sub->coll->schema->partition_key) {
+        f.npartitions = 0;
     }
-    if (pks->nrows == 0) {
-        struct batch none = { 0 };
-        TRY(px_fill_fields(pc, coll, out, &none, NULL, 0, &rd->fields_data, &rd->n_fields_data, st));
-        goto out;
-    }
-    TRY(px_plan_bytes(pc, px_plan_pk_in(pc, coll, pks), &qreq.plan, st));
-    TRY(px_partition_ids(pc, coll, req->n_partition_names, req->partition_names,
-                         &qreq.partition_ids, &qreq.n_partition_ids, st));
-    qreq.collection_id = coll->pb->id;
-    qreq.output_field_ids = out->field_ids;
-    qreq.n_output_field_ids = out->nfields;
-    qreq.limit = -1;
-    qreq.guarantee_ts = read_ts;
-    qreq.read_ts = read_ts;
-    TRY(px_query_shards(pc, coll, &qreq, &got, st));
-    keys = batch_column(&got.rows, coll->schema->pk->id);
-    at = str_map_new();
-    for (uint32_t i = 0; keys && i < got.rows.nrows; i++) {
-        str_map_put(at, column_cell(keys, i), (void *)(uintptr_t)(i + 1));
-    }
+    TRY(px_fetch(pc, sub->coll, &f, &got, &rows, st));
     for (uint32_t i = 0; i < pks->nrows; i++) {
-        uintptr_t found = (uintptr_t)str_map_get(at, column_cell(pks, i));
-        if (!found) {
+        if (rows[i] == PX_NO_ROW) {
             FAIL(st, ERR_INCONSISTENT_REQUERY, "inconsistent requery result: a row went away between "
                  "search and fetch");
         }
-        rows[i] = (uint32_t)(found - 1);
     }
-    TRY(px_fill_fields(pc, coll, out, &got.rows, rows, pks->nrows, &rd->fields_data,
+    TRY(px_fill_fields(pc, sub->coll, out, &got, rows, pks->nrows, &rd->fields_data,
                        &rd->n_fields_data, st));
 out:
-    str_map_free(at, NULL);
     return rc;
 }
 
 /* ---- the call ---- */
 
 static int run_subs(struct px_call *pc, const Milvus__Proto__Milvus__HybridSearchRequest *req,
-                    struct px_search *subs, struct status *st)
+                    const struct px_coll *coll, struct px_search *subs, struct status *st)
 {
+    hts *snapshot = px_snapshot(pc, coll); /* all see the same rows */
     int rc = 0;
+
+    if (!snapshot) {
+        FAIL(st, ERR_PARAMETER_TOO_LARGE, "no memory for the searches");
+    }
 
     for (size_t i = 0; i < req->n_requests; i++) {
         Milvus__Proto__Milvus__SearchRequest sub = *req->requests[i];
@@ -266,10 +254,15 @@ static int run_subs(struct px_call *pc, const Milvus__Proto__Milvus__HybridSearc
         sub.guarantee_timestamp = req->guarantee_timestamp;
         sub.consistency_level = req->consistency_level;
         sub.use_default_consistency = req->use_default_consistency;
+        subs[i].snapshot = snapshot;
         rc = px_search_run(pc, &sub, false, &subs[i], st);
         if (rc != 0) {
             st_context(st, "request %zu of the hybrid search", i + 1);
             goto out;
+        }
+        if (subs[i].sp.group_by || subs[i].sp.iterator) {
+            FAIL(st, ERR_OPERATION_UNSUPPORTED, "unsupported operation: grouping and iterators in a "
+                 "hybrid search");
         }
         if (subs[i].hits.nq != subs[0].hits.nq) {
             FAIL(st, ERR_PARAMETER_INVALID, "nq of every request of a hybrid search must be the "
@@ -310,7 +303,7 @@ int px_hybrid_search(struct px_call *pc, const Milvus__Proto__Milvus__HybridSear
     TRY(px_output_fields(pc, coll, req->n_output_fields, req->output_fields, false, &out, st));
     subs = arena_alloc(pc->ar, req->n_requests * sizeof *subs);
     first = arena_alloc(pc->ar, req->n_requests * sizeof *first);
-    TRY(run_subs(pc, req, subs, st));
+    TRY(run_subs(pc, req, coll, subs, st));
     nq = subs[0].hits.nq;
     rd->topks = arena_try_array(pc->ar, nq, sizeof *rd->topks);
     rd->scores = arena_try_array(pc->ar, (size_t)nq * (size_t)r.limit, sizeof *rd->scores);
@@ -350,8 +343,9 @@ int px_hybrid_search(struct px_call *pc, const Milvus__Proto__Milvus__HybridSear
         read_ts = MAX(read_ts, subs[i].hits.read_ts);
     }
     if (out.nfields) {
-        TRY(fetch_fields(pc, coll, &out, pks, read_ts, req, rd, st));
-        px_fill_names(pc, &out, &rd->output_fields, &rd->n_output_fields);
+        TRY(fetch_fields(pc, &subs[0], &out, pks, rd, st));
+        rd->output_fields = out.names;
+        rd->n_output_fields = out.nnames;
     }
     resp->results = rd;
     resp->collection_name = coll->pb->name;

@@ -6,6 +6,7 @@
 #include "proxy/px_methods.h"
 #include "base/map.h"
 #include "base/utf8.h"
+#include "proxy/px_partial.h"
 #include "proxy/px_write.h"
 #include "schema/field_data.h"
 #include <inttypes.h>
@@ -15,14 +16,22 @@ static int no_memory(struct status *st)
     return st_fail(st, ERR_PARAMETER_TOO_LARGE, "the request needs more memory than it may use");
 }
 
-/* Clients cache the schema and say which one they used; 0 means that they do not know. */
-static int check_schema_version(const struct px_coll *coll, uint64_t schema_ts, struct status *st)
+/* Clients cache the schema and say which one they used; 0 means that they do not know. This proxy's
+ * own copy may be the old one of the two. */
+static int check_schema_version(struct px_call *pc, uint64_t schema_ts,
+                                const struct px_coll **io_coll, struct status *st)
 {
-    if (schema_ts && schema_ts != coll->pb->update_ts) {
-        return st_fail(st, ERR_SCHEMA_MISMATCH, "collection schema mismatch[collection=%s]",
-                       coll->pb->name);
+    int rc = 0;
+
+    if (schema_ts && schema_ts != (*io_coll)->pb->update_ts) {
+        TRY(px_collection_fresh(pc, (*io_coll)->pb->db_name, (*io_coll)->pb->name, io_coll, st));
     }
-    return 0;
+    if (schema_ts && schema_ts != (*io_coll)->pb->update_ts) {
+        FAIL(st, ERR_SCHEMA_MISMATCH, "collection schema mismatch[collection=%s]",
+             (*io_coll)->pb->name);
+    }
+out:
+    return rc;
 }
 
 static int check_rows(const struct px_coll *coll, uint32_t num_rows, size_t nfields,
@@ -88,7 +97,7 @@ int px_insert(struct px_call *pc, const Milvus__Proto__Milvus__InsertRequest *re
     int rc;
 
     TRY(px_collection(pc, req->db_name, req->collection_name, &coll, st));
-    TRY(check_schema_version(coll, req->schema_timestamp, st));
+    TRY(check_schema_version(pc, req->schema_timestamp, &coll, st));
     TRY(check_rows(coll, req->num_rows, req->n_fields_data, req->has_namespace_case != 0, st));
     allow = px_property(coll, "allow_insert_auto_id");
     (void)(allow && parse_bool(slice_of(allow), &opts.allow_auto_pk));
@@ -124,60 +133,57 @@ static int check_distinct(const struct column *pks, struct status *st)
     return rc;
 }
 
-/* Named partitions are separate sets of rows; with a partition key a row may change its partition,
- * so its old version is looked for everywhere. */
-static int delete_scope(struct px_call *pc, const struct px_coll *coll, const char *partition_name,
-                        struct px_write *w, struct status *st)
+static bool changes_arrays(const Milvus__Proto__Milvus__UpsertRequest *req)
 {
-    const Elanus__Partition *p;
-
-    if (coll->schema->partition_key) {
-        return 0;
+    for (size_t i = 0; i < req->n_field_ops; i++) {
+        if (req->field_ops[i]->op !=
+            MILVUS__PROTO__SCHEMA__FIELD_PARTIAL_UPDATE_OP__OP_TYPE__REPLACE) {
+            return true;
+        }
     }
-    p = px_partition(coll, slice_of(*partition_name ? partition_name : DEFAULT_PARTITION));
-    if (!p) {
-        return st_fail(st, ERR_PARTITION_NOT_FOUND, "partition not found[partition=%s]",
-                       partition_name);
-    }
-    w->delete_partitions = arena_alloc(pc->ar, sizeof(int64_t));
-    w->delete_partitions[0] = p->id;
-    w->ndelete_partitions = 1;
-    return 0;
+    return false;
 }
 
+/* Named partitions are separate sets of rows: a key is replaced in the partition that the request
+ * names, or in the default one. With a partition key a row may change its partition, so its old
+ * version is looked for everywhere. */
 int px_upsert(struct px_call *pc, const Milvus__Proto__Milvus__UpsertRequest *req,
               Milvus__Proto__Milvus__MutationResult *resp, struct status *st)
 {
     const struct px_coll *coll;
     struct rows_opts opts = { .for_upsert = true };
-    const struct column *old_pks;
+    struct column *old_pks = ARENA_NEW(pc->ar, struct column);
     struct batch rows;
     hts ts;
     int rc;
 
     TRY(px_collection(pc, req->db_name, req->collection_name, &coll, st));
-    TRY(check_schema_version(coll, req->schema_timestamp, st));
+    TRY(check_schema_version(pc, req->schema_timestamp, &coll, st));
     TRY(check_rows(coll, req->num_rows, req->n_fields_data, req->has_namespace_case != 0, st));
-    if (req->partial_update || req->n_field_ops) {
-        FAIL(st, ERR_OPERATION_UNSUPPORTED,
-             "unsupported operation: partial_update and field_ops are not supported: send whole rows");
+    opts.partial = req->partial_update || changes_arrays(req);
+    if (opts.partial) {
+        TRY(px_collection_loaded(pc, req->db_name, req->collection_name, &coll, st));
     }
     TRY(rows_from_pb(coll->schema, req->n_fields_data, req->fields_data, req->num_rows, &opts,
                      pc->ar, &rows, st));
-    old_pks = batch_column(&rows, coll->schema->pk->id);
-    if (!old_pks) {
-        FAIL(st, ERR_PARAMETER_INVALID, "upsert needs the primary key field %s",
+    if (!batch_column(&rows, coll->schema->pk->id)) {
+        FAIL(st, ERR_PARAMETER_INVALID, "must assign pk when upsert, primary field: %s",
              coll->schema->pk->name);
     }
+    *old_pks = *batch_column(&rows, coll->schema->pk->id);
     TRY(check_distinct(old_pks, st));
     struct px_write w = { .coll = coll, .rows = &rows, .partition_name = req->partition_name,
                           .delete_pks = old_pks };
-    TRY(delete_scope(pc, coll, req->partition_name, &w, st));
+    TRY(px_write_scope(pc, coll, req->partition_name, false, &w.delete_partitions,
+                       &w.ndelete_partitions, st));
+    if (opts.partial) {
+        enum px_field_op *ops;
+        TRY(px_partial_ops(pc, coll->schema, req->n_field_ops, req->field_ops, &ops, st));
+        TRY(px_partial_rows(pc, coll, &rows, ops, w.delete_partitions, w.ndelete_partitions, &rows,
+                            st));
+    }
     if (coll->schema->pk->auto_id) { /* the row gets a new key */
         struct column ids;
-        struct column *old = ARENA_NEW(pc->ar, struct column);
-        *old = *old_pks;
-        w.delete_pks = old;
         TRY(px_auto_ids(pc, coll, rows.nrows, &ids, st));
         TRY(with_key(pc, &rows, &ids, &rows, st));
     }

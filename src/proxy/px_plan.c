@@ -4,6 +4,7 @@
 #include "proxy/px_plan.h"
 #include "base/json.h"
 #include "base/utf8.h"
+#include "proxy/px_write.h"
 #include <stdlib.h>
 
 #define TEMPLATE_DEPTH_MAX 16
@@ -202,12 +203,16 @@ static int compare_values(const void *a, const void *b)
     return (x->i > y->i) - (x->i < y->i);
 }
 
-const struct expr *px_plan_pk_in(struct px_call *pc, const struct px_coll *coll,
-                                 const struct column *pks)
+int px_plan_pk_in(struct px_call *pc, const struct px_coll *coll, const struct column *pks,
+                  const struct expr **ret, struct status *st)
 {
     struct expr *e = ARENA_NEW(pc->ar, struct expr);
-    struct value *items = arena_alloc(pc->ar, (pks->nrows + 1u) * sizeof *items);
+    struct value *items = arena_try_array(pc->ar, pks->nrows + 1u, sizeof *items);
+    uint32_t n = 0;
 
+    if (!items) {
+        return too_large(st);
+    }
     for (uint32_t i = 0; i < pks->nrows; i++) {
         if (pks->type == DT_INT64) {
             items[i] = (struct value){ .type = VAL_INT, .i = column_i64(pks, i) };
@@ -216,25 +221,57 @@ const struct expr *px_plan_pk_in(struct px_call *pc, const struct px_coll *coll,
         }
     }
     qsort(items, pks->nrows, sizeof *items, compare_values);
+    for (uint32_t i = 0; i < pks->nrows; i++) { /* a plan's list has each value once */
+        if (n == 0 || compare_values(&items[n - 1], &items[i]) != 0) {
+            items[n++] = items[i];
+        }
+    }
     e->kind = EX_IN;
     e->operand = (struct operand){ .field_id = coll->schema->pk->id,
                                    .type = coll->schema->pk->type };
-    e->value = (struct value){ .type = VAL_ARRAY, .a = { .items = items, .n = pks->nrows } };
-    return e;
+    e->value = (struct value){ .type = VAL_ARRAY, .a = { .items = items, .n = n } };
+    *ret = e;
+    return 0;
 }
 
-int px_plan_pk_column(struct px_call *pc, const struct px_coll *coll, const struct value *list,
-                      struct column *ret, struct status *st)
+const struct expr *px_plan_after(struct px_call *pc, const struct px_coll *coll,
+                                 const struct expr *plan, const struct column *pks, uint32_t row)
 {
-    const struct field *pk = coll->schema->pk;
-    struct column_builder *cb =
-        column_builder_new(pc->ar, pk->id, pk->type, DT_NONE, 0, list->a.n);
+    struct expr *cmp = ARENA_NEW(pc->ar, struct expr), *both;
+    const struct expr **kids;
+
+    cmp->kind = EX_CMP;
+    cmp->op = OP_GT;
+    cmp->operand = (struct operand){ .field_id = coll->schema->pk->id,
+                                     .type = coll->schema->pk->type };
+    if (pks->type == DT_INT64) {
+        cmp->value = (struct value){ .type = VAL_INT, .i = column_i64(pks, row) };
+    } else {
+        cmp->value = (struct value){ .type = VAL_STRING, .s = column_cell(pks, row) };
+    }
+    if (!plan) {
+        return cmp;
+    }
+    both = ARENA_NEW(pc->ar, struct expr);
+    kids = arena_alloc(pc->ar, 2 * sizeof *kids);
+    kids[0] = cmp;
+    kids[1] = plan;
+    both->kind = EX_AND;
+    both->kids = kids;
+    both->nkids = 2;
+    return both;
+}
+
+int px_plan_column(struct px_call *pc, const struct field *f, const struct value *list,
+                   struct column *ret, struct status *st)
+{
+    struct column_builder *cb = column_builder_new(pc->ar, f->id, f->type, DT_NONE, 0, list->a.n);
 
     for (uint32_t i = 0; i < list->a.n; i++) {
         const struct value *v = &list->a.items[i];
         struct slice cell = v->type == VAL_STRING ? v->s : slice_n(&v->i, 8);
-        if (v->type != (pk->type == DT_INT64 ? VAL_INT : VAL_STRING)) {
-            return st_fail(st, ERR_PARAMETER_INVALID, "field %s: a key of another type", pk->name);
+        if (v->type != (f->type == DT_INT64 ? VAL_INT : VAL_STRING)) {
+            return st_fail(st, ERR_PARAMETER_INVALID, "field %s: a value of another type", f->name);
         }
         if (!column_builder_add(cb, cell)) {
             return too_large(st);
@@ -242,6 +279,43 @@ int px_plan_pk_column(struct px_call *pc, const struct px_coll *coll, const stru
     }
     column_builder_finish(cb, ret);
     return 0;
+}
+
+int px_plan_partitions(struct px_call *pc, const struct px_coll *coll, const struct expr *plan,
+                       int64_t **ret_ids, size_t *ret_n, struct status *st)
+{
+    const struct field *key = coll->schema->partition_key;
+    const struct value *list = key ? plan_field_list(plan, key->id) : NULL;
+    size_t n = coll->info->n_partitions, count = 0;
+    int64_t *sorted, *ids;
+    struct column col;
+    bool *wanted;
+    int rc;
+
+    if (!list || list->a.n == 0 || n < 2) {
+        return 0;
+    }
+    TRY(px_plan_column(pc, key, list, &col, st));
+    sorted = px_key_partitions(pc, coll);
+    wanted = arena_try_array(pc->ar, n, sizeof *wanted);
+    ids = arena_try_array(pc->ar, n, sizeof *ids);
+    if (!sorted || !wanted || !ids) {
+        return too_large(st);
+    }
+    for (uint32_t r = 0; r < col.nrows; r++) {
+        wanted[pk_hash(&col, r) % (uint32_t)n] = true;
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (wanted[i]) {
+            ids[count++] = sorted[i];
+        }
+    }
+    if (count < n) {
+        *ret_ids = ids;
+        *ret_n = count;
+    }
+out:
+    return rc;
 }
 
 /* ---- output fields ---- */

@@ -20,12 +20,19 @@ int px_plan_parse(struct px_call *pc, const struct px_coll *coll, const char *te
 /* A plan as the bytes field of a service request; NULL gives empty bytes. */
 int px_plan_bytes(struct px_call *pc, const struct expr *e, ProtobufCBinaryData *ret,
                   struct status *st);
-/* "key in (these)". pks has at least one row. */
-const struct expr *px_plan_pk_in(struct px_call *pc, const struct px_coll *coll,
-                                 const struct column *pks);
-/* The keys of a plan's list as a column. */
-int px_plan_pk_column(struct px_call *pc, const struct px_coll *coll, const struct value *list,
-                      struct column *ret, struct status *st);
+/* "key in (these)"; keys may repeat. pks has at least one row. */
+int px_plan_pk_in(struct px_call *pc, const struct px_coll *coll, const struct column *pks,
+                  const struct expr **ret, struct status *st);
+/* "key > pks[row] and (plan)": the page behind that key. */
+const struct expr *px_plan_after(struct px_call *pc, const struct px_coll *coll,
+                                 const struct expr *plan, const struct column *pks, uint32_t row);
+/* The values of a plan's list on a field of type Int64 or VarChar as a column. */
+int px_plan_column(struct px_call *pc, const struct field *f, const struct value *list,
+                   struct column *ret, struct status *st);
+/* A filter that names values of the partition key can match rows of their partitions only: these,
+ * when they are fewer than all. Otherwise *ret_ids and *ret_n stay as they are. */
+int px_plan_partitions(struct px_call *pc, const struct px_coll *coll, const struct expr *plan,
+                       int64_t **ret_ids, size_t *ret_n, struct status *st);
 
 /* Collects a map of the request: PX_TEMPLATES(pc, req, &templates, &n). */
 #define PX_TEMPLATES(pc, req, ret, ret_n)                                                          \

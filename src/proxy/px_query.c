@@ -43,11 +43,12 @@ static int read_params(struct px_call *pc, const Milvus__Proto__Milvus__QueryReq
     (void)(v && parse_bool(slice_of(v), &p->ignore_growing));
     v = px_kv(req->n_query_params, req->query_params, "iterator");
     (void)(v && parse_bool(slice_of(v), &p->iterator));
-    if (px_kv(req->n_query_params, req->query_params, "limit")) {
-        if (p->limit <= 0 && p->limit != -1) {
-            FAIL(st, ERR_PARAMETER_INVALID, "limit [%" PRId64 "] is invalid, should be greater than 0",
-                 p->limit);
-        }
+    if (p->limit < 0) { /* an offset means nothing without a limit */
+        p->offset = 0;
+    }
+    if (p->limit <= 0 && p->limit != -1) {
+        FAIL(st, ERR_PARAMETER_INVALID, "limit [%" PRId64 "] is invalid, should be greater than 0",
+             p->limit);
     }
     if (p->offset < 0) {
         FAIL(st, ERR_PARAMETER_INVALID, "offset [%" PRId64 "] is invalid, should be greater than or "
@@ -114,7 +115,8 @@ static int fill_rows(struct px_call *pc, const struct px_coll *coll, const struc
     }
     TRY(px_fill_fields(pc, coll, out, &got->rows, rows, n, &resp->fields_data,
                        &resp->n_fields_data, st));
-    px_fill_names(pc, out, &resp->output_fields, &resp->n_output_fields);
+    resp->output_fields = out->names;
+    resp->n_output_fields = out->nnames;
     resp->primary_field_name = coll->schema->pk->name;
 out:
     return rc;
@@ -151,6 +153,7 @@ int px_query(struct px_call *pc, const Milvus__Proto__Milvus__QueryRequest *req,
     }
     TRY(px_partition_ids(pc, coll, req->n_partition_names, req->partition_names,
                          &sreq.partition_ids, &sreq.n_partition_ids, st));
+    TRY(px_plan_partitions(pc, coll, plan, &sreq.partition_ids, &sreq.n_partition_ids, st));
     if (!count) {
         TRY(px_output_fields(pc, coll, req->n_output_fields, req->output_fields, true, &out, st));
     }
@@ -164,7 +167,7 @@ int px_query(struct px_call *pc, const Milvus__Proto__Milvus__QueryRequest *req,
     sreq.count_only = count;
     sreq.ignore_growing = p.ignore_growing;
     sreq.max_bytes = pc->px->lim.max_output_bytes;
-    TRY(px_query_shards(pc, coll, &sreq, &got, st));
+    TRY(px_query_shards(pc, coll, &sreq, NULL, &got, st));
     resp->collection_name = coll->pb->name;
     resp->session_ts = got.read_ts;
     if (count) {

@@ -5,7 +5,7 @@
  * THREADS   A worker of the read class.
  */
 #include "proxy/px_read.h"
-#include "base/utf8.h"
+#include "proxy/px_write.h"
 #include "schema/field_data.h"
 
 static int no_memory(struct status *st)
@@ -22,6 +22,35 @@ static int decode(struct px_call *pc, const ProtobufCBinaryData *bytes, struct b
         return 0;
     }
     return batch_decode(slice_n(bytes->data, bytes->len), pc->ar, ret, st);
+}
+
+hts *px_snapshot(struct px_call *pc, const struct px_coll *coll)
+{
+    return arena_try_array(pc->ar, coll->pb->n_vchannels + 1, sizeof(hts));
+}
+
+/* What is left of a request's limit on its answer. */
+struct room {
+    int64_t left, max;             /* max 0: no limit */
+    const char *what;
+};
+
+static struct room room_of(const struct px_call *pc, const char *what)
+{
+    int64_t max = pc->px->lim.max_output_bytes;
+
+    return (struct room){ .left = max, .max = max, .what = what };
+}
+
+static int take_room(struct room *r, size_t bytes, struct status *st)
+{
+    r->left -= (int64_t)bytes;
+    if (r->max > 0 && r->left < 0) {
+        return st_fail(st, ERR_PARAMETER_TOO_LARGE, "%s results exceed the maxOutputSize Limit %lld: "
+                       "narrow the filter, name fewer output_fields or set a lower limit", r->what,
+                       (long long)r->max);
+    }
+    return 0;
 }
 
 /* ---- search ---- */
@@ -52,8 +81,11 @@ static int merge_hits(struct px_call *pc, struct shard_hits *sh, size_t n, uint3
     struct merged_hit *merged = arena_try_array(pc->ar, k + 1u, sizeof *merged);
     struct column_builder **cbs = arena_try_array(pc->ar, nfields + 2, sizeof *cbs);
     struct column *cols = arena_try_array(pc->ar, nfields + 1, sizeof *cols);
+    struct arena *scratch = arena_new(0);
+    struct room room = room_of(pc, "search");
     size_t most = 0, model = 0;
     uint32_t dups;
+    int rc = 0;
 
     for (size_t i = 0; i < n; i++) {
         most += sh[i].resp.n_scores;
@@ -62,11 +94,13 @@ static int merge_hits(struct px_call *pc, struct shard_hits *sh, size_t n, uint3
     ret->counts = arena_try_array(pc->ar, nq + 1u, sizeof *ret->counts);
     ret->scores = arena_try_array(pc->ar, most + 1, sizeof *ret->scores);
     if (!lists || !merged || !cbs || !cols || !ret->counts || !ret->scores) {
-        return no_memory(st);
+        rc = no_memory(st);
+        goto out;
     }
     if (most == 0) {
-        return 0;
+        goto out;
     }
+    most = MIN(most, (size_t)nq * k);
     for (size_t f = 0; f <= nfields; f++) {
         const struct column *c = f ? &sh[model].fields.cols[f - 1] : &sh[model].pks.cols[0];
         cbs[f] = column_builder_new(pc->ar, c->field_id, c->type, c->elem, c->dim, (uint32_t)most);
@@ -79,14 +113,17 @@ static int merge_hits(struct px_call *pc, struct shard_hits *sh, size_t n, uint3
                                           .first_row = (uint32_t)sh[i].first };
             sh[i].first += sh[i].resp.counts[q];
         }
-        ret->counts[q] = reduce_hits(lists, (uint32_t)n, ascending, 0, k, pc->ar, merged, &dups);
+        arena_reset(scratch);
+        ret->counts[q] = reduce_hits(lists, (uint32_t)n, ascending, 0, k, scratch, merged, &dups);
         for (uint32_t j = 0; j < ret->counts[q]; j++) {
             const struct shard_hits *s = &sh[merged[j].list];
             ret->scores[ret->total++] = merged[j].score;
             for (size_t f = 0; f <= nfields; f++) {
                 const struct column *c = f ? &s->fields.cols[f - 1] : &s->pks.cols[0];
+                TRY(take_room(&room, column_cell(c, merged[j].row).n, st));
                 if (!column_builder_take(cbs[f], c, merged[j].row)) {
-                    return no_memory(st);
+                    rc = no_memory(st);
+                    goto out;
                 }
             }
         }
@@ -96,12 +133,15 @@ static int merge_hits(struct px_call *pc, struct shard_hits *sh, size_t n, uint3
         column_builder_finish(cbs[f + 1], &cols[f]);
     }
     ret->fields = (struct batch){ (uint32_t)ret->total, (uint32_t)nfields, cols };
-    return 0;
+out:
+    arena_free(scratch);
+    return rc;
 }
 
 int px_search_shards(struct px_call *pc, const struct px_coll *coll, Elanus__SearchReq *req,
-                     struct px_hits *ret, struct status *st)
+                     hts *snapshot, struct px_hits *ret, struct status *st)
 {
+    const hts read_ts = req->read_ts;
     struct px_shard *shards;
     struct shard_hits *sh;
     size_t n;
@@ -116,13 +156,24 @@ int px_search_shards(struct px_call *pc, const struct px_coll *coll, Elanus__Sea
     for (size_t i = 0; i < n; i++) {
         elanus__search_resp__init(&sh[i].resp);
         req->vchannel = shards[i].vchannel;
-        TRY(shards[i].sn->search(shards[i].sn->self, &pc->call, req, &sh[i].resp, st));
+        req->read_ts = snapshot && snapshot[i] ? snapshot[i] : read_ts;
+        rc = shards[i].sn->search(shards[i].sn->self, &pc->call, req, &sh[i].resp, st);
+        req->read_ts = read_ts;
+        if (rc != 0) {
+            px_shard_failed(pc, coll, st);
+            goto out;
+        }
+        if (snapshot) {
+            snapshot[i] = sh[i].resp.read_ts;
+        }
         TRY(decode(pc, &sh[i].resp.pks, &sh[i].pks, st));
         TRY(decode(pc, &sh[i].resp.fields, &sh[i].fields, st));
         TRY(check_hits(&sh[i], req->nq, req->n_output_field_ids, st));
         ret->read_ts = MAX(ret->read_ts, (hts)sh[i].resp.read_ts);
     }
     if (n == 1) {
+        struct room room = room_of(pc, "search");
+        TRY(take_room(&room, sh[0].resp.fields.len, st));
         ret->counts = sh[0].resp.counts;
         ret->total = sh[0].resp.n_scores;
         ret->scores = sh[0].resp.scores;
@@ -141,8 +192,11 @@ out:
 /* ---- query ---- */
 
 static int merge_rows(struct px_call *pc, const struct batch *parts, Elanus__QueryResp *resps,
-                      size_t n, int64_t limit, struct px_rows *ret, struct status *st)
+                      size_t n, const Elanus__QueryReq *req, struct px_rows *ret,
+                      struct status *st)
 {
+    const int64_t limit = req->limit;
+    struct room room = { .left = req->max_bytes, .max = req->max_bytes, .what = "query" };
     struct row_list *lists = arena_try_array(pc->ar, n + 1, sizeof *lists);
     uint32_t most = limit < 0 || limit > UINT32_MAX ? UINT32_MAX : (uint32_t)limit, nkeep;
     struct merged_row *keep;
@@ -173,7 +227,12 @@ static int merge_rows(struct px_call *pc, const struct batch *parts, Elanus__Que
         struct column_builder *cb =
             column_builder_new(pc->ar, m->field_id, m->type, m->elem, m->dim, nkeep);
         for (uint32_t i = 0; i < nkeep; i++) {
-            if (!column_builder_take(cb, &parts[keep[i].list].cols[c], keep[i].row)) {
+            const struct column *from = &parts[keep[i].list].cols[c];
+            int rc = take_room(&room, column_cell(from, keep[i].row).n, st);
+            if (rc != 0) {
+                return rc;
+            }
+            if (!column_builder_take(cb, from, keep[i].row)) {
                 return no_memory(st);
             }
         }
@@ -184,8 +243,9 @@ static int merge_rows(struct px_call *pc, const struct batch *parts, Elanus__Que
 }
 
 int px_query_shards(struct px_call *pc, const struct px_coll *coll, Elanus__QueryReq *req,
-                    struct px_rows *ret, struct status *st)
+                    hts *snapshot, struct px_rows *ret, struct status *st)
 {
+    const hts read_ts = req->read_ts;
     struct px_shard *shards;
     Elanus__QueryResp *resps;
     struct batch *parts;
@@ -202,7 +262,16 @@ int px_query_shards(struct px_call *pc, const struct px_coll *coll, Elanus__Quer
     for (size_t i = 0; i < n; i++) {
         elanus__query_resp__init(&resps[i]);
         req->vchannel = shards[i].vchannel;
-        TRY(shards[i].sn->query(shards[i].sn->self, &pc->call, req, &resps[i], st));
+        req->read_ts = snapshot && snapshot[i] ? snapshot[i] : read_ts;
+        rc = shards[i].sn->query(shards[i].sn->self, &pc->call, req, &resps[i], st);
+        req->read_ts = read_ts;
+        if (rc != 0) {
+            px_shard_failed(pc, coll, st);
+            goto out;
+        }
+        if (snapshot) {
+            snapshot[i] = resps[i].read_ts;
+        }
         TRY(decode(pc, &resps[i].batch, &parts[i], st));
         ret->count += resps[i].count;
         ret->read_ts = MAX(ret->read_ts, (hts)resps[i].read_ts);
@@ -210,7 +279,7 @@ int px_query_shards(struct px_call *pc, const struct px_coll *coll, Elanus__Quer
     if (n == 1) {
         ret->rows = parts[0];
     } else if (!req->count_only) {
-        TRY(merge_rows(pc, parts, resps, n, req->limit, ret, st));
+        TRY(merge_rows(pc, parts, resps, n, req, ret, st));
     }
 out:
     return rc;
@@ -245,14 +314,5 @@ int px_fill_fields(struct px_call *pc, const struct px_coll *coll, const struct 
     }
     *ret = fds;
     *ret_n = out->nfields;
-    return 0;
-}
-
-int px_fill_names(struct px_call *pc, const struct px_output *out, const char ***ret,
-                  size_t *ret_n)
-{
-    (void)pc;
-    *ret = out->names;
-    *ret_n = out->nnames;
     return 0;
 }

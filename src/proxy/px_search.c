@@ -2,13 +2,11 @@
  * px_search.c - Search: parameters, vectors, plan; fan-out; scores and fields of the answer.
  */
 #include "proxy/px_methods.h"
-#include "base/hash.h"
 #include "proto/proto.h"
 #include "proxy/px_read.h"
 #include "schema/field_data.h"
 #include <inttypes.h>
 #include <math.h>
-#include <stdio.h>
 
 static int no_memory(struct status *st)
 {
@@ -63,8 +61,8 @@ static int pick_metric(struct px_search *s, struct status *st)
         bool down = px_metric_descends(s->metric);
         if (down ? s->sp.range_filter <= s->sp.radius : s->sp.range_filter >= s->sp.radius) {
             return st_fail(st, ERR_PARAMETER_INVALID, "metric type %s, range_filter(%g) must be %s "
-                           "radius(%g)", metric, (double)s->sp.range_filter,
-                           down ? "greater than" : "less than", (double)s->sp.radius);
+                           "radius(%g)", metric, s->sp.range_filter,
+                           down ? "greater than" : "less than", s->sp.radius);
         }
     }
     return 0;
@@ -78,10 +76,6 @@ static int read_vectors(struct px_call *pc, const Milvus__Proto__Milvus__SearchR
     int64_t max = pc->px->lim.max_nq;
     struct slice queries;
 
-    if (req->search_input_case == MILVUS__PROTO__MILVUS__SEARCH_REQUEST__SEARCH_INPUT_IDS) {
-        return st_fail(st, ERR_OPERATION_UNSUPPORTED,
-                       "unsupported operation: search by primary keys is not supported: send vectors");
-    }
     pg = req->search_input_case ==
                  MILVUS__PROTO__MILVUS__SEARCH_REQUEST__SEARCH_INPUT_PLACEHOLDER_GROUP
              ? proto_unpack_borrow(&milvus__proto__common__placeholder_group__descriptor,
@@ -106,6 +100,11 @@ static int read_vectors(struct px_call *pc, const Milvus__Proto__Milvus__SearchR
     return rc;
 }
 
+static bool by_ids(const Milvus__Proto__Milvus__SearchRequest *req)
+{
+    return req->search_input_case == MILVUS__PROTO__MILVUS__SEARCH_REQUEST__SEARCH_INPUT_IDS;
+}
+
 static int check_unserved(const Milvus__Proto__Milvus__SearchRequest *req, struct status *st)
 {
     const char *what = req->function_score          ? "function_score (rerankers)"
@@ -122,53 +121,115 @@ static int check_unserved(const Milvus__Proto__Milvus__SearchRequest *req, struc
     return 0;
 }
 
-int px_search_run(struct px_call *pc, const Milvus__Proto__Milvus__SearchRequest *req,
-                  bool with_fields, struct px_search *s, struct status *st)
+/* Everything but queries and k. */
+static int prepare(struct px_call *pc, const Milvus__Proto__Milvus__SearchRequest *req,
+                   bool with_fields, struct px_search *s, struct status *st)
 {
     struct px_template *templates;
     const struct expr *plan = NULL;
-    Elanus__SearchReq sreq;
     size_t ntemplates;
     int rc;
 
-    elanus__search_req__init(&sreq);
+    elanus__search_req__init(&s->req);
     TRY(px_collection_loaded(pc, req->db_name, req->collection_name, &s->coll, st));
     TRY(check_unserved(req, st));
     TRY(px_search_params(pc, req->n_search_params, req->search_params, &s->sp, st));
     TRY(pick_field(s, st));
     TRY(pick_metric(s, st));
-    TRY(read_vectors(pc, req, s->field, &sreq, st));
+    if (s->sp.group_by) {
+        TRY(px_group_field(s, st));
+    }
     PX_TEMPLATES(pc, req, &templates, &ntemplates);
     TRY(px_plan_parse(pc, s->coll, req->dsl, templates, ntemplates, "failed to create query plan",
                       &plan, st));
-    TRY(px_plan_bytes(pc, plan, &sreq.plan, st));
+    TRY(px_plan_bytes(pc, plan, &s->req.plan, st));
     TRY(px_partition_ids(pc, s->coll, req->n_partition_names, req->partition_names,
-                         &sreq.partition_ids, &sreq.n_partition_ids, st));
+                         &s->req.partition_ids, &s->req.n_partition_ids, st));
+    TRY(px_plan_partitions(pc, s->coll, plan, &s->req.partition_ids, &s->req.n_partition_ids, st));
     if (with_fields) {
         TRY(px_output_fields(pc, s->coll, req->n_output_fields, req->output_fields, false, &s->out,
                              st));
     }
-    TRY(px_guarantee(pc, s->coll, (int)req->consistency_level, req->use_default_consistency,
-                     req->guarantee_timestamp, s->sp.iterator, &sreq.guarantee_ts, &sreq.read_ts,
-                     st));
-    if (s->sp.iter_v2 && sreq.nq != 1) {
-        FAIL(st, ERR_PARAMETER_INVALID, "search iterators take one vector, %u were sent", sreq.nq);
+    s->req.collection_id = s->coll->pb->id;
+    s->req.field_id = s->field->id;
+    s->req.metric = s->metric;
+    s->req.has_radius = s->sp.has_radius;
+    s->req.radius = (float)s->sp.radius;
+    s->req.has_range_filter = s->sp.has_range_filter;
+    s->req.range_filter = (float)s->sp.range_filter;
+    s->req.has_bound = s->sp.has_bound;
+    s->req.bound = s->sp.bound;
+    s->req.ignore_growing = s->sp.ignore_growing;
+    s->req.output_field_ids = s->out.field_ids;
+    s->req.n_output_field_ids = s->out.nfields;
+    s->req.search_params = s->sp.params;
+out:
+    return rc;
+}
+
+/* The answer's rows of an ungrouped search: hits offset .. offset + limit - 1 of every query. */
+static int slice_hits(struct px_call *pc, struct px_search *s, struct status *st)
+{
+    const struct px_hits *h = &s->hits;
+    bool all = true;
+    uint32_t at = 0;
+
+    s->rows = arena_try_array(pc->ar, h->total + 1, sizeof *s->rows);
+    s->topks = arena_try_array(pc->ar, h->nq, sizeof *s->topks);
+    if (!s->rows || !s->topks) {
+        return no_memory(st);
     }
-    sreq.collection_id = s->coll->pb->id;
-    sreq.field_id = s->field->id;
-    sreq.metric = s->metric;
-    sreq.k = (uint32_t)(s->sp.topk + s->sp.offset);
-    sreq.has_radius = s->sp.has_radius;
-    sreq.radius = s->sp.radius;
-    sreq.has_range_filter = s->sp.has_range_filter;
-    sreq.range_filter = s->sp.range_filter;
-    sreq.has_bound = s->sp.has_bound;
-    sreq.bound = s->sp.bound;
-    sreq.ignore_growing = s->sp.ignore_growing;
-    sreq.output_field_ids = s->out.field_ids;
-    sreq.n_output_field_ids = s->out.nfields;
-    sreq.search_params = s->sp.params;
-    TRY(px_search_shards(pc, s->coll, &sreq, &s->hits, st));
+    for (uint32_t q = 0; q < h->nq; q++) {
+        int64_t found = (int64_t)h->counts[q] - s->sp.offset;
+        s->topks[q] = MAX((int64_t)0, MIN(found, s->sp.topk));
+        for (int64_t i = 0; i < s->topks[q]; i++) {
+            s->rows[s->nrows++] = at + (uint32_t)(s->sp.offset + i);
+        }
+        at += h->counts[q];
+        all = all && s->topks[q] == (int64_t)h->counts[q];
+    }
+    s->fields = h->fields;
+    s->field_rows = all && s->nrows == h->total ? NULL : s->rows; /* NULL: nothing is copied */
+    return 0;
+}
+
+int px_search_run(struct px_call *pc, const Milvus__Proto__Milvus__SearchRequest *req,
+                  bool with_fields, struct px_search *s, struct status *st)
+{
+    int rc;
+
+    TRY(prepare(pc, req, with_fields, s, st));
+    if (!by_ids(req)) {
+        TRY(read_vectors(pc, req, s->field, &s->req, st));
+    }
+    TRY(px_guarantee(pc, s->coll, (int)req->consistency_level, req->use_default_consistency,
+                     req->guarantee_timestamp, s->sp.iterator, &s->req.guarantee_ts,
+                     &s->req.read_ts, st));
+    if (!s->snapshot && (s->group || s->sp.iter_v2 || by_ids(req))) {
+        s->snapshot = px_snapshot(pc, s->coll);
+        if (!s->snapshot) {
+            rc = no_memory(st);
+            goto out;
+        }
+    }
+    if (by_ids(req)) {
+        TRY(px_queries_of_ids(pc, s, req->ids, &s->req.queries, &s->req.nq, st));
+    }
+    if (s->group) {
+        TRY(px_group_search(pc, s, st));
+        goto out;
+    }
+    if (s->sp.iter_v2) {
+        if (s->req.nq != 1) {
+            FAIL(st, ERR_PARAMETER_INVALID, "search iterators take one vector, %u were sent",
+                 s->req.nq);
+        }
+        TRY(px_iterator_search(pc, s, st));
+    } else {
+        s->req.k = (uint32_t)(s->sp.topk + s->sp.offset);
+        TRY(px_search_shards(pc, s->coll, &s->req, s->snapshot, &s->hits, st));
+    }
+    TRY(slice_hits(pc, s, st));
 out:
     return rc;
 }
@@ -181,73 +242,58 @@ static float rounded(float score, int decimals)
     return decimals < 0 ? score : (float)(floor((double)score * scale + 0.5) / scale);
 }
 
-/* Takes hits offset .. offset + limit - 1 of every query. */
-static int slice_hits(struct px_call *pc, const struct px_search *s,
-                      Milvus__Proto__Schema__SearchResultData *rd, uint32_t **ret_rows,
-                      struct status *st)
+static int fill_scores(struct px_call *pc, const struct px_search *s,
+                       Milvus__Proto__Schema__SearchResultData *rd, struct status *st)
 {
-    const struct px_hits *h = &s->hits;
-    uint32_t *rows = arena_try_array(pc->ar, h->total + 1, sizeof *rows);
-    size_t n = 0;
-    uint32_t at = 0;
-
-    rd->topks = arena_try_array(pc->ar, h->nq, sizeof *rd->topks);
-    rd->scores = arena_try_array(pc->ar, h->total + 1, sizeof *rd->scores);
-    if (!rows || !rd->topks || !rd->scores) {
+    rd->scores = arena_try_array(pc->ar, s->nrows + 1, sizeof *rd->scores);
+    if (!rd->scores) {
         return no_memory(st);
     }
-    for (uint32_t q = 0; q < h->nq; q++) {
-        int64_t found = (int64_t)h->counts[q] - s->sp.offset;
-        rd->topks[q] = MAX((int64_t)0, MIN(found, s->sp.topk));
-        rd->top_k = MAX(rd->top_k, rd->topks[q]);
-        for (int64_t i = 0; i < rd->topks[q]; i++) {
-            rows[n] = at + (uint32_t)(s->sp.offset + i);
-            rd->scores[n] = rounded(h->scores[rows[n]], s->sp.round_decimal);
-            n++;
-        }
-        at += h->counts[q];
+    for (size_t i = 0; i < s->nrows; i++) {
+        rd->scores[i] = rounded(s->hits.scores[s->rows[i]], s->sp.round_decimal);
     }
-    rd->n_topks = h->nq;
-    rd->n_scores = n;
-    rd->num_queries = h->nq;
-    rd->all_search_count = (int64_t)n;
-    *ret_rows = rows;
+    for (uint32_t q = 0; q < s->hits.nq; q++) {
+        rd->top_k = MAX(rd->top_k, s->topks[q]);
+    }
+    rd->topks = s->topks;
+    rd->n_topks = s->hits.nq;
+    rd->n_scores = s->nrows;
+    rd->num_queries = s->hits.nq;
+    rd->all_search_count = (int64_t)s->nrows;
     return 0;
 }
 
-static void fill_iterator(struct px_call *pc, const struct px_search *s,
-                          Milvus__Proto__Schema__SearchResultData *rd)
-{
-    Milvus__Proto__Schema__SearchIteratorV2Results *it =
-        ARENA_NEW(pc->ar, Milvus__Proto__Schema__SearchIteratorV2Results);
-    int64_t seed[2] = { clock_mono_us(), atomic_fetch_add(&pc->px->next_identifier, 1) };
-    uint64_t a = hash64(seed, sizeof seed), b = hash64(&a, sizeof a);
-
-    milvus__proto__schema__search_iterator_v2_results__init(it);
-    it->token = s->sp.iter_id;
-    if (!it->token) { /* a new iterator: any UUID; the server keeps no state behind it */
-        it->token = arena_printf(pc->ar, "%08x-%04x-4%03x-a%03x-%012" PRIx64, (unsigned)(a >> 32),
-                                 (unsigned)(a >> 16) & 0xffffu, (unsigned)a & 0xfffu,
-                                 (unsigned)(b >> 52) & 0xfffu, b & 0xffffffffffffu);
-    }
-    it->last_bound = rd->n_scores ? s->hits.scores[rd->n_scores - 1] : s->sp.bound;
-    rd->search_iterator_v2_results = it;
-}
-
-static int fill_ids(struct px_call *pc, const struct px_search *s, const uint32_t *rows,
+static int fill_ids(struct px_call *pc, const struct px_search *s,
                     Milvus__Proto__Schema__SearchResultData *rd, struct status *st)
 {
     const struct field *pk = s->coll->schema->pk;
-    struct column none;
+    struct column *none;
     const struct column *pks = &s->hits.pks;
 
     if (s->hits.total == 0) {
-        column_builder_finish(column_builder_new(pc->ar, pk->id, pk->type, DT_NONE, 0, 0), &none);
-        pks = &none;
+        none = ARENA_NEW(pc->ar, struct column);
+        column_builder_finish(column_builder_new(pc->ar, pk->id, pk->type, DT_NONE, 0, 0), none);
+        pks = none;
     }
-    rd->ids = ids_from_column(pks, rows, (uint32_t)rd->n_scores, pc->ar);
+    rd->ids = ids_from_column(pks, s->rows, (uint32_t)s->nrows, pc->ar);
     rd->primary_field_name = pk->name;
     return rd->ids ? 0 : no_memory(st);
+}
+
+/* The group of every row, beside the output fields. */
+static int fill_groups(struct px_call *pc, const struct px_search *s,
+                       Milvus__Proto__Schema__SearchResultData *rd, struct status *st)
+{
+    struct px_output group = { .nfields = 1, .field_ids = (int64_t[]){ s->group->id } };
+    Milvus__Proto__Schema__FieldData **fds;
+    size_t n;
+    int rc;
+
+    TRY(px_fill_fields(pc, s->coll, &group, &s->hits.fields, s->rows, (uint32_t)s->nrows, &fds, &n,
+                       st));
+    rd->group_by_field_value = fds[0];
+out:
+    return rc;
 }
 
 int px_search(struct px_call *pc, const Milvus__Proto__Milvus__SearchRequest *req,
@@ -256,20 +302,23 @@ int px_search(struct px_call *pc, const Milvus__Proto__Milvus__SearchRequest *re
     struct px_search *s = ARENA_NEW(pc->ar, struct px_search);
     Milvus__Proto__Schema__SearchResultData *rd =
         ARENA_NEW(pc->ar, Milvus__Proto__Schema__SearchResultData);
-    uint32_t *rows = NULL;
     int rc;
 
     milvus__proto__schema__search_result_data__init(rd);
     TRY(px_search_run(pc, req, true, s, st));
-    TRY(slice_hits(pc, s, rd, &rows, st));
-    TRY(fill_ids(pc, s, rows, rd, st));
+    TRY(fill_scores(pc, s, rd, st));
+    TRY(fill_ids(pc, s, rd, st));
     if (s->out.nfields) {
-        TRY(px_fill_fields(pc, s->coll, &s->out, &s->hits.fields, rows, (uint32_t)rd->n_scores,
+        TRY(px_fill_fields(pc, s->coll, &s->out, &s->fields, s->field_rows, (uint32_t)s->nrows,
                            &rd->fields_data, &rd->n_fields_data, st));
-        px_fill_names(pc, &s->out, &rd->output_fields, &rd->n_output_fields);
+        rd->output_fields = s->out.names;
+        rd->n_output_fields = s->out.nnames;
+    }
+    if (s->group) {
+        TRY(fill_groups(pc, s, rd, st));
     }
     if (s->sp.iter_v2) {
-        fill_iterator(pc, s, rd);
+        px_iterator_fill(pc, s, rd);
     }
     resp->results = rd;
     resp->collection_name = s->coll->pb->name;

@@ -32,8 +32,10 @@ bool px_metric_descends(int metric)
     return metric == M_IP || metric == M_COSINE;
 }
 
-static const char *const unserved[] = { "group_by_field", "group_by_fields", "order_by_fields",
-                                        "analyzer_name" };
+static const char *const unserved[] = { "order_by_fields", "analyzer_name" };
+
+/* quotaAndLimits.limits.maxGroupSize of the API. */
+#define GROUP_SIZE_MAX 10
 
 static int bad_int(const char *key, const char *text, struct status *st)
 {
@@ -42,7 +44,7 @@ static int bad_int(const char *key, const char *text, struct status *st)
 }
 
 /* Numbers of the `params` object; clients also write them as strings. */
-static int number_of(const struct json_value *obj, const char *key, bool *ret_has, float *ret,
+static int number_of(const struct json_value *obj, const char *key, bool *ret_has, double *ret,
                      struct arena *ar, struct status *st)
 {
     struct json_value v;
@@ -62,7 +64,7 @@ static int number_of(const struct json_value *obj, const char *key, bool *ret_ha
         return st_fail(st, ERR_PARAMETER_INVALID, "search parameter %s is not finite", key);
     }
     *ret_has = true;
-    *ret = (float)d;
+    *ret = d;
     return 0;
 }
 
@@ -144,6 +146,55 @@ out:
     return rc;
 }
 
+int px_group_params(size_t n, Milvus__Proto__Common__KeyValuePair *const *kv,
+                    struct px_search_params *p, struct status *st)
+{
+    const char *many = get(n, kv, "group_by_fields"), *size = get(n, kv, "group_size");
+    const char *strict = get(n, kv, "strict_group_size");
+    int64_t group_size = 1;
+
+    p->group_by = get(n, kv, "group_by_field");
+    p->group_size = 1;
+    if (!p->group_by && many) {
+        if (strchr(many, ',')) {
+            return st_fail(st, ERR_OPERATION_UNSUPPORTED, "unsupported operation: grouping by more "
+                           "than one field is not supported: %s", many);
+        }
+        p->group_by = many;
+    }
+    if (!p->group_by) {
+        return 0;
+    }
+    if (size && !parse_i64(slice_of(size), &group_size)) {
+        return st_fail(st, ERR_PARAMETER_INVALID, "failed to parse input group size:%s", size);
+    }
+    if (group_size <= 0) {
+        return st_fail(st, ERR_PARAMETER_INVALID, "input group size:%" PRId64 " is negative, failed to "
+                       "do search_groupby", group_size);
+    }
+    if (group_size > GROUP_SIZE_MAX) {
+        return st_fail(st, ERR_PARAMETER_INVALID, "input group size:%" PRId64 " exceeds configured max "
+                       "group size:%d", group_size, GROUP_SIZE_MAX);
+    }
+    if (strict && !parse_bool(slice_of(strict), &p->strict_group_size)) {
+        return st_fail(st, ERR_PARAMETER_INVALID, "failed to parse input strict_group_size:%s", strict);
+    }
+    p->group_size = (uint32_t)group_size;
+    return 0;
+}
+
+static int check_group(const struct px_search_params *p, struct status *st)
+{
+    if (p->group_by && p->iterator) {
+        return st_fail(st, ERR_PARAMETER_INVALID, "Not allowed to do groupBy when doing iteration");
+    }
+    if (p->group_by && p->has_radius) {
+        return st_fail(st, ERR_PARAMETER_INVALID, "Not allowed to do range-search when doing "
+                       "search-group-by");
+    }
+    return 0;
+}
+
 static int check_window(const struct px_call *pc, struct px_search_params *p, struct status *st)
 {
     int64_t max = pc->px->lim.max_topk, window = pc->px->lim.max_query_window;
@@ -209,6 +260,8 @@ int px_search_params(struct px_call *pc, size_t n,
     p->params = v ? v : "";
     TRY(read_inner(pc, p, st));
     TRY(read_iterator(n, kv, p, st));
+    TRY(px_group_params(n, kv, p, st));
+    TRY(check_group(p, st));
     TRY(check_window(pc, p, st));
 out:
     return rc;

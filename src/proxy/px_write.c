@@ -1,8 +1,9 @@
 /*
  * px_write.c - routing of rows: key -> shard, partition key or name -> partition.
  *
- * WHAT      A request's rows become one write per shard, with one part per partition; the usual case,
- *           one shard and one partition, encodes the batch as it stands.
+ * WHAT      A request's rows become one write per shard, with one part per partition: rows are put
+ *           into buckets, one for each pair of shard and partition, by counting. The usual case, one
+ *           shard and one partition, encodes the batch as it stands.
  * FAILURE   Shards are written one after another; when a later one fails, the earlier ones have the
  *           rows already, and the client is told of the failure (as with Milvus).
  */
@@ -12,6 +13,8 @@
 #include <stdlib.h>
 
 #define WRITE_BYTES_MAX ((size_t)256 << 20)
+/* Keys in one log record; more go in several records. */
+#define DELETE_KEYS_MAX 100000u
 
 static int no_memory(struct status *st)
 {
@@ -56,6 +59,14 @@ uint32_t px_shard_of(const struct column *pks, uint32_t row, size_t nshards)
     return nshards == 1 ? 0 : pk_hash(pks, row) % (uint32_t)nshards;
 }
 
+void px_shard_failed(struct px_call *pc, const struct px_coll *coll, const struct status *st)
+{
+    if (st->code == ST_UNAVAILABLE || st->code == ST_FENCED || st->code == ST_NOT_FOUND ||
+        st->code == ERR_CHANNEL_NOT_AVAILABLE) {
+        px_collection_forget(pc, coll);
+    }
+}
+
 /* ---- partitions ---- */
 
 static int compare_ids(const void *a, const void *b)
@@ -64,45 +75,116 @@ static int compare_ids(const void *a, const void *b)
     return (*x > *y) - (*x < *y);
 }
 
-/* Partition of every row; *ret_single is set when all share one. */
-static int route_partitions(struct px_call *pc, const struct px_write *w, int64_t **ret_ids,
-                            int64_t *ret_single, struct status *st)
+int64_t *px_key_partitions(struct px_call *pc, const struct px_coll *coll)
 {
-    const struct px_coll *coll = w->coll;
-    const struct field *key = coll->schema->partition_key;
     size_t n = coll->info->n_partitions;
-    const struct column *col;
-    int64_t *sorted, *ids;
+    int64_t *sorted = arena_try_array(pc->ar, n + 1, sizeof *sorted);
 
-    *ret_ids = NULL;
-    if (!key) {
-        const char *name = *w->partition_name ? w->partition_name : DEFAULT_PARTITION;
-        const Elanus__Partition *p = px_partition(coll, slice_of(name));
-        if (!p) {
-            return st_fail(st, ERR_PARTITION_NOT_FOUND, "partition not found[partition=%s]", name);
-        }
-        *ret_single = p->id;
-        return 0;
-    }
-    if (*w->partition_name) {
-        return st_fail(st, ERR_PARAMETER_INVALID, "not support manually specifying the partition "
-                       "names if partition key mode is used");
-    }
-    sorted = arena_try_array(pc->ar, n + 1, sizeof *sorted);
-    ids = arena_try_array(pc->ar, w->rows->nrows + 1u, sizeof *ids);
-    col = batch_column(w->rows, key->id);
-    if (!sorted || !ids || !col || n == 0) {
-        return no_memory(st);
-    }
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = 0; sorted && i < n; i++) {
         sorted[i] = coll->info->partitions[i]->id;
     }
-    qsort(sorted, n, sizeof *sorted, compare_ids);
-    for (uint32_t r = 0; r < w->rows->nrows; r++) {
-        ids[r] = sorted[pk_hash(col, r) % (uint32_t)n];
+    if (sorted) {
+        qsort(sorted, n, sizeof *sorted, compare_ids);
     }
+    return sorted;
+}
+
+/* The partition that a name in a write means. The cache may not know it yet. */
+static int named_partition(struct px_call *pc, const struct px_coll *coll, const char *name,
+                           int64_t *ret_id, struct status *st)
+{
+    const Elanus__Partition *p = px_partition(coll, slice_of(name));
+    int rc = 0;
+
+    if (!p) {
+        TRY(px_collection_fresh(pc, coll->pb->db_name, coll->pb->name, &coll, st));
+        p = px_partition(coll, slice_of(name));
+    }
+    if (!p) {
+        FAIL(st, ERR_PARTITION_NOT_FOUND, "partition not found[partition=%s]", name);
+    }
+    *ret_id = p->id;
+out:
+    return rc;
+}
+
+int px_write_scope(struct px_call *pc, const struct px_coll *coll, const char *partition_name,
+                   bool all_by_default, int64_t **ret_ids, size_t *ret_n, struct status *st)
+{
+    int64_t *ids;
+    int rc = 0;
+
+    if (coll->schema->partition_key && *partition_name) {
+        FAIL(st, ERR_PARAMETER_INVALID, "not support manually specifying the partition names if "
+             "partition key mode is used");
+    }
+    *ret_ids = NULL;
+    *ret_n = 0;
+    if (coll->schema->partition_key || (all_by_default && !*partition_name)) {
+        return 0;
+    }
+    ids = arena_alloc(pc->ar, sizeof *ids);
+    TRY(named_partition(pc, coll, *partition_name ? partition_name : DEFAULT_PARTITION, ids, st));
     *ret_ids = ids;
-    return 0;
+    *ret_n = 1;
+out:
+    return rc;
+}
+
+/* ---- buckets ---- */
+
+/* Rows by shard and partition: those of bucket b are order[first[b]] .. order[first[b + 1] - 1],
+ * in the order of the request; b = shard * nparts + partition. */
+struct buckets {
+    size_t nshards, nparts;
+    const int64_t *part_ids;
+    uint32_t *first, *order;
+};
+
+static int fill_buckets(struct px_call *pc, const struct px_write *w, struct buckets *b,
+                        struct status *st)
+{
+    const struct field *key = w->coll->schema->partition_key;
+    const struct column *pks = batch_column(w->rows, w->coll->schema->pk->id);
+    const struct column *keys = key ? batch_column(w->rows, key->id) : NULL;
+    uint32_t nrows = w->rows->nrows;
+    size_t n;
+    int64_t *ids;
+    uint32_t *of;
+    int rc = 0;
+
+    if (key) {
+        b->nparts = w->coll->info->n_partitions;
+        b->part_ids = px_key_partitions(pc, w->coll);
+    } else {
+        TRY(px_write_scope(pc, w->coll, w->partition_name, false, &ids, &b->nparts, st));
+        b->part_ids = ids;
+    }
+    if (b->nparts == 0 || !pks || (key && !keys)) {
+        FAIL(st, ST_INTERNAL, "collection %s: no partition or no key for the rows",
+             w->coll->pb->name);
+    }
+    n = b->nshards * b->nparts;
+    b->first = arena_try_array(pc->ar, n + 2, sizeof *b->first);
+    b->order = arena_try_array(pc->ar, nrows + 1u, sizeof *b->order);
+    of = arena_try_array(pc->ar, nrows + 1u, sizeof *of);
+    if (!b->part_ids || !b->first || !b->order || !of) {
+        rc = no_memory(st);
+        goto out;
+    }
+    for (uint32_t r = 0; r < nrows; r++) {
+        size_t part = keys ? pk_hash(keys, r) % (uint32_t)b->nparts : 0;
+        of[r] = (uint32_t)(px_shard_of(pks, r, b->nshards) * b->nparts + part);
+        b->first[of[r] + 2]++;
+    }
+    for (size_t i = 2; i < n + 2; i++) {
+        b->first[i] += b->first[i - 1];
+    }
+    for (uint32_t r = 0; r < nrows; r++) { /* moves each start to its end: the next one's start */
+        b->order[b->first[of[r] + 1]++] = r;
+    }
+out:
+    return rc;
 }
 
 /* ---- writes ---- */
@@ -154,53 +236,18 @@ out:
     return rc;
 }
 
-/* Rows of one shard, grouped by partition. */
-static int add_rows(struct px_call *pc, const struct px_write *w, size_t shard, size_t nshards,
-                    const struct column *pks, const int64_t *partitions, int64_t single,
-                    struct shard_write *sw, struct status *st)
+/* Rows of one shard, a part for each partition that has any. */
+static int add_rows(struct px_call *pc, const struct px_write *w, const struct buckets *b,
+                    size_t shard, struct shard_write *sw, struct status *st)
 {
-    uint32_t n = w->rows->nrows, mine = 0;
-    uint32_t *rows = arena_try_array(pc->ar, n + 1u, sizeof *rows);
-    uint32_t *part_rows = arena_try_array(pc->ar, n + 1u, sizeof *part_rows);
-    int64_t *order;
-    size_t nparts = 0;
     int rc = 0;
 
-    if (!rows || !part_rows) {
-        return no_memory(st);
-    }
-    for (uint32_t r = 0; r < n; r++) {
-        if (px_shard_of(pks, r, nshards) == shard) {
-            rows[mine++] = r;
+    for (size_t p = 0; p < b->nparts; p++) {
+        const uint32_t *first = &b->first[shard * b->nparts + p];
+        if (first[1] > first[0]) {
+            TRY(add_part(pc, sw, w->rows, b->order + first[0], first[1] - first[0], b->part_ids[p],
+                         st));
         }
-    }
-    if (mine == 0) {
-        return 0;
-    }
-    if (!partitions) {
-        return add_part(pc, sw, w->rows, rows, mine, single, st);
-    }
-    order = arena_try_array(pc->ar, w->coll->info->n_partitions + 1, sizeof *order);
-    if (!order) {
-        return no_memory(st);
-    }
-    for (uint32_t i = 0; i < mine; i++) {
-        size_t p = 0;
-        while (p < nparts && order[p] != partitions[rows[i]]) {
-            p++;
-        }
-        if (p == nparts) {
-            order[nparts++] = partitions[rows[i]];
-        }
-    }
-    for (size_t p = 0; p < nparts; p++) {
-        uint32_t m = 0;
-        for (uint32_t i = 0; i < mine; i++) {
-            if (partitions[rows[i]] == order[p]) {
-                part_rows[m++] = rows[i];
-            }
-        }
-        TRY(add_part(pc, sw, w->rows, part_rows, m, order[p], st));
     }
 out:
     return rc;
@@ -210,23 +257,23 @@ static int add_deletes(struct px_call *pc, const struct px_write *w, size_t shar
                        struct shard_write *sw, struct status *st)
 {
     const struct column *pks = w->delete_pks;
-    uint32_t *rows = arena_try_array(pc->ar, pks->nrows + 1u, sizeof *rows);
-    struct column sub;
-    uint32_t n = 0;
+    struct column sub = *pks;
+    uint32_t n = pks->nrows;
 
-    if (!rows) {
-        return no_memory(st);
-    }
-    for (uint32_t r = 0; r < pks->nrows; r++) {
-        if (px_shard_of(pks, r, nshards) == shard) {
-            rows[n++] = r;
+    if (nshards > 1) {
+        uint32_t *rows = arena_try_array(pc->ar, pks->nrows + 1u, sizeof *rows);
+        n = 0;
+        for (uint32_t r = 0; rows && r < pks->nrows; r++) {
+            if (px_shard_of(pks, r, nshards) == shard) {
+                rows[n++] = r;
+            }
+        }
+        if (!rows || (n && !column_select(pks, rows, n, pc->ar, &sub))) {
+            return no_memory(st);
         }
     }
     if (n == 0) {
         return 0;
-    }
-    if (!column_select(pks, rows, n, pc->ar, &sub)) {
-        return no_memory(st);
     }
     struct batch b = { .nrows = n, .ncols = 1, .cols = &sub };
     sw->req.delete_partition_ids = w->delete_partitions;
@@ -236,48 +283,84 @@ static int add_deletes(struct px_call *pc, const struct px_write *w, size_t shar
 
 int px_send_writes(struct px_call *pc, const struct px_write *w, hts *ret_ts, struct status *st)
 {
-    const struct column *pks = NULL;
+    struct buckets b = { .nparts = 1 };
     struct px_shard *shards;
     struct shard_write *sw = NULL;
-    size_t nshards, most = w->coll->info->n_partitions + 2;
-    int64_t *partitions = NULL, single = 0;
+    size_t nsw = 0;
     int rc;
 
     *ret_ts = 0;
-    TRY(px_shards(pc, w->coll, &shards, &nshards, st));
+    TRY(px_shards(pc, w->coll, &shards, &b.nshards, st));
     if (w->rows) {
-        pks = batch_column(w->rows, w->coll->schema->pk->id);
-        TRY(route_partitions(pc, w, &partitions, &single, st));
+        TRY(fill_buckets(pc, w, &b, st));
     }
-    sw = arena_try_array(pc->ar, nshards + 1, sizeof *sw);
-    if (!sw) {
-        rc = no_memory(st);
-        goto out;
-    }
-    for (size_t s = 0; s < nshards; s++) {
-        Elanus__WriteResp resp;
+    sw = arena_alloc(pc->ar, (b.nshards + 1) * sizeof *sw);
+    for (size_t s = 0; s < b.nshards; s++, nsw++) {
         elanus__write_req__init(&sw[s].req);
-        elanus__write_resp__init(&resp);
-        sw[s].bufs = arena_alloc(pc->ar, most * sizeof(struct buf));
+        sw[s].bufs = arena_alloc(pc->ar, (b.nparts + 1) * sizeof(struct buf));
         sw[s].req.vchannel = shards[s].vchannel;
         sw[s].req.collection_id = w->coll->pb->id;
-        sw[s].req.inserts = arena_alloc(pc->ar, most * sizeof(Elanus__InsertPart *));
+        sw[s].req.inserts = arena_alloc(pc->ar, b.nparts * sizeof(Elanus__InsertPart *));
+    }
+    /* All is made before anything is sent: what does not fit must not be half written. */
+    for (size_t s = 0; s < b.nshards; s++) {
         if (w->rows) {
-            TRY(add_rows(pc, w, s, nshards, pks, partitions, single, &sw[s], st));
+            TRY(add_rows(pc, w, &b, s, &sw[s], st));
         }
         if (w->delete_pks) {
-            TRY(add_deletes(pc, w, s, nshards, &sw[s], st));
-        }
-        if (sw[s].req.n_inserts || sw[s].req.delete_pks.len) {
-            TRY(shards[s].sn->write(shards[s].sn->self, &pc->call, &sw[s].req, &resp, st));
-            *ret_ts = MAX(*ret_ts, (hts)resp.timestamp);
+            TRY(add_deletes(pc, w, s, b.nshards, &sw[s], st));
         }
     }
+    for (size_t s = 0; s < b.nshards; s++) {
+        Elanus__WriteResp resp;
+        elanus__write_resp__init(&resp);
+        if (sw[s].req.n_inserts == 0 && sw[s].req.delete_pks.len == 0) {
+            continue;
+        }
+        rc = shards[s].sn->write(shards[s].sn->self, &pc->call, &sw[s].req, &resp, st);
+        if (rc != 0) {
+            px_shard_failed(pc, w->coll, st);
+            goto out;
+        }
+        *ret_ts = MAX(*ret_ts, (hts)resp.timestamp);
+    }
 out:
-    for (size_t s = 0; sw && s < nshards; s++) {
+    for (size_t s = 0; s < nsw; s++) {
         for (size_t i = 0; i < sw[s].nbufs; i++) {
             buf_done(&sw[s].bufs[i]);
         }
     }
+    return rc;
+}
+
+int px_send_deletes(struct px_call *pc, const struct px_coll *coll, const struct column *pks,
+                    int64_t *partitions, size_t npartitions, hts *ret_ts, struct status *st)
+{
+    struct px_write w = { .coll = coll, .delete_partitions = partitions,
+                          .ndelete_partitions = npartitions };
+    uint32_t *rows;
+    int rc = 0;
+
+    if (pks->nrows <= DELETE_KEYS_MAX) {
+        w.delete_pks = pks;
+        return pks->nrows ? px_send_writes(pc, &w, ret_ts, st) : 0;
+    }
+    rows = arena_try_array(pc->ar, DELETE_KEYS_MAX, sizeof *rows);
+    for (uint32_t at = 0; rows && at < pks->nrows; at += DELETE_KEYS_MAX) {
+        uint32_t n = MIN(DELETE_KEYS_MAX, pks->nrows - at);
+        struct column part;
+        hts ts;
+        for (uint32_t i = 0; i < n; i++) {
+            rows[i] = at + i;
+        }
+        if (!column_select(pks, rows, n, pc->ar, &part)) {
+            return no_memory(st);
+        }
+        w.delete_pks = &part;
+        TRY(px_send_writes(pc, &w, &ts, st));
+        *ret_ts = MAX(*ret_ts, ts);
+    }
+    rc = rows ? 0 : no_memory(st);
+out:
     return rc;
 }
