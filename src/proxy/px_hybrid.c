@@ -178,14 +178,13 @@ static int fuse(struct px_call *pc, const struct px_search *subs, size_t nsubs,
     }
     for (size_t i = 0; i < nsubs; i++) {
         const struct px_search *s = &subs[i];
-        uint32_t count = s->hits.counts[q], skip = (uint32_t)MIN(s->sp.offset, (int64_t)count);
-        for (uint32_t j = skip; j < count; j++) {
+        for (uint32_t j = 0; j < s->hits.counts[q]; j++) {
             uint32_t row = first[i] + j;
             struct slice key = column_cell(&s->hits.pks, row);
             struct fused *f = str_map_get(seen, key);
             double add = r->weighted ? r->weights[i] * normalised((double)s->hits.scores[row],
                                                                   s->metric, r->normalise)
-                                     : 1.0 / (r->rrf_k + (double)(j - skip) + 1.0);
+                                     : 1.0 / (r->rrf_k + (double)j + 1.0);
             if (!f) {
                 f = &all[n++];
                 *f = (struct fused){ .pks = &s->hits.pks, .row = row };
@@ -235,6 +234,21 @@ out:
 
 /* ---- the call ---- */
 
+/* A page is a page of the fused ranking: clients repeat its offset in every sub-request. */
+static void drop_offset(struct px_call *pc, Milvus__Proto__Milvus__SearchRequest *sub)
+{
+    px_kv_pb **kept = arena_alloc(pc->ar, (sub->n_search_params + 1) * sizeof *kept);
+    size_t n = 0;
+
+    for (size_t i = 0; i < sub->n_search_params; i++) {
+        if (strcmp(sub->search_params[i]->key, "offset") != 0) {
+            kept[n++] = sub->search_params[i];
+        }
+    }
+    sub->search_params = kept;
+    sub->n_search_params = n;
+}
+
 static int run_subs(struct px_call *pc, const Milvus__Proto__Milvus__HybridSearchRequest *req,
                     const struct px_coll *coll, struct px_search *subs, struct status *st)
 {
@@ -254,6 +268,7 @@ static int run_subs(struct px_call *pc, const Milvus__Proto__Milvus__HybridSearc
         sub.guarantee_timestamp = req->guarantee_timestamp;
         sub.consistency_level = req->consistency_level;
         sub.use_default_consistency = req->use_default_consistency;
+        drop_offset(pc, &sub);
         subs[i].snapshot = snapshot;
         rc = px_search_run(pc, &sub, false, &subs[i], st);
         if (rc != 0) {
