@@ -525,18 +525,15 @@ static ProtobufCBinaryData encode(struct column *cols, uint32_t ncols, struct ar
     return bytes;
 }
 
-static int write_shard(struct rcoll *c, size_t shard, enum rwrite what, int64_t partition,
-                       struct rkeys keys, int64_t n, struct arena *ar, hts *ts, struct status *st)
+bool rcoll_build(struct rcoll *c, size_t shard, enum rwrite what, int64_t partition,
+                 struct rkeys keys, int64_t n, struct arena *ar, Elanus__WriteReq *req)
 {
-    struct call call = call_internal(ar);
-    Elanus__WriteReq req = ELANUS__WRITE_REQ__INIT;
-    Elanus__WriteResp resp = ELANUS__WRITE_RESP__INIT;
-    Elanus__InsertPart part = ELANUS__INSERT_PART__INIT;
-    Elanus__InsertPart *parts = &part;
+    Elanus__InsertPart *part = ARENA_NEW(ar, Elanus__InsertPart);
     struct column_builder *cb[4];
     struct column cols[4];
-    int rc = 0;
 
+    elanus__write_req__init(req);
+    elanus__insert_part__init(part);
     for (size_t f = 0; f < 4; f++) {
         cb[f] = builder(ar, &c->schema->fields[f], keys.n);
     }
@@ -553,27 +550,23 @@ static int write_shard(struct rcoll *c, size_t shard, enum rwrite what, int64_t 
     for (size_t f = 0; f < 4; f++) {
         column_builder_finish(cb[f], &cols[f]);
     }
-    if (cols[0].nrows == 0) {
-        goto out;
-    }
-    req.vchannel = c->vchannels[shard];
-    req.collection_id = c->id;
+    req->vchannel = c->vchannels[shard];
+    req->collection_id = c->id;
     if (what & R_DELETE) {
-        req.delete_pks = encode(cols, 1, ar);
-        req.delete_partition_ids = &partition;
-        req.n_delete_partition_ids = partition > 0 ? 1 : 0;
+        req->delete_pks = encode(cols, 1, ar);
+        req->delete_partition_ids = arena_alloc(ar, sizeof(int64_t));
+        req->delete_partition_ids[0] = partition;
+        req->n_delete_partition_ids = partition > 0 ? 1 : 0;
     }
     if (what & R_INSERT) {
-        part.partition_id = partition;
-        part.num_rows = cols[0].nrows;
-        part.batch = encode(cols, 4, ar);
-        req.inserts = &parts;
-        req.n_inserts = 1;
+        part->partition_id = partition;
+        part->num_rows = cols[0].nrows;
+        part->batch = encode(cols, 4, ar);
+        req->inserts = arena_alloc(ar, sizeof part);
+        req->inserts[0] = part;
+        req->n_inserts = 1;
     }
-    TRY(c->r->snode.write(c->r->snode.self, &call, &req, &resp, st));
-    *ts = MAX(*ts, resp.timestamp);
-out:
-    return rc;
+    return cols[0].nrows > 0;
 }
 
 int rcoll_write(struct rcoll *c, enum rwrite what, const char *partition, struct rkeys keys,
@@ -586,7 +579,13 @@ int rcoll_write(struct rcoll *c, enum rwrite what, const char *partition, struct
     int rc = 0;
 
     for (size_t i = 0; i < c->nshards; i++) {
-        TRY(write_shard(c, i, what, id, keys, n, ar, &ts, st));
+        struct call call = call_internal(ar);
+        Elanus__WriteReq req;
+        Elanus__WriteResp resp = ELANUS__WRITE_RESP__INIT;
+        if (rcoll_build(c, i, what, id, keys, n, ar, &req)) {
+            TRY(c->r->snode.write(c->r->snode.self, &call, &req, &resp, st));
+            ts = MAX(ts, resp.timestamp);
+        }
     }
     if (ret_ts) {
         *ret_ts = ts;

@@ -140,6 +140,7 @@ static int seal(struct sn_channel *ch, struct sn_msg *m)
     job->resp->position = ch->applied_position;
     job->resp->flush_ts = ch->applied_ts;
     if (job->resp->n_segment_ids || sh->deletes.n) {
+        sh->flush_deletes_to = ch->applied_position;
         sn__flush_queue(ch->sn, sh);
     }
     return 0;

@@ -254,10 +254,13 @@ out:
     return rc;
 }
 
-static void seal_when_full(struct sn_channel *ch, struct sn_shard *sh)
+static void seal_when_full(struct sn_channel *ch, struct sn_shard *sh, uint64_t position)
 {
     bool any = sh->deletes.bytes > ch->sn->opts.seal_bytes / 4;
 
+    if (any) {
+        sh->flush_deletes_to = position;
+    }
     for (size_t i = 0; i < sh->ngrowing; i++) {
         if (!sh->growing[i].sealed && sh->growing[i].bytes >= ch->sn->opts.seal_bytes) {
             sh->growing[i].sealed = true;
@@ -283,7 +286,7 @@ static void apply_write(struct sn_channel *ch, struct sn_msg *m)
         CHECK(g); /* assigned in this batch; segments go in control messages only */
         TRY(sn__apply_insert(sh, g, &m->batches[i], m->ts, m->position, &m->st));
     }
-    seal_when_full(ch, sh);
+    seal_when_full(ch, sh, m->position);
 out:
     if (rc != 0) {
         LOG_E("write is in the log but not in memory: shard=%s position=%llu error=\"%s\"",

@@ -83,13 +83,18 @@ static int prepare_deletes(struct sn_channel *ch, struct flush_job *job, struct 
 {
     struct sn_shard *sh = job->sh;
     const struct sn_deletes *d = &sh->deletes;
-    int rc;
+    int rc = 0;
 
+    if (sh->flush_deletes_to <= sh->delta_position && job->nsegs == 0) { /* just loading */
+        job->checkpoint = MIN(job->checkpoint, d->n ? d->at[0].position : job->checkpoint);
+        job->delta_position = 0;
+        goto out;
+    }
     TRY(sn__deletes_groups(sh, PASS_SCOPES, job->ar, &job->groups, &job->ngroups,
                            &job->delta_position, st));
-    if (job->ngroups == 0) {
-        job->delta_position = ch->applied_position;
-    } else if (d->at[d->n - 1].position > job->delta_position) {
+    if (job->ngroups == 0 || d->at[d->n - 1].position == job->delta_position) {
+        job->delta_position = ch->applied_position; /* all that there are */
+    } else {
         job->more = true;
         for (size_t i = d->n; i-- > 0 && d->at[i].position > job->delta_position;) {
             job->checkpoint = MIN(job->checkpoint, d->at[i].position);
@@ -182,10 +187,13 @@ struct low_job {
 };
 
 /* Seals what is old or holds the log back. Whether the flush thread has work here. */
-static bool seal_old(struct sn_shard *sh, const struct low_job *job)
+static bool seal_old(struct sn_channel *ch, struct sn_shard *sh, const struct low_job *job)
 {
     bool any = sh->deletes.n && (sh->deletes.oldest_ms < job->idle_before_ms ||
                                  (job->log_is_long && sh->deletes.at[0].position == job->low));
+    if (any) {
+        sh->flush_deletes_to = ch->applied_position;
+    }
     for (size_t i = 0; i < sh->ngrowing; i++) {
         struct sn_growing *g = &sh->growing[i];
         if (!g->first_position) {
@@ -220,7 +228,7 @@ static int look_around(struct sn_channel *ch, struct sn_msg *m)
     pos = 0;
     while (str_map_next(sn->shards, &pos, &key, &v)) {
         struct sn_shard *sh = v;
-        if (sh->ch == ch && seal_old(sh, job)) {
+        if (sh->ch == ch && seal_old(ch, sh, job)) {
             sn__flush_queue(sn, sh);
         }
     }

@@ -123,6 +123,7 @@ struct sn_shard {
     uint64_t delta_position;
     uint64_t checkpoint;
     uint64_t failed_position;      /* the record that memory could not follow; 0: none */
+    uint64_t flush_deletes_to;     /* deletes up to here go to a file even without a segment */
     bool dropped;
 };
 
