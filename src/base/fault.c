@@ -117,6 +117,7 @@ int fault_hit(const char *name, struct status *st)
     if (!acts) {
         return 0;
     }
+    fprintf(stderr, "fault: %s acts\n", name); /* a test must know that its point was reached */
     switch (what) {
     case FAULT_KILL:
         kill(getpid(), SIGKILL);
