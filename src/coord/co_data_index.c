@@ -6,20 +6,26 @@
  */
 #include "coord/co_int.h"
 
-static bool same_params(const Elanus__Index *idx, const Elanus__CreateIndexReq *req)
+static bool same_pairs(size_t n, pb_kv *const *a, size_t m, pb_kv *const *b)
 {
-    size_t n = idx->n_user_params;
-
-    if (n != req->n_user_params) {
+    if (n != m) {
         return false;
     }
     for (size_t i = 0; i < n; i++) {
-        const char *v = co__kv(req->user_params, req->n_user_params, idx->user_params[i]->key);
-        if (!v || strcmp(v, idx->user_params[i]->value) != 0) {
+        const char *v = co__kv(b, m, a[i]->key);
+        if (!v || strcmp(v, a[i]->value) != 0) {
             return false;
         }
     }
     return true;
+}
+
+/* The same as sent, or, one being a JSON text and the other not, the same as understood. */
+static bool same_params(const Elanus__Index *idx, const Elanus__CreateIndexReq *req)
+{
+    return same_pairs(idx->n_user_params, idx->user_params, req->n_user_params,
+                      req->user_params) ||
+           same_pairs(idx->n_params, idx->params, req->n_params, req->params);
 }
 
 static bool other_json_path(const Elanus__Index *idx, const Elanus__CreateIndexReq *req)

@@ -8,6 +8,7 @@ arguments given here. A folder that the caller names with `data` stays; one made
 server, unless $ELANUS_KEEP is set. Standard error of the server is kept in <data>.log, to which
 every start appends, and its last lines are part of every exception raised here.
 """
+import atexit
 import os
 import pathlib
 import re
@@ -41,6 +42,7 @@ class Server:
         self.port, self.management = port, management
         self.env = {**os.environ, **(env or {})}
         self.process = None
+        atexit.register(self.end)
 
     def __enter__(self):
         if self.process is None:
@@ -52,9 +54,9 @@ class Server:
             if self.alive():
                 self.stop()
         finally:
-            if self.alive():
-                self.kill()
+            self.end()
             self.remove()
+            atexit.unregister(self.end)
 
     @property
     def address(self):
@@ -95,6 +97,11 @@ class Server:
         """SIGKILL: nothing is flushed, nothing is said."""
         self.process.kill()
         self.process.wait()
+
+    def end(self):
+        """Whatever happened to the test, no server outlives its process."""
+        if self.alive():
+            self.kill()
 
     def stop(self, timeout=STOP_SECONDS):
         """SIGTERM; the server must drain and end with status 0."""

@@ -3,8 +3,10 @@ import itertools
 import pathlib
 import re
 import sys
+import time
 
 import pytest
+from pymilvus.client import grpc_handler
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
@@ -13,6 +15,19 @@ from server import Server  # noqa: E402
 from support import Raw  # noqa: E402
 
 counter = itertools.count(1)
+
+
+class Hasty:
+    """The clock of the client's polling loops, which sleep 0.2 s and more between two questions."""
+
+    def __getattr__(self, what):
+        return getattr(time, what)
+
+    def sleep(self, seconds):
+        time.sleep(min(seconds, 0.01))
+
+
+grpc_handler.time = Hasty()
 
 
 @pytest.fixture(scope="session")

@@ -163,10 +163,11 @@ class Raw:
     def __getattr__(self, method):
         call = getattr(self.stub, method)
 
-        def send(request=None, timeout=20, **fields):
-            if request is None:
-                request = getattr(milvus_pb2, method + "Request")(**fields)
-            return call(request, timeout=timeout)
+        def send(message=None, timeout=20, **fields):
+            """The message, or one of these fields."""
+            if message is None:
+                message = getattr(milvus_pb2, method + "Request")(**fields)
+            return call(message, timeout=timeout)
         return send
 
     def bytes(self, method, payload, timeout=20):

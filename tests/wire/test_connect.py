@@ -73,7 +73,7 @@ def test_check_health_answers_healthy(raw):
 
 def test_get_component_states_answers_healthy(raw):
     r = is_ok(raw.GetComponentStates())
-    assert r.state.StateCode == common_pb2.StateCode.Healthy
+    assert r.state.state_code == common_pb2.StateCode.Value("Healthy")
 
 
 def test_get_metrics_answers_a_topology(raw):

@@ -136,7 +136,7 @@ def test_create_with_a_bad_name_fails(client, bad, text):
 
 
 def test_create_with_an_empty_name_fails(raw):
-    s = schema_pb2.CollectionSchema(name="")
+    s = schema_pb2.CollectionSchema(name="", fields=[field(*PK), VEC])
     is_error(raw.CreateCollection(collection_name="", schema=s.SerializeToString()), 1100,
              "collection name should not be empty")
 

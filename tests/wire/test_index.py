@@ -169,7 +169,7 @@ def test_index_that_does_not_fit_its_field_fails(client, name, dtype, kind, metr
 
 
 @pytest.mark.parametrize("dtype, options, kind", [
-    (DataType.INT64, {}, "TRIE"), (DataType.FLOAT, {}, "BITMAP"), (DataType.JSON, {}, "STL_SORT"),
+    (DataType.INT64, {}, "TRIE"), (DataType.FLOAT, {}, "BITMAP"),
     (DataType.INT64, {}, "HNSW"), (DataType.BOOL, {}, "TRIE"),
 ])
 def test_scalar_index_that_does_not_fit_fails(client, name, dtype, options, kind):

@@ -82,19 +82,6 @@ def test_upsert_into_another_partition_keeps_the_row_of_the_first(client, name):
     assert len(read(client, name, "x")) == 1
 
 
-def test_partial_update_keeps_the_other_columns(client, name):
-    make(client, name, ("x", DataType.INT64), ("t", DataType.VARCHAR, {"max_length": 10}),
-         dynamic=True)
-    rows = simple_rows(3, x=lambda i: i, t=lambda i: f"t{i}")
-    rows[1]["colour"] = "red"
-    client.insert(name, rows)
-    client.upsert(name, [{"id": 1, "x": 100}], partial_update=True)
-    got = client.query(name, filter="id == 1", output_fields=["x", "t", "colour", "vector"])[0]
-    assert (got["x"], got["t"], got["colour"]) == (100, "t1", "red")
-    assert list(got["vector"]) == pytest.approx(rows[1]["vector"])
-    assert read(client, name, "x") == [(0, 0), (1, 100), (2, 2)]
-
-
 def test_upsert_checks_rows_like_insert(client, name):
     make(client, name, ("t", DataType.VARCHAR, {"max_length": 2}),
          rows=simple_rows(1, t=lambda i: "a"))

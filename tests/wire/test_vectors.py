@@ -78,12 +78,12 @@ def test_search_answers_the_nearest_exactly(client, name, which, metric):
         if flushed:
             client.flush(name)
         got = client.search(name, data=[kind.wire(q) for q in queries], limit=LIMIT,
-                            search_params={"metric_type": metric})
+                            anns_field="v", search_params={"metric_type": metric})
         assert len(got) == len(queries)
         for hits, q in zip(got, queries):
             check_hits(hits, metric, base, q, LIMIT, tolerance=kind.tolerance)
         even = client.search(name, data=[kind.wire(q) for q in queries], limit=LIMIT,
-                             filter="id % 2 == 0")
+                             anns_field="v", filter="id % 2 == 0")
         for hits, q in zip(even, queries):
             check_hits(hits, metric, base, q, LIMIT, keep=np.arange(N) % 2 == 0,
                        tolerance=kind.tolerance)
