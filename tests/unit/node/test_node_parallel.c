@@ -1,0 +1,272 @@
+/*
+ * test_node_parallel.c - writers, deleters, flushes, loads and readers at the same time, checked
+ * against a model: a reader at T sees exactly what was acknowledged or in flight up to T.
+ *
+ * Each writer owns a range of keys and writes down, per operation, what it did and the timestamp it
+ * was acknowledged with. A reader takes a timestamp from the oracle, reads with it, and remembers
+ * the answer. Afterwards every answer is computed again from the writers' notes and compared.
+ */
+#include "roles.h"
+#include <stdio.h>
+
+enum { WRITERS = 3, READERS = 2, KEYS = 40, OPS = 600, READS = 150 };
+
+struct op {
+    hts ts;
+    int64_t from, n;      /* keys from .. from + count - 1 */
+    uint8_t count;
+    enum rwrite what;
+};
+struct writer {
+    struct rcoll *c;
+    int64_t first;        /* its keys are first .. first + KEYS - 1 */
+    uint64_t seed;
+    struct op ops[OPS];
+    size_t nops;
+    struct thread *t;
+};
+struct answer {
+    hts ts;
+    struct rrow *rows;
+    size_t n;
+    int64_t count;
+};
+struct looker {
+    struct rcoll *c;
+    struct arena *ar;
+    uint64_t seed;
+    struct answer answers[READS];
+    size_t n;
+    struct thread *t;
+};
+
+static _Atomic int writers_left;
+
+static uint32_t rnd(uint64_t *seed, uint32_t n)
+{
+    *seed = *seed * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+    return (uint32_t)(*seed >> 33) % n;
+}
+
+static void write_main(void *arg)
+{
+    struct writer *w = arg;
+    while (w->nops < OPS) {
+        struct op *op = &w->ops[w->nops];
+        struct status st = STATUS_INIT;
+        int64_t keys[8];
+        /* Plain inserts would leave equal keys visible; upserts and deletes have one outcome. */
+        op->what = rnd(&w->seed, 3) ? R_UPSERT : R_DELETE;
+        op->count = w->c->nshards > 1 ? 1 : (uint8_t)(1 + rnd(&w->seed, 8)); /* one record each */
+        op->from = w->first + rnd(&w->seed, KEYS - 8);
+        op->n = (int64_t)w->nops;
+        for (int i = 0; i < op->count; i++) {
+            keys[i] = op->from + i;
+        }
+        int rc = rcoll_write(w->c, op->what, NULL, (struct rkeys){ keys, op->count }, op->n,
+                             &op->ts, &st);
+        if (rc != 0) {
+            fprintf(stderr, "write: %d %s\n", rc, st.msg);
+        }
+        CHECK(rc == 0);
+        w->nops++;
+    }
+    writers_left--;
+}
+
+static void read_main(void *arg)
+{
+    struct looker *rd = arg;
+    while (rd->n < READS) {
+        struct answer *a = &rd->answers[rd->n];
+        struct status st = STATUS_INIT;
+        struct arena *ar = arena_new(0);
+        struct call call = call_internal(ar);
+        struct root_service *root = &rd->c->r->root;
+        Elanus__AllocReq req = ELANUS__ALLOC_REQ__INIT;
+        Elanus__AllocResp resp = ELANUS__ALLOC_RESP__INIT;
+        int64_t *hits;
+        size_t nhits;
+        req.count = 1;
+        CHECK(root->alloc_ts(root->self, &call, &req, &resp, &st) == 0);
+        a->ts = resp.first;
+        int rc = rcoll_query(rd->c, NULL, NULL, a->ts, rd->ar, &a->rows, &a->n, &st);
+        if (rc == 0) {
+            rc = rcoll_count(rd->c, NULL, a->ts, &a->count, &st);
+        }
+        if (rc == 0) {
+            rc = rcoll_search(rd->c, "n >= 0", (float)rnd(&rd->seed, 100), 1000, a->ts, ar, &hits,
+                              &nhits, &st);
+            CHECK(rc != 0 || nhits == a->n);
+        }
+        arena_free(ar);
+        if (rc == ERR_COLLECTION_NOT_LOADED) {
+            continue; /* released at the moment */
+        }
+        if (rc != 0) {
+            fprintf(stderr, "read: %d %s\n", rc, st.msg);
+        }
+        CHECK(rc == 0);
+        rd->n++;
+    }
+}
+
+/* State of all keys at ts, from the notes. */
+static size_t model(const struct writer *w, size_t nwriters, hts ts, struct rrow *rows)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < nwriters; i++) {
+        for (int64_t k = w[i].first; k < w[i].first + KEYS; k++) {
+            const struct op *last = NULL;
+            for (size_t j = 0; j < w[i].nops && w[i].ops[j].ts <= ts; j++) {
+                const struct op *op = &w[i].ops[j];
+                if (k >= op->from && k < op->from + op->count) {
+                    last = op;
+                }
+            }
+            if (last && last->what == R_UPSERT) {
+                rows[n++] = (struct rrow){ k, last->n, last->ts };
+            }
+        }
+    }
+    return n;
+}
+
+static void check(const struct writer *w, size_t nwriters, const struct answer *a)
+{
+    struct rrow want[WRITERS * KEYS];
+    size_t n = model(w, nwriters, a->ts, want);
+    assert_int_equal(a->n, n);
+    assert_int_equal(a->count, n);
+    for (size_t i = 0; i < n; i++) {
+        assert_int_equal(a->rows[i].key, want[i].key);
+        assert_int_equal(a->rows[i].n, want[i].n);
+        assert_int_equal(a->rows[i].ts, want[i].ts);
+    }
+}
+
+struct disturber {
+    struct rcoll *c;
+    bool release;
+    struct thread *t;
+};
+
+static void disturb_main(void *arg)
+{
+    struct disturber *d = arg;
+    struct roles *r = d->c->r;
+    while (writers_left > 0) {
+        struct arena *ar = arena_new(0);
+        struct call call = call_internal(ar);
+        struct status st = STATUS_INIT;
+        if (d->release) {
+            Elanus__LoadReq lreq = ELANUS__LOAD_REQ__INIT;
+            Elanus__ReleaseReq rreq = ELANUS__RELEASE_REQ__INIT;
+            Elanus__Empty e = ELANUS__EMPTY__INIT;
+            rreq.collection_name = lreq.collection_name = d->c->name;
+            CHECK(r->query.release(r->query.self, &call, &rreq, &e, &st) == 0);
+            CHECK(r->query.load(r->query.self, &call, &lreq, &e, &st) == 0);
+        } else {
+            Elanus__FlushReq req = ELANUS__FLUSH_REQ__INIT;
+            Elanus__FlushResp resp = ELANUS__FLUSH_RESP__INIT;
+            req.collection_ids = &d->c->id;
+            req.n_collection_ids = 1;
+            CHECK(r->data.flush(r->data.self, &call, &req, &resp, &st) == 0);
+        }
+        arena_free(ar);
+        usleep(d->release ? 20000 : 5000);
+    }
+}
+
+static void run(int shards, bool release, bool failing)
+{
+    struct roles_opts o = { .compute_threads = 2, .seal_bytes = 30000, .wal_file_size = 20000 };
+    struct roles *r = roles_new(&o);
+    struct rcoll *c = rcoll_new(r, "c", shards);
+    struct writer *w = xalloc(WRITERS * sizeof *w);
+    struct looker *rd = xalloc(READERS * sizeof *rd);
+    struct disturber flusher = { .c = c }, loader = { .c = c, .release = true };
+    struct answer last = { 0 };
+    struct arena *ar = arena_new(0);
+    struct status st = STATUS_INIT;
+
+    rcoll_load(c, NULL);
+    writers_left = WRITERS;
+    for (int i = 0; i < WRITERS; i++) {
+        w[i].c = c;
+        w[i].first = i * 1000;
+        w[i].seed = (uint64_t)i + 7;
+        w[i].t = thread_start("writer", write_main, &w[i]);
+    }
+    for (int i = 0; i < READERS; i++) {
+        rd[i].c = c;
+        rd[i].ar = arena_new(0);
+        rd[i].seed = (uint64_t)i + 99;
+        rd[i].t = thread_start("reader", read_main, &rd[i]);
+    }
+    flusher.t = thread_start("flusher", disturb_main, &flusher);
+    loader.t = release ? thread_start("loader", disturb_main, &loader) : NULL;
+    for (int i = 0; failing && writers_left > 0; i++) {
+        r->fail_load = i % 2;
+        usleep(10000);
+    }
+    for (int i = 0; i < WRITERS; i++) {
+        thread_join(w[i].t);
+    }
+    thread_join(flusher.t);
+    if (release) {
+        thread_join(loader.t);
+    }
+    for (int i = 0; i < READERS; i++) {
+        thread_join(rd[i].t);
+        for (size_t j = 0; j < rd[i].n; j++) {
+            check(w, WRITERS, &rd[i].answers[j]);
+        }
+        arena_free(rd[i].ar);
+    }
+    r->fail_load = 0;
+    for (int i = 0; i < 3; i++) { /* now, all flushed, started again */
+        last.ts = roles_now(r);
+        ASSERT_OK(rcoll_query(c, NULL, NULL, last.ts, ar, &last.rows, &last.n, &st));
+        ASSERT_OK(rcoll_count(c, NULL, last.ts, &last.count, &st));
+        check(w, WRITERS, &last);
+        if (i == 0) {
+            rcoll_flush(c);
+        } else {
+            roles_restart(r);
+        }
+    }
+    arena_free(ar);
+    mem_free(w);
+    mem_free(rd);
+    rcoll_free(c);
+    roles_free(r);
+}
+
+static void test_readers_when_everything_moves_then_snapshots_are_exact(void **state)
+{
+    (void)state;
+    run(1, false, false);
+}
+
+static void test_readers_when_released_and_loaded_then_snapshots_are_exact(void **state)
+{
+    (void)state;
+    run(2, true, false);
+}
+
+static void test_readers_when_loads_fail_then_snapshots_are_exact(void **state)
+{
+    (void)state;
+    run(1, false, true);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_readers_when_everything_moves_then_snapshots_are_exact),
+        cmocka_unit_test(test_readers_when_released_and_loaded_then_snapshots_are_exact),
+        cmocka_unit_test(test_readers_when_loads_fail_then_snapshots_are_exact),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
