@@ -20,19 +20,10 @@
 #define RRF_K_DEFAULT 60.0
 #define RRF_K_MAX 16384.0
 
-struct rank {
-    bool weighted, normalise;
-    double rrf_k;
-    size_t nweights;
-    double *weights;
-    int64_t limit, offset;
-    int round_decimal;
-};
-
 /* ---- parameters ---- */
 
 static int read_weights(const struct json_value *obj, size_t nreqs, struct arena *ar,
-                        struct rank *r, struct status *st)
+                        struct px_rank *r, struct status *st)
 {
     struct json_value list, v;
     struct slice key;
@@ -65,8 +56,8 @@ static int read_weights(const struct json_value *obj, size_t nreqs, struct arena
     return 0;
 }
 
-static int read_rank(struct px_call *pc, const Milvus__Proto__Milvus__HybridSearchRequest *req,
-                     struct rank *r, struct status *st)
+int px_rank_params(struct px_call *pc, const Milvus__Proto__Milvus__HybridSearchRequest *req,
+                   struct px_rank *r, struct status *st)
 {
     const char *strategy = px_kv(req->n_rank_params, req->rank_params, "strategy");
     const char *params = px_kv(req->n_rank_params, req->rank_params, "params");
@@ -78,7 +69,7 @@ static int read_rank(struct px_call *pc, const Milvus__Proto__Milvus__HybridSear
     struct json_value obj = { .type = JSON_NULL }, v;
     int rc = 0;
 
-    *r = (struct rank){ .rrf_k = RRF_K_DEFAULT, .normalise = true };
+    *r = (struct px_rank){ .rrf_k = RRF_K_DEFAULT, .normalise = true };
     for (size_t i = 0; i < ARRAY_LEN(ints); i++) {
         const char *text = px_kv(req->n_rank_params, req->rank_params, ints[i].key);
         values[i] = ints[i].def;
@@ -92,19 +83,20 @@ static int read_rank(struct px_call *pc, const Milvus__Proto__Milvus__HybridSear
     }
     r->limit = values[0];
     r->offset = values[1];
-    r->round_decimal = (int)values[2];
     if (r->limit <= 0) {
         FAIL(st, ERR_PARAMETER_INVALID, "limit [%" PRId64 "] is invalid, should be greater than 0",
              r->limit);
     }
     if (r->offset < 0 || r->limit > window || r->offset > window - r->limit) {
         FAIL(st, ERR_PARAMETER_INVALID, "invalid max query result window, (offset+limit) should be in "
-             "range [1, %" PRId64 "], but got %" PRId64, window, r->offset + r->limit);
+             "range [1, %" PRId64 "], but got %" PRId64, window,
+             r->offset > INT64_MAX - r->limit ? INT64_MAX : r->offset + r->limit);
     }
-    if (r->round_decimal < -1 || r->round_decimal > 6) {
-        FAIL(st, ERR_PARAMETER_INVALID, "round_decimal [%d] is invalid, should be -1 or an integer "
-             "in range [0, 6]", r->round_decimal);
+    if (values[2] < -1 || values[2] > 6) {
+        FAIL(st, ERR_PARAMETER_INVALID, "round_decimal [%" PRId64 "] is invalid, should be -1 or an "
+             "integer in range [0, 6]", values[2]);
     }
+    r->round_decimal = (int)values[2];
     if (params && *params &&
         (json_validate(slice_of(params), st) != 0 || !json_parse(slice_of(params), &obj) ||
          obj.type != JSON_OBJECT)) {
@@ -161,7 +153,7 @@ static int by_score(const void *a, const void *b)
 
 /* Joins the lists of one query; *ret holds them best first. */
 static int fuse(struct px_call *pc, const struct px_search *subs, size_t nsubs,
-                const uint32_t *first, uint32_t q, const struct rank *r, struct fused **ret,
+                const uint32_t *first, uint32_t q, const struct px_rank *r, struct fused **ret,
                 size_t *ret_n, struct status *st)
 {
     struct str_map *seen = str_map_new();
@@ -299,7 +291,7 @@ int px_hybrid_search(struct px_call *pc, const Milvus__Proto__Milvus__HybridSear
     struct column_builder *cb;
     struct column *pks = ARENA_NEW(pc->ar, struct column);
     uint32_t *first, nq;
-    struct rank r;
+    struct px_rank r;
     hts read_ts = 0;
     int rc;
 
@@ -314,7 +306,7 @@ int px_hybrid_search(struct px_call *pc, const Milvus__Proto__Milvus__HybridSear
         FAIL(st, ERR_OPERATION_UNSUPPORTED, "unsupported operation: function rerankers and namespaces "
              "are not supported in a hybrid search; rrf and weighted are");
     }
-    TRY(read_rank(pc, req, &r, st));
+    TRY(px_rank_params(pc, req, &r, st));
     TRY(px_output_fields(pc, coll, req->n_output_fields, req->output_fields, false, &out, st));
     subs = arena_alloc(pc->ar, req->n_requests * sizeof *subs);
     first = arena_alloc(pc->ar, req->n_requests * sizeof *first);

@@ -81,6 +81,17 @@ int px_search_params(struct px_call *pc, size_t n,
 /* The keys of grouping alone; rank_params of a hybrid search have them as well. */
 int px_group_params(size_t n, Milvus__Proto__Common__KeyValuePair *const *kv,
                     struct px_search_params *p, struct status *st);
+/* A hybrid search's rank_params. */
+struct px_rank {
+    bool weighted, normalise;     /* weighted: else rrf */
+    double rrf_k;
+    size_t nweights;              /* one for each request */
+    double *weights;
+    int64_t limit, offset;
+    int round_decimal;            /* -1: none */
+};
+int px_rank_params(struct px_call *pc, const Milvus__Proto__Milvus__HybridSearchRequest *req,
+                   struct px_rank *ret, struct status *st);
 /* enum metric of index/index.h from the API's name; -1 unknown. Larger scores are better? */
 int px_metric_parse(const char *name);
 bool px_metric_descends(int metric);

@@ -153,12 +153,11 @@ static int fill_buckets(struct px_call *pc, const struct px_write *w, struct buc
     uint32_t *of;
     int rc = 0;
 
+    TRY(px_write_scope(pc, w->coll, w->partition_name, false, &ids, &b->nparts, st));
+    b->part_ids = ids;
     if (key) {
         b->nparts = w->coll->info->n_partitions;
         b->part_ids = px_key_partitions(pc, w->coll);
-    } else {
-        TRY(px_write_scope(pc, w->coll, w->partition_name, false, &ids, &b->nparts, st));
-        b->part_ids = ids;
     }
     if (b->nparts == 0 || !pks || (key && !keys)) {
         FAIL(st, ST_INTERNAL, "collection %s: no partition or no key for the rows",
