@@ -6,9 +6,14 @@
  * THREADS   Net threads (on_done, and the requests themselves: none of them blocks).
  */
 #include "main/manage.h"
+#include "base/alloc.h"
+#include "base/hash.h"
 #include "base/metrics.h"
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
+
+#define NAME_MAX_BYTES 128 /* of an RPC; longer ones are not counted */
 
 static void reply_text(struct http_req *req, int status, const char *type, const char *text)
 {
@@ -32,7 +37,8 @@ void manage_http(struct http_req *req, void *arg)
     } else if (slice_is(path, "/livez")) {
         reply_text(req, 200, "text/plain", "OK");
     } else if (slice_is(path, "/version")) {
-        reply_text(req, 200, "application/json", "{\"name\":\"elanus\",\"version\":\"" ELANUS_VERSION "\"}\n");
+        reply_text(req, 200, "application/json",
+                   "{\"name\":\"elanus\",\"version\":\"" ELANUS_VERSION "\"}\n");
     } else if (slice_is(path, "/metrics") || slice_is(path, "/metrics_default")) {
         buf_init(&b, (size_t)16 << 20);
         if (metrics_render(&b)) {
@@ -62,71 +68,79 @@ static struct slice short_name(struct slice path)
     return slash ? slice_n(slash + 1, (size_t)(path.p + path.n - slash - 1)) : path;
 }
 
-/* Methods are few and fixed, so their metrics are found once and kept per path. */
-struct rpc_metrics {
-    char name[64];
+/* ---- per RPC ---- */
+
+struct manage_rpc {
+    char name[NAME_MAX_BYTES];
     struct measure *total, *ok, *fail, *latency;
 };
 
-static struct rpc_metrics *find_metrics(struct slice name)
+static struct measure *counter(const char *name, const char *status)
 {
-    static struct rpc_metrics table[512]; /* open addressing; filled by net threads */
-    static _Atomic(struct rpc_metrics *) slots[512];
-    static _Atomic size_t used;
-    char labels[128];
-    uint32_t h = 2166136261u;
+    char labels[NAME_MAX_BYTES + 64];
 
-    if (name.n == 0 || name.n >= sizeof table[0].name) {
-        return NULL;
+    snprintf(labels, sizeof labels, "function_name=\"%s\",status=\"%s\"", name, status);
+    return metric_get(METRIC_COUNTER, "milvus_proxy_req_count", labels,
+                      "calls by function and outcome");
+}
+
+static struct manage_rpc *rpc_new(struct slice name)
+{
+    struct manage_rpc *m = xalloc(sizeof *m);
+    char labels[NAME_MAX_BYTES + 64];
+
+    memcpy(m->name, name.p, name.n);
+    m->total = counter(m->name, "total");
+    m->ok = counter(m->name, "success");
+    m->fail = counter(m->name, "fail");
+    snprintf(labels, sizeof labels, "function_name=\"%s\"", m->name);
+    m->latency = metric_get(METRIC_HISTOGRAM, "milvus_proxy_req_latency", labels,
+                            "milliseconds from request head to end of reply");
+    return m;
+}
+
+/* Open addressing without a lock: a place goes from empty to an entry once and stays. The release
+ * of the exchange makes the entry whole for whoever loads it. NULL when the table is full. */
+static struct manage_rpc *find_rpc(struct manage *mg, struct slice name)
+{
+    struct manage_rpc *fresh = NULL, *m = NULL;
+    uint64_t at = hash64(name.p, name.n);
+
+    for (size_t i = 0; i < MANAGE_RPCS_MAX && !m; i++) {
+        struct manage_rpc *_Atomic *place = &mg->rpcs[(at + i) % MANAGE_RPCS_MAX];
+
+        m = atomic_load_explicit(place, memory_order_acquire);
+        if (!m) {
+            fresh = fresh ? fresh : rpc_new(name);
+            if (atomic_compare_exchange_strong_explicit(place, &m, fresh, memory_order_acq_rel,
+                                                        memory_order_acquire)) {
+                return fresh;
+            }
+        }
+        if (!slice_is(name, m->name)) {
+            m = NULL;
+        }
     }
-    for (size_t i = 0; i < name.n; i++) {
-        h = (h ^ (uint8_t)name.p[i]) * 16777619u;
-    }
-    for (size_t i = 0; i < ARRAY_LEN(slots); i++) {
-        size_t at = (h + i) % ARRAY_LEN(slots);
-        struct rpc_metrics *m = slots[at];
-        if (m && slice_is(name, m->name)) {
-            return m;
-        }
-        if (m) {
-            continue;
-        }
-        size_t mine = used++;
-        if (mine >= ARRAY_LEN(table)) {
-            used = ARRAY_LEN(table);
-            return NULL;
-        }
-        struct rpc_metrics *fresh = &table[mine], *expected = NULL;
-        memcpy(fresh->name, name.p, name.n);
-        snprintf(labels, sizeof labels, "function_name=\"%s\",status=\"total\"", fresh->name);
-        fresh->total = metric_get(METRIC_COUNTER, "milvus_proxy_req_count", labels,
-                                  "calls by function and outcome");
-        snprintf(labels, sizeof labels, "function_name=\"%s\",status=\"success\"", fresh->name);
-        fresh->ok = metric_get(METRIC_COUNTER, "milvus_proxy_req_count", labels,
-                               "calls by function and outcome");
-        snprintf(labels, sizeof labels, "function_name=\"%s\",status=\"fail\"", fresh->name);
-        fresh->fail = metric_get(METRIC_COUNTER, "milvus_proxy_req_count", labels,
-                                 "calls by function and outcome");
-        snprintf(labels, sizeof labels, "function_name=\"%s\"", fresh->name);
-        fresh->latency = metric_get(METRIC_HISTOGRAM, "milvus_proxy_req_latency", labels,
-                                    "milliseconds from request head to end of reply");
-        if (!__atomic_compare_exchange_n((struct rpc_metrics **)(void *)&slots[at], &expected,
-                                         fresh, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
-            i--; /* another thread took the place: look at it again */
-        }
-    }
-    return NULL;
+    mem_free(fresh);
+    return m;
 }
 
 void manage_on_done(void *arg, const struct net_done *d)
 {
-    struct rpc_metrics *m;
+    struct slice name = short_name(d->path);
+    struct manage_rpc *m;
 
-    (void)arg;
-    if (!d->is_grpc || !d->known || !(m = find_metrics(short_name(d->path)))) {
+    if (!d->is_grpc || !d->known || name.n >= NAME_MAX_BYTES || !(m = find_rpc(arg, name))) {
         return;
     }
     metric_add(m->total, 1);
     metric_add(d->status == 0 ? m->ok : m->fail, 1);
     metric_observe(m->latency, (double)d->duration_us / 1000.0);
+}
+
+void manage_done(struct manage *mg)
+{
+    for (size_t i = 0; i < MANAGE_RPCS_MAX; i++) {
+        mem_free(atomic_load_explicit(&mg->rpcs[i], memory_order_relaxed));
+    }
 }

@@ -4,8 +4,9 @@
  * THREADS   Start-up only.
  */
 #include "main/options.h"
+#include "base/alloc.h"
+#include "base/file.h"
 #include "base/log.h"
-#include "base/slice.h"
 #include <string.h>
 #include <yaml.h>
 
@@ -28,29 +29,61 @@ struct config *options_new(void)
 
 /* ---- YAML ---- */
 
+#define YAML_BYTES_MAX ((size_t)16 << 20)
 #define YAML_DEPTH_MAX 32
+#define YAML_NODES_MAX 100000
 #define YAML_KEY_MAX 512
 
 struct yaml_walk {
     struct config *cfg;
     yaml_document_t doc;
-    size_t unknown;
+    size_t nodes;   /* visited: aliases make a small text a large tree */
+    size_t unknown; /* keys that are no option */
     char first_unknown[YAML_KEY_MAX];
 };
+
+/* "key:" and "key: null" say nothing; "key: ''" is an empty text. */
+static bool yaml_is_null(const yaml_node_t *n)
+{
+    struct slice v = slice_n(n->data.scalar.value, n->data.scalar.length);
+
+    return n->data.scalar.style == YAML_PLAIN_SCALAR_STYLE &&
+           (v.n == 0 || slice_is(v, "~") || slice_is(v, "null"));
+}
+
+static bool is_option(const struct config *cfg, const char *key)
+{
+    size_t n;
+    const struct config_row *r = config_rows(cfg, &n);
+
+    for (size_t i = 0; i < n; i++) {
+        if (strcmp(r[i].key, key) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void yaml_unknown(struct yaml_walk *w, const char *key)
+{
+    if (w->unknown++ == 0) {
+        snprintf(w->first_unknown, sizeof w->first_unknown, "%s", key);
+    }
+}
 
 static int yaml_scalar(struct yaml_walk *w, const char *key, const yaml_node_t *n,
                        struct status *st)
 {
-    struct slice v = slice_n(n->data.scalar.value, n->data.scalar.length);
     struct status why = STATUS_INIT;
 
-    if (config_set(w->cfg, key, v, &why) == 0) {
+    if (yaml_is_null(n)) {
+        return 0;
+    }
+    if (config_set(w->cfg, key, slice_n(n->data.scalar.value, n->data.scalar.length), &why) == 0) {
         return 0;
     }
     if (why.code == ST_NOT_FOUND) {
-        if (w->unknown++ == 0) {
-            snprintf(w->first_unknown, sizeof w->first_unknown, "%s", key);
-        }
+        yaml_unknown(w, key);
         return 0;
     }
     *st = why;
@@ -63,13 +96,19 @@ static int yaml_node(struct yaml_walk *w, const char *prefix, yaml_node_t *n, in
     int rc = 0;
 
     if (depth > YAML_DEPTH_MAX) {
-        return st_fail(st, ST_INVALID, "%s: nested deeper than %d levels", prefix, YAML_DEPTH_MAX);
+        FAIL(st, ST_INVALID, "%s: nested deeper than %d levels", prefix, YAML_DEPTH_MAX);
+    }
+    if (w->nodes++ >= YAML_NODES_MAX) {
+        FAIL(st, ST_INVALID, "%s: more than %d values", prefix, YAML_NODES_MAX);
     }
     if (n->type == YAML_SCALAR_NODE) {
         return yaml_scalar(w, prefix, n, st);
     }
     if (n->type != YAML_MAPPING_NODE) {
-        w->unknown++; /* no option is a list */
+        if (is_option(w->cfg, prefix)) {
+            FAIL(st, ST_INVALID, "%s: a list, one value is expected", prefix);
+        }
+        yaml_unknown(w, prefix);
         return 0;
     }
     for (yaml_node_pair_t *p = n->data.mapping.pairs.start; p < n->data.mapping.pairs.top; p++) {
@@ -79,6 +118,7 @@ static int yaml_node(struct yaml_walk *w, const char *prefix, yaml_node_t *n, in
         int len;
 
         if (!k || !v || k->type != YAML_SCALAR_NODE) {
+            yaml_unknown(w, prefix);
             continue;
         }
         len = snprintf(key, sizeof key, "%s%s%.*s", prefix, *prefix ? "." : "",
@@ -92,41 +132,57 @@ out:
     return rc;
 }
 
-int options_read_yaml(struct config *cfg, const char *path, struct status *st)
+static int yaml_root(struct yaml_walk *w, struct status *st)
+{
+    yaml_node_t *root = yaml_document_get_root_node(&w->doc);
+
+    if (!root || (root->type == YAML_SCALAR_NODE && yaml_is_null(root))) {
+        return 0; /* nothing but comments */
+    }
+    if (root->type != YAML_MAPPING_NODE) {
+        return st_fail(st, ST_INVALID, "keys with values are expected");
+    }
+    return yaml_node(w, "", root, 0, st);
+}
+
+int options_parse_yaml(struct config *cfg, struct slice text, const char *name, struct status *st)
 {
     struct yaml_walk w = { .cfg = cfg };
     yaml_parser_t parser;
-    yaml_node_t *root;
-    FILE *f = fopen(path, "rb");
     int rc = 0;
 
-    if (!f) {
-        return st_fail(st, ST_NOT_FOUND, "--config %s: the file cannot be opened", path);
-    }
     if (!yaml_parser_initialize(&parser)) {
-        fclose(f);
-        return st_fail(st, ST_NO_MEMORY, "--config %s: no memory", path);
+        return st_fail(st, ST_NO_MEMORY, "%s: no memory", name);
     }
-    yaml_parser_set_input_file(&parser, f);
+    yaml_parser_set_input_string(&parser, (const unsigned char *)text.p, text.n);
     if (!yaml_parser_load(&parser, &w.doc)) {
-        rc = st_fail(st, ST_INVALID, "--config %s: line %zu: %s", path,
-                     parser.problem_mark.line + 1, parser.problem ? parser.problem : "not YAML");
+        rc = st_fail(st, ST_INVALID, "%s: line %zu: %s", name, parser.problem_mark.line + 1,
+                     parser.problem ? parser.problem : "not YAML");
     } else {
-        root = yaml_document_get_root_node(&w.doc);
-        if (root) {
-            rc = yaml_node(&w, "", root, 0, st);
-        }
+        rc = yaml_root(&w, st);
         yaml_document_delete(&w.doc);
         if (rc != 0) {
-            st_context(st, "--config %s", path);
+            st_context(st, "%s", name);
         } else if (w.unknown) {
-            LOG_W("configuration keys without a meaning here are ignored: file=%s keys=%zu first=%s",
-                  path, w.unknown, w.first_unknown);
+            LOG_W("configuration keys without a meaning here are ignored: file=%s keys=%zu "
+                  "first=%s", name, w.unknown, w.first_unknown);
         }
     }
     yaml_parser_delete(&parser);
-    fclose(f);
     return rc;
+}
+
+int options_read_yaml(struct config *cfg, const char *path, struct status *st)
+{
+    uint8_t *p = NULL;
+    size_t n = 0;
+    int rc;
+
+    TRY(file_read_all(path, YAML_BYTES_MAX, &p, &n, st));
+    TRY(options_parse_yaml(cfg, slice_n(p, n), path, st));
+out:
+    mem_free(p);
+    return rc != 0 ? st_context(st, "--config") : 0;
 }
 
 /* ---- arguments ---- */

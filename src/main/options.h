@@ -7,6 +7,7 @@
  */
 #pragma once
 #include "base/config.h"
+#include "base/slice.h"
 #include "base/status.h"
 #include <stdio.h>
 
@@ -20,8 +21,10 @@ struct options_flags {
 /* argv behind the subcommand. Fails: ST_INVALID says which argument and what would be right. */
 int options_parse(struct config *cfg, int argc, char **argv, struct options_flags *ret,
                   struct status *st);
-/* A YAML file of nested maps; keys are joined by dots. */
+/* A YAML file of nested maps; keys are joined by dots, a key without a value keeps its default. */
 int options_read_yaml(struct config *cfg, const char *path, struct status *st);
+/* The same from memory; `name` is what errors call it. */
+int options_parse_yaml(struct config *cfg, struct slice text, const char *name, struct status *st);
 void options_help(const struct config *cfg, FILE *out);
 /* docs/configuration.md. */
 void options_markdown(const struct config *cfg, FILE *out);

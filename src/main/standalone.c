@@ -330,6 +330,7 @@ static void stop(struct server *sv)
     }
     net_server_free(sv->net);
     grpc_health_free(sv->health);
+    manage_done(&sv->manage);
     if (sv->sn) {
         sn_stop(sv->sn);
     }

@@ -43,7 +43,7 @@ static struct slice response(char p[2], int state)
 }
 
 /* HealthCheckRequest { service = 1 } */
-static bool parse_request(struct slice msg, struct slice *ret_service)
+bool grpc__health_request(struct slice msg, struct slice *ret_service)
 {
     struct reader r = reader_of(msg);
     struct pb_field f;
@@ -62,7 +62,7 @@ static void check(struct grpc_call *call, void *arg)
     struct slice service;
     char p[2];
     int state;
-    if (!parse_request(grpc_request(call), &service)) {
+    if (!grpc__health_request(grpc_request(call), &service)) {
         grpc_fail(call, GRPC_INVALID_ARGUMENT, "broken HealthCheckRequest");
         return;
     }
@@ -106,7 +106,7 @@ static void watch(struct grpc_call *call, void *arg)
     struct watcher *w;
     char p[2];
     bool full;
-    if (!parse_request(grpc_request(call), &service)) {
+    if (!grpc__health_request(grpc_request(call), &service)) {
         grpc_fail(call, GRPC_INVALID_ARGUMENT, "broken HealthCheckRequest");
         return;
     }

@@ -141,3 +141,15 @@ uint32_t grpc__prefix_len(const uint8_t p[GRPC_PREFIX]);
 /* gzip or zlib. The result is the caller's to mem_free(). Fails: ST_TOO_LARGE, ST_CORRUPT,
  * ST_NO_MEMORY. */
 int grpc__inflate(struct slice in, size_t max, uint8_t **ret_p, size_t *ret_n, struct status *st);
+
+/* grpc_reflect.c, without a server. A set that walks is borrowed for the life of *ret_rf. Fails:
+ * ST_CORRUPT */
+struct reflect;
+int grpc__reflect_new(struct slice file_descriptor_set, struct reflect **ret_rf,
+                      struct status *st);
+void grpc__reflect_free(void *rf);
+/* Appends the ServerReflectionResponse to one request; a gRPC code, and why it is not GRPC_OK. */
+int grpc__reflect_answer(struct reflect *rf, struct slice request, struct buf *b,
+                         const char **ret_why);
+/* grpc_health.c: the service a HealthCheckRequest names; false: broken. */
+bool grpc__health_request(struct slice msg, struct slice *ret_service);

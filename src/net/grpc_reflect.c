@@ -396,18 +396,12 @@ static void put_answer(struct reflect *rf, struct buf *b, struct pb_field *q)
     }
 }
 
-static void reflect_info(struct grpc_call *call, void *arg)
+int grpc__reflect_answer(struct reflect *rf, struct slice request, struct buf *b,
+                         const char **ret_why)
 {
-    struct reflect *rf = arg;
-    struct status st = STATUS_INIT;
-    struct reader r = reader_of(grpc_request(call));
+    struct reader r = reader_of(request);
     struct pb_field f, query = { 0 };
     struct slice host = SLICE_LIT("");
-    struct buf b;
-    if (grpc_at_end(call)) {
-        grpc_finish(call, GRPC_OK, NULL);
-        return;
-    }
     while (pb__next(&r, &f)) {
         if (f.number == 1 && f.wire == 2) {
             host = f.bytes;
@@ -416,15 +410,33 @@ static void reflect_info(struct grpc_call *call, void *arg)
         }
     }
     if (r.failed || !query.number) {
-        grpc_finish(call, GRPC_INVALID_ARGUMENT, "broken ServerReflectionRequest");
+        *ret_why = "broken ServerReflectionRequest";
+        return GRPC_INVALID_ARGUMENT;
+    }
+    (void)pb__put_bytes(b, 1, host);
+    (void)pb__put_bytes(b, 2, request);
+    put_answer(rf, b, &query);
+    if (b->failed) {
+        *ret_why = "the answer is too large";
+        return GRPC_RESOURCE_EXHAUSTED;
+    }
+    return GRPC_OK;
+}
+
+static void reflect_info(struct grpc_call *call, void *arg)
+{
+    struct status st = STATUS_INIT;
+    const char *why = NULL;
+    struct buf b;
+    int code;
+    if (grpc_at_end(call)) {
+        grpc_finish(call, GRPC_OK, NULL);
         return;
     }
     buf_init(&b, RESPONSE_MAX);
-    (void)pb__put_bytes(&b, 1, host);
-    (void)pb__put_bytes(&b, 2, grpc_request(call));
-    put_answer(rf, &b, &query);
-    if (b.failed) {
-        grpc_finish(call, GRPC_RESOURCE_EXHAUSTED, "the answer is too large");
+    code = grpc__reflect_answer(arg, grpc_request(call), &b, &why);
+    if (code != GRPC_OK) {
+        grpc_finish(call, code, why);
     } else if (grpc_send(call, buf_slice(&b), &st)) {
         grpc_finish(call, grpc_code_of_status(st.code), st.msg);
     }
@@ -449,7 +461,7 @@ static void on_info(struct grpc_call *call, void *arg)
     reflect_info(call, arg);
 }
 
-static void reflect_free(void *arg)
+void grpc__reflect_free(void *arg)
 {
     struct reflect *rf = arg;
     if (!rf) {
@@ -468,14 +480,10 @@ static void reflect_free(void *arg)
     mem_free(rf);
 }
 
-int grpc_reflect_register(struct net_server *srv, struct slice file_descriptor_set,
-                          struct status *st)
+int grpc__reflect_new(struct slice file_descriptor_set, struct reflect **ret_rf,
+                      struct status *st)
 {
     struct reflect *rf = xalloc(sizeof *rf);
-    static const char *const paths[] = {
-        "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
-        "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
-    };
     int rc = 0;
     lock_init(&rf->lock, RANK_LEAF);
     rf->by_name = str_map_new();
@@ -492,12 +500,28 @@ int grpc_reflect_register(struct net_server *srv, struct slice file_descriptor_s
     put_own_file(&rf->own, "grpc/reflection/v1alpha/reflection.proto", "grpc.reflection.v1alpha",
                  false);
     CHECK(!rf->own.failed && walk_set(rf, buf_slice(&rf->own)));
+    *ret_rf = TAKE(rf);
+out:
+    grpc__reflect_free(rf);
+    return rc;
+}
+
+int grpc_reflect_register(struct net_server *srv, struct slice file_descriptor_set,
+                          struct status *st)
+{
+    static const char *const paths[] = {
+        "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+        "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+    };
+    struct reflect *rf = NULL;
+    int rc;
+    TRY(grpc__reflect_new(file_descriptor_set, &rf, st));
     for (size_t i = 0; i < ARRAY_LEN(paths); i++) {
         struct grpc_method m = { paths[i], GRPC_BIDI, NET_INLINE, on_info, rf };
         TRY(grpc_register(srv, &m, st));
     }
-    net__server_cleanup(srv, reflect_free, TAKE(rf));
+    net__server_cleanup(srv, grpc__reflect_free, TAKE(rf));
 out:
-    reflect_free(rf);
+    grpc__reflect_free(rf);
     return rc;
 }
