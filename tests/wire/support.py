@@ -37,6 +37,23 @@ def eventually(what, seconds=10):
         time.sleep(0.02)
 
 
+def connected(uri, seconds=30, **options):
+    """A client of a server that was away: the client mends a broken connection in its own time."""
+    deadline = time.monotonic() + seconds
+    while True:
+        c = None
+        try:
+            c = MilvusClient(uri, timeout=5, **options)
+            c.list_collections(timeout=5)
+            return c
+        except (MilvusException, grpc.RpcError):
+            if time.monotonic() > deadline:
+                raise
+            if c:
+                c.close()
+            time.sleep(0.05)
+
+
 # ---- collections ----
 
 def schema_of(*fields, dynamic=False, auto_id=False, pk=DataType.INT64, vector=8, **more):

@@ -3,7 +3,7 @@ import grpc
 import pytest
 from pymilvus import MilvusClient, MilvusException
 from server import Server
-from support import ANY, Raw, fails, make, simple_rows
+from support import ANY, Raw, connected, fails, make, simple_rows
 
 
 def test_users_are_created_listed_and_dropped(client):
@@ -87,6 +87,6 @@ def test_password_of_a_user_survives_a_restart(guarded):
     root.create_user("erin", "secret12")
     root.close()
     guarded.restart(kill=True)
-    c = MilvusClient(guarded.uri, token="erin:secret12")
+    c = connected(guarded.uri, token="erin:secret12")
     c.list_databases()
     c.close()

@@ -4,9 +4,9 @@ import threading
 
 import numpy as np
 import pytest
-from pymilvus import DataType, MilvusClient, MilvusException
+from pymilvus import DataType, MilvusException
 from server import Server
-from support import check_hits, eventually, make, simple_rows, vectors
+from support import check_hits, connected, eventually, make, simple_rows, vectors
 
 N = 600
 
@@ -43,12 +43,14 @@ def fill(client, name):
 
 @pytest.mark.parametrize("kill", [True, False], ids=["kill", "stop"])
 def test_answers_are_the_same_after_a_restart(own, kill):
-    c = MilvusClient(own.uri)
+    c = connected(own.uri)
     fill(c, "a")
     before = snapshot(c, "a")
     assert len(before[0]) == N - 5
     for _ in range(2):
+        c.close()
         own.restart(kill=kill)
+        c = connected(own.uri)
         # Loaded again by itself: the first read after the start is answered, at worst a moment later.
         assert eventually(lambda: str(c.get_load_state("a")["state"]) == "Loaded")
         assert snapshot(c, "a") == before
@@ -61,7 +63,7 @@ def test_answers_are_the_same_after_a_restart(own, kill):
 
 
 def test_catalogue_is_the_same_after_a_kill(own):
-    c = MilvusClient(own.uri)
+    c = connected(own.uri)
     c.create_database("other")
     make(c, "a", load=False)
     make(c, "b")
@@ -74,7 +76,9 @@ def test_catalogue_is_the_same_after_a_kill(own):
     make(c, "gone")
     c.drop_collection("gone")
     before = c.describe_collection("renamed")
+    c.close()
     own.restart(kill=True)
+    c = connected(own.uri)
     assert set(c.list_collections()) == {"renamed", "b"}
     assert "other" in c.list_databases() and "frank" in c.list_users()
     assert c.describe_alias("alias_of_b")["collection_name"] == "b"
@@ -87,13 +91,15 @@ def test_catalogue_is_the_same_after_a_kill(own):
 
 
 def test_released_and_dropped_stay_so_after_a_kill(own):
-    c = MilvusClient(own.uri)
+    c = connected(own.uri)
     for n in ("a", "b"):
         make(c, n, rows=simple_rows(10))
     c.flush("a")
     c.release_collection("a")
     c.drop_collection("b")
+    c.close()
     own.restart(kill=True)
+    c = connected(own.uri)
     assert str(c.get_load_state("a")["state"]) == "NotLoad"
     assert not c.has_collection("b")
     c.load_collection("a")
@@ -102,14 +108,16 @@ def test_released_and_dropped_stay_so_after_a_kill(own):
 
 
 def test_keys_that_are_generated_stay_distinct_after_a_kill(own):
-    c = MilvusClient(own.uri)
+    c = connected(own.uri)
     make(c, "a", auto_id=True)
     seen = set()
     for _ in range(3):
         ids = c.insert("a", [{"vector": [0.0] * 8}] * 10)["ids"]
         assert not seen & set(ids)
         seen |= set(ids)
+        c.close()
         own.restart(kill=True)
+        c = connected(own.uri)
     assert c.query("a", output_fields=["count(*)"])[0]["count(*)"] == 30
     c.close()
 
@@ -124,7 +132,9 @@ def test_time_never_goes_back_over_restarts(own):
             assert now > last
             last = now
         raw.close()
+        c.close()
         own.restart(kill=kill)
+        c = connected(own.uri)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -132,12 +142,12 @@ def test_acknowledged_writes_survive_a_kill_at_any_moment(own, seed):
     """A writer notes what was acknowledged; the server is killed in the midst of it. Afterwards
     every acknowledged row is there, and of the one request in flight all or nothing."""
     rnd = random.Random(seed)
-    c = MilvusClient(own.uri)
+    c = connected(own.uri)
     make(c, "a", ("x", DataType.INT64))
     have, unsure, failed, done = {}, [], [], threading.Event()
 
     def write():
-        w = MilvusClient(own.uri)
+        w = connected(own.uri)
         r = random.Random(seed + 100)
         n = 0
         try:
@@ -180,7 +190,9 @@ def test_acknowledged_writes_survive_a_kill_at_any_moment(own, seed):
     own.kill()
     t.join(30)
     assert not failed
+    c.close()
     own.start()
+    c = connected(own.uri)
     assert eventually(lambda: str(c.get_load_state("a")["state"]) == "Loaded")
     got = {r["id"]: r["x"] for r in c.query("a", filter="id >= 0", output_fields=["x"])}
     possible = [dict(have)]
@@ -206,7 +218,7 @@ def test_second_server_on_the_same_folder_does_not_start(own):
     from server import ServerError
     with pytest.raises(ServerError):
         Server(data=own.data).start(timeout=20)
-    c = MilvusClient(own.uri)
+    c = connected(own.uri)
     assert c.list_collections() == []
     c.close()
 
@@ -223,12 +235,12 @@ def test_port_that_is_taken_is_said(own):
 
 def test_stop_during_load_of_requests_answers_or_refuses_them(own):
     """SIGTERM drains: no call hangs, none is answered wrongly, and the status is 0."""
-    c = MilvusClient(own.uri)
+    c = connected(own.uri)
     make(c, "a", rows=simple_rows(200))
     stop, wrong = threading.Event(), []
 
     def read():
-        r = MilvusClient(own.uri)
+        r = connected(own.uri)
         while not stop.is_set():
             try:
                 n = r.query("a", output_fields=["count(*)"], timeout=3)[0]["count(*)"]
