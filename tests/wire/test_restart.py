@@ -2,11 +2,12 @@
 import random
 import threading
 
+import grpc
 import numpy as np
 import pytest
-from pymilvus import DataType, MilvusException
-from server import Server
-from support import check_hits, connected, eventually, make, simple_rows, vectors
+from pymilvus import DataType, MilvusClient, MilvusException
+from server import Server, ServerError
+from support import Raw, check_hits, connected, eventually, make, simple_rows, vectors
 
 N = 600
 
@@ -123,7 +124,6 @@ def test_keys_that_are_generated_stay_distinct_after_a_kill(own):
 
 
 def test_time_never_goes_back_over_restarts(own):
-    from support import Raw
     last = 0
     for kill in (True, False, True):
         raw = Raw(own.address)
@@ -132,9 +132,7 @@ def test_time_never_goes_back_over_restarts(own):
             assert now > last
             last = now
         raw.close()
-        c.close()
         own.restart(kill=kill)
-        c = connected(own.uri)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -215,7 +213,6 @@ def test_acknowledged_writes_survive_a_kill_at_any_moment(own, seed):
 
 
 def test_second_server_on_the_same_folder_does_not_start(own):
-    from server import ServerError
     with pytest.raises(ServerError):
         Server(data=own.data).start(timeout=20)
     c = connected(own.uri)
@@ -224,7 +221,6 @@ def test_second_server_on_the_same_folder_does_not_start(own):
 
 
 def test_port_that_is_taken_is_said(own):
-    from server import ServerError
     with pytest.raises(ServerError) as e:
         with Server() as other:
             other.stop()
@@ -237,20 +233,23 @@ def test_stop_during_load_of_requests_answers_or_refuses_them(own):
     """SIGTERM drains: no call hangs, none is answered wrongly, and the status is 0."""
     c = connected(own.uri)
     make(c, "a", rows=simple_rows(200))
-    stop, wrong = threading.Event(), []
+    stop, wrong, ready = threading.Event(), [], threading.Semaphore(0)
 
     def read():
-        r = connected(own.uri)
+        r = MilvusClient(own.uri)
+        ready.release()
         while not stop.is_set():
             try:
                 n = r.query("a", output_fields=["count(*)"], timeout=3)[0]["count(*)"]
                 if n != 200:
                     wrong.append(n)
-            except MilvusException:
+            except (MilvusException, grpc.RpcError):
                 return
     threads = [threading.Thread(target=read) for _ in range(3)]
     for t in threads:
         t.start()
+    for _ in threads:
+        assert ready.acquire(timeout=20)
     own.stop()
     stop.set()
     for t in threads:
