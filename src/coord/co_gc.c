@@ -143,20 +143,21 @@ out:
     return rc;
 }
 
-int co__gc_orphans(struct coord *co, struct status *st)
+/* A file that cannot be removed takes room and does no harm: no reason not to start. */
+static void orphans(struct coord *co)
 {
     struct str_map *m = referenced(co);
+    struct status st = STATUS_INIT;
     size_t removed = 0;
-    int rc = 0;
 
-    TRY(remove_orphans(co, m, SLICE_LIT("segments/"), &removed, st));
-    TRY(remove_orphans(co, m, SLICE_LIT("deltas/"), &removed, st));
+    if (remove_orphans(co, m, SLICE_LIT("segments/"), &removed, &st) != 0 ||
+        remove_orphans(co, m, SLICE_LIT("deltas/"), &removed, &st) != 0) {
+        LOG_W("orphan files not removed, tried again at the next start: error=\"%s\"", st.msg);
+    }
     if (removed > 0) {
         LOG_I("orphan files removed: n=%zu", removed);
     }
-out:
     str_map_free(m, NULL);
-    return rc;
 }
 
 /* ---- the thread ---- */
@@ -220,16 +221,12 @@ static void gc_main(void *arg)
     lock_release(&co->bg);
 }
 
-int co__gc_start(struct coord *co, struct status *st)
+void co__gc_start(struct coord *co)
 {
-    int rc = 0;
-
     if (co->opts.nodes_in_process) {
-        TRY(co__gc_orphans(co, st));
+        orphans(co);
     }
     co->gc_thread = thread_start("co-gc", gc_main, co);
-out:
-    return rc;
 }
 
 void co__gc_stop(struct coord *co)

@@ -346,9 +346,8 @@ void co__kv_merge(pb_kv *const *old, size_t nold, pb_kv *const *set, size_t nset
 /* ---- co_gc.c ---- */
 
 int co__gc_new(struct coord *co, struct status *st);
-/* Removes every object no metadata names; before any node writes. */
-int co__gc_orphans(struct coord *co, struct status *st);
-int co__gc_start(struct coord *co, struct status *st);
+/* First removes every object no metadata names; before any node writes. */
+void co__gc_start(struct coord *co);
 void co__gc_stop(struct coord *co);
 void co__gc_free(struct coord *co);
 /* Files of a collection, or of some segments, nobody needs any more. */

@@ -95,7 +95,7 @@ int coord_start(struct coord *co, struct status *st)
     }
     lock_release(&co->ddl);
     TRY(rc);
-    TRY(co__gc_start(co, st));
+    co__gc_start(co);
 out:
     return rc;
 }

@@ -16,6 +16,11 @@
  * FAILURE     Batches are synced. After a failed write RocksDB refuses all further ones, and its C
  *             interface has no resume: recover() closes and opens the database again, once a probe
  *             file shows that the disk takes bytes. Until then reads work on the old handle.
+ *             A table file that does not fit on the disk ends the process where RocksDB is built
+ *             with assertions, as Debian's is. So no table may be due while the disk is full: an
+ *             open probes for room first, and a commit is refused when the disk is nearly full and
+ *             the write buffer half full (small ones: seven eighths). Until then the log's
+ *             preallocated space takes it.
  *             Log recovery tolerates only an unfinished last record: damage before that is an
  *             error to be looked at, not a silent step back in time.
  */
@@ -28,13 +33,20 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #define META_FORMAT_VERSION 1
 #define KEY_FORMAT ((struct slice){"\0format", 7})
 #define KEY_REVISION ((struct slice){"\0revision", 9})
 #define KEY_LEASE ((struct slice){"\0lease", 6})
-enum { VALUE_HEADER = 8, PROBE_BYTES = 2 << 20 };
+enum { VALUE_HEADER = 8, PROBE_BYTES = 2 << 20, WRITE_BUFFER = 1 << 20 };
+/* Below NEARLY_FULL bytes on the disk a commit looks at the write buffer; below ROOMY an open does
+ * not trust the file system's word (quotas) and writes a probe. */
+#define NEARLY_FULL ((uint64_t)4 << 20)
+#define ROOMY ((uint64_t)64 << 20)
+/* Bytes of a change that may use the buffer up: counters on which reads depend, for hours. */
+#define SMALL 128u
 
 struct meta_rocks {
     struct meta_embed base; /* first */
@@ -85,7 +97,7 @@ static rocksdb_options_t *make_options(bool readonly)
     rocksdb_options_set_paranoid_checks(o, 1);
     rocksdb_options_set_wal_recovery_mode(o, 0 /* tolerate an unfinished last record */);
     rocksdb_options_set_compression(o, rocksdb_no_compression);
-    rocksdb_options_set_write_buffer_size(o, 1 << 20);
+    rocksdb_options_set_write_buffer_size(o, WRITE_BUFFER);
     rocksdb_options_set_max_write_buffer_number(o, 2);
     rocksdb_options_set_max_background_jobs(o, 2);
     rocksdb_options_set_max_open_files(o, readonly ? -1 : 64); /* a view must hold all */
@@ -335,6 +347,39 @@ static int batch_fill(rocksdb_writebatch_t *b, const struct meta_change *changes
     return 0;
 }
 
+static int disk_free(const struct meta_rocks *mr, uint64_t *ret, struct status *st)
+{
+    struct statvfs v;
+    if (statvfs(mr->dir, &v) != 0) {
+        return st_errno(st, errno, "free space of \"%s\"", mr->dir);
+    }
+    *ret = (uint64_t)v.f_bavail * v.f_frsize;
+    return 0;
+}
+
+/* Holds: mr->handle */
+static int room_check(const struct meta_rocks *mr, const struct meta_change *changes, size_t n,
+                      struct status *st)
+{
+    uint64_t left = 0, used = 0, bytes = 0, limit;
+    int rc;
+    TRY(disk_free(mr, &left, st));
+    if (left >= NEARLY_FULL) {
+        goto out;
+    }
+    for (size_t i = 0; i < n; i++) {
+        bytes += changes[i].key.n + changes[i].value.n;
+    }
+    limit = bytes <= SMALL ? WRITE_BUFFER / 8 * 7 : WRITE_BUFFER / 2;
+    if (rocksdb_property_int(mr->db, "rocksdb.cur-size-active-mem-table", &used) != 0 ||
+        used > limit) {
+        FAIL(st, ST_NO_SPACE, "metadata in \"%s\": no space, %llu bytes are left on the disk",
+             mr->dir, (unsigned long long)left);
+    }
+out:
+    return rc;
+}
+
 static int batch_write(struct meta_rocks *mr, rocksdb_writebatch_t *b, bool *ret_unsure,
                        struct status *st)
 {
@@ -358,6 +403,7 @@ static int rocks_commit(struct meta_embed *me, const struct meta_change *changes
         return rc;
     }
     b = rocksdb_writebatch_create();
+    TRY(room_check(mr, changes, n, st));
     TRY(batch_fill(b, changes, n, revision, st));
     TRY(batch_write(mr, b, ret_unsure, st));
 out:
@@ -550,13 +596,17 @@ static const struct meta_kv_ops rocks_kv = {
 int meta_rocksdb_open(const char *dir, struct meta **ret_m, struct status *st)
 {
     struct meta_rocks *mr = NULL;
-    uint64_t stored = 0;
+    uint64_t stored = 0, left = 0;
     int64_t revision;
     char *err = NULL;
     int rc;
 
     TRY(dir_make(dir, st));
     mr = rocks_new(dir, false);
+    TRY(disk_free(mr, &left, st));
+    if (left < ROOMY) {
+        TRY(probe_space(mr, st));
+    }
     mr->db = rocksdb_open(mr->options, dir, &err);
     if (err) {
         rc = rocks_fail(mr, err, "opening", st);

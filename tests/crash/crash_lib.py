@@ -154,7 +154,23 @@ class Space:
             {k: GONE for k in hit})
 
     def flush(self):
-        self.client.call("Flush", pb.FlushRequest(collection_names=[self.name]))
+        """Seals; the files come later. See flushed()."""
+        a = self.client.call("Flush", pb.FlushRequest(collection_names=[self.name]))
+        self.sealed = (list(a.coll_segIDs[self.name].data), a.coll_flush_ts[self.name])
+
+    def flushed(self):
+        """Whether all that the last flush() sealed is in files."""
+        ids, ts = self.sealed
+        return self.client.call("GetFlushState", pb.GetFlushStateRequest(
+            segmentIDs=ids, flush_ts=ts, collection_name=self.name)).flushed
+
+    def flush_wait(self, seconds=20):
+        self.flush()
+        deadline = time.monotonic() + seconds
+        while not self.flushed():
+            if time.monotonic() > deadline:
+                raise AssertionError(f"{self.name}: not flushed after {seconds} s")
+            time.sleep(0.01)
 
     # ---- the collection ----
 

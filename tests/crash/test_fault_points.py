@@ -27,7 +27,6 @@ POINTS = re.findall(r'^FAULT\("(\w+)"', (ROOT / "src/base/fault_points.def").rea
 # segments are sealed after 200 KiB.
 ARGS = ["--set", "wal.fileSize=1048576", "--set", "dataCoord.segment.maxSize=1",
         "--set", "dataCoord.segment.sealProportion=0.2", "--set", "dataCoord.gc.interval=1"]
-CYCLES = 6
 ROWS = 1200  # of 64 dimensions: three batches fill a log file
 
 
@@ -65,20 +64,20 @@ class World:
         yield lambda: m.insert(ROWS)
         yield lambda: m.delete(40)
         yield lambda: m.insert(ROWS)
-        yield m.flush
+        yield m.flush_wait
         yield lambda: m.upsert(30)
         yield lambda: m.insert(ROWS)
         yield lambda: m.delete_by_filter(400)
-        yield m.flush
+        yield m.flush_wait
         if o.exists is False:
             yield o.create
         if o.exists:
             yield o.create_partition
             yield lambda: o.insert(50)
             yield lambda: o.insert(50)
-            yield o.flush
+            yield o.flush_wait
             yield lambda: o.delete(5)
-            yield o.flush
+            yield o.flush_wait
             yield o.drop_partition
             yield o.load
             yield lambda: o.insert(20)
@@ -95,7 +94,7 @@ class World:
         self.start()
         self.main.create()
         self.main.insert(300)
-        self.main.flush()
+        self.main.flush_wait()
         self.main.insert(300)
         self.main.delete(20)
         self.server.kill()
@@ -125,7 +124,7 @@ def died(world):
 def kill_at(world, point, nth):
     try:
         world.start(f"{point}:kill:{nth}")
-        for _ in range(CYCLES):
+        for _ in range(4 + 2 * nth):
             for step in world.steps():
                 step()
         # The last step may be one of the background, after its call was answered.
@@ -149,7 +148,7 @@ def fail_at(world, point, action, nth):
                 f"fault point {point}" not in str(e):
             raise
         return ["not started"]
-    for _ in range(CYCLES):
+    for _ in range(4 + 2 * nth):
         for step in world.steps():
             try:
                 step()
