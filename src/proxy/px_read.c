@@ -159,6 +159,11 @@ int px_search_shards(struct px_call *pc, const struct px_coll *coll, Elanus__Sea
         req->read_ts = snapshot && snapshot[i] ? snapshot[i] : read_ts;
         rc = shards[i].sn->search(shards[i].sn->self, &pc->call, req, &sh[i].resp, st);
         req->read_ts = read_ts;
+        if (rc == ST_NO_MEMORY && req->n_output_field_ids) {
+            FAIL(st, ERR_PARAMETER_TOO_LARGE, "search results with their output_fields need more "
+                 "memory than a request may use (maxOutputSize Limit %lld): ask for fewer hits, "
+                 "queries or fields at a time", (long long)pc->px->lim.max_output_bytes);
+        }
         if (rc != 0) {
             px_shard_failed(pc, coll, st);
             goto out;

@@ -236,12 +236,6 @@ out:
 
 /* ---- the answer ---- */
 
-static float rounded(float score, int decimals)
-{
-    double scale = pow(10, decimals);
-    return decimals < 0 ? score : (float)(floor((double)score * scale + 0.5) / scale);
-}
-
 static int fill_scores(struct px_call *pc, const struct px_search *s,
                        Milvus__Proto__Schema__SearchResultData *rd, struct status *st)
 {
@@ -250,7 +244,13 @@ static int fill_scores(struct px_call *pc, const struct px_search *s,
         return no_memory(st);
     }
     for (size_t i = 0; i < s->nrows; i++) {
-        rd->scores[i] = rounded(s->hits.scores[s->rows[i]], s->sp.round_decimal);
+        rd->scores[i] = s->hits.scores[s->rows[i]];
+    }
+    if (s->sp.round_decimal >= 0) {
+        double scale = pow(10, s->sp.round_decimal);
+        for (size_t i = 0; i < s->nrows; i++) {
+            rd->scores[i] = (float)(floor((double)rd->scores[i] * scale + 0.5) / scale);
+        }
     }
     for (uint32_t q = 0; q < s->hits.nq; q++) {
         rd->top_k = MAX(rd->top_k, s->topks[q]);

@@ -90,10 +90,16 @@ out:
     return rc;
 }
 
+/* Sixteen keys are looked for in every search: most differ in the first byte. */
 static const char *get(size_t n, Milvus__Proto__Common__KeyValuePair *const *kv, const char *key)
 {
-    const char *v = px_kv(n, kv, key);
-    return v && *v ? v : NULL;
+    for (size_t i = 0; i < n; i++) {
+        const char *k = kv[i]->key;
+        if (k[0] == key[0] && strcmp(k, key) == 0) {
+            return *kv[i]->value ? kv[i]->value : NULL;
+        }
+    }
+    return NULL;
 }
 
 static int int_of(size_t n, Milvus__Proto__Common__KeyValuePair *const *kv, const char *key,
