@@ -87,7 +87,7 @@ static int do_write(void *self, const struct call *call, const Elanus__WriteReq 
 {
     struct sn *sn = self;
     struct sn_shard *sh = NULL;
-    struct sn_msg m = { .write = req, .ar = call->ar };
+    struct sn_msg m = { 0 };
     int rc;
 
     TRY(check_memory(sn, req, st));
@@ -167,14 +167,20 @@ static int do_set_load(void *self, const struct call *call, const Elanus__SetLoa
 {
     struct sn *sn = self;
     struct sn_shard *sh = NULL;
+    struct sn_want want = {
+        .placements = req->placements, .nplacements = req->n_placements, .wait = true
+    };
     Elanus__Load none;
     int rc;
 
     (void)resp;
     elanus__load__init(&none);
+    want.load = req->load ? req->load : &none;
     TRY(sn__shard_find(sn, req->vchannel, &sh, st));
-    TRY(sn__reconcile(sh, req->load ? req->load : &none, req->placements, req->n_placements, call,
-                      st));
+    if (want.load->status == ELANUS__LOAD_STATUS__LOAD_LOADED) {
+        TRY(sn__verify_loaded(sh, st)); /* told again when a node came back: it is empty */
+    }
+    TRY(sn__reconcile(sh, &want, call, st));
 out:
     sn__shard_unref(sh);
     return rc;

@@ -363,6 +363,7 @@ out:
 static int pass(struct sn_shard *sh, struct flush_job *job, struct status *st)
 {
     struct call call = call_internal(job->ar);
+    struct sn_want want = { .wait = false }; /* a long load must not hold up other shards */
     bool flushed;
     int rc;
 
@@ -372,7 +373,7 @@ static int pass(struct sn_shard *sh, struct flush_job *job, struct status *st)
         TRY(persist(job, st));
     }
     if (job->load) {
-        TRY(sn__reconcile(sh, NULL, NULL, 0, &call, st));
+        rc = sn__reconcile(sh, &want, &call, st);
     }
     if (flushed) {
         cut_log(sh->ch);
@@ -430,8 +431,10 @@ static void flush_shard(struct sn *sn, struct sn_shard *sh)
     sh->flush_at_us = deadline_in_ms(sh->flush_pause_ms);
     lock_release(&sn->flush_lock);
     if (again) {
-        LOG_W("flush failed, tried again: shard=%s pause_ms=%" PRId64 " error=\"%s\"",
-              sh->vchannel, sh->flush_pause_ms, st.msg);
+        if (rc != ST_BUSY) {
+            LOG_W("flush failed, tried again: shard=%s pause_ms=%" PRId64 " error=\"%s\"",
+                  sh->vchannel, sh->flush_pause_ms, st.msg);
+        }
         sn__flush_queue(sn, sh);
     }
     for (size_t i = 0; i < job.nsegs; i++) {
@@ -455,7 +458,12 @@ static void tick(struct sn *sn)
 
         wal_get_stats(ch->wal, &ws);
         job.log_is_long = ws.bytes > sn->opts.wal_max_bytes;
-        (void)sn__control(ch, NULL, look_around, &job, &st); /* fails only when stopping */
+        if (sn__control(ch, NULL, look_around, &job, &st) != 0) {
+            continue; /* stopping */
+        }
+        if (wal_truncate_before(ch->wal, job.low, &st) != 0) {
+            LOG_W("log not cut: channel=%s error=\"%s\"", ch->name, st.msg);
+        }
     }
 }
 

@@ -133,9 +133,7 @@ struct sn_msg {
     struct sn_msg *next;
     struct sn_shard *shard;        /* NULL for messages about the channel itself */
     /* A write ... */
-    const Elanus__WriteReq *write;
-    struct arena *ar;              /* of the caller: decoded batches, record heads */
-    struct batch *batches;         /* decoded, one per insert part */
+    struct batch *batches;         /* decoded, one per insert part, in the caller's memory */
     struct batch deletes;
     struct sn_record record;
     size_t bytes;
@@ -274,11 +272,18 @@ int sn__open_shards(struct sn *sn, const struct call *call, const Elanus__OpenSh
 
 /* sn_load.c */
 /* Makes what is to be readable readable: loads flushed segments that no node serves, and swaps them
- * for growing ones. load (may be NULL: as it is now) becomes the shard's load state when that has
- * succeeded. Any thread but the sequencer; waits for whoever does the same. */
-int sn__reconcile(struct sn_shard *sh, const Elanus__Load *load,
-                  Elanus__Placement *const *placements, size_t nplacements,
-                  const struct call *call, struct status *st);
+ * for growing ones. Any thread but the sequencer; one at a time. */
+struct sn_want {
+    const Elanus__Load *load;      /* becomes the shard's load state on success; NULL: as it is now */
+    Elanus__Placement *const *placements; /* known already; the coordinator is asked for others */
+    size_t nplacements;
+    bool wait;                     /* for whoever does the same; else ST_BUSY */
+};
+int sn__reconcile(struct sn_shard *sh, const struct sn_want *want, const struct call *call,
+                  struct status *st);
+/* Asks the nodes what they hold: segments they have lost are missing from the view, and loaded again
+ * by the flush thread. Any thread but the sequencer. */
+int sn__verify_loaded(struct sn_shard *sh, struct status *st);
 /* Sequencer: a node may forget a segment. */
 void sn__release_on_node(struct sn_shard *sh, int64_t node, int64_t segment_id);
 /* Sequencer: tells the nodes that serve this shard the new definition. */

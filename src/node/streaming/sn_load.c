@@ -315,16 +315,20 @@ static int give_back(struct sn_channel *ch, struct sn_msg *m)
 
 /* ---- rounds ---- */
 
-static void loading_begin(struct sn_shard *sh)
+static bool loading_begin(struct sn_shard *sh, bool wait)
 {
-    lock_acquire(&sh->lock);
+    bool mine;
+
     net_wait_begin();
-    while (sh->loading) {
+    lock_acquire(&sh->lock);
+    while (sh->loading && wait) {
         cond_wait(&sh->load_free, &sh->lock);
     }
+    mine = !sh->loading;
     sh->loading = true;
     lock_release(&sh->lock);
     net_wait_end();
+    return mine;
 }
 
 static void loading_end(struct sn_shard *sh)
@@ -356,15 +360,18 @@ out:
     return rc;
 }
 
-int sn__reconcile(struct sn_shard *sh, const Elanus__Load *load,
-                  Elanus__Placement *const *placements, size_t nplacements,
-                  const struct call *call, struct status *st)
+int sn__reconcile(struct sn_shard *sh, const struct sn_want *want, const struct call *call,
+                  struct status *st)
 {
-    struct round r = { .target = load, .hints = placements, .nhints = nplacements };
+    struct round r = {
+        .target = want->load, .hints = want->placements, .nhints = want->nplacements
+    };
     int rc = 0;
 
+    if (!loading_begin(sh, want->wait)) {
+        return st_fail(st, ST_BUSY, "shard %s is being loaded", sh->vchannel);
+    }
     r.ar = arena_new(0);
-    loading_begin(sh);
     for (int i = 0; i < ROUNDS_MAX; i++) {
         TRY(one_round(&r, sh, call, st));
         if (!r.again) {
@@ -379,6 +386,61 @@ out:
     loading_end(sh);
     arena_free(r.ar);
     return rc;
+}
+
+/* ---- repair ---- */
+
+static bool holds(const Elanus__SegmentStatsResp *resp, int64_t segment_id)
+{
+    for (size_t i = 0; i < resp->n_segments; i++) {
+        if (resp->segments[i]->segment_id == segment_id) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static int verify(struct sn_channel *ch, struct sn_msg *m)
+{
+    struct sn_shard *sh = m->shard;
+    struct arena *ar = arena_new(0);
+    struct call call = call_internal(ar);
+    Elanus__SegmentStatsResp resp;
+    Elanus__ReleaseSegmentsReq req;
+    int64_t asked = 0;
+    bool any = false;
+    int rc = 0;
+
+    (void)ch;
+    elanus__release_segments_req__init(&req);
+    req.collection_id = sh->collection_id;
+    for (size_t i = 0; i < sh->nsealed; i++) {
+        struct sn_sealed *s = &sh->sealed[i];
+        const struct qnode_service *qs;
+        if (s->node_id != 0 && s->node_id != asked) {
+            asked = s->node_id;
+            elanus__segment_stats_resp__init(&resp);
+            TRY(svc_dir_qnode(sh->sn->opts.dir, asked, &qs, &m->st));
+            TRY(qs->stats(qs->self, &call, &req, &resp, &m->st));
+        }
+        if (s->node_id != 0 && !holds(&resp, s->meta->id)) {
+            LOG_W("segment is not on its node, to be loaded again: shard=%s seg=%lld node=%lld",
+                  sh->vchannel, (long long)s->meta->id, (long long)s->node_id);
+            s->node_id = 0;
+            any = true;
+        }
+    }
+    if (any) {
+        sn__view_publish(sh);
+    }
+out:
+    arena_free(ar);
+    return rc;
+}
+
+int sn__verify_loaded(struct sn_shard *sh, struct status *st)
+{
+    return sn__control(sh->ch, sh, verify, NULL, st);
 }
 
 /* ---- definition ---- */

@@ -261,10 +261,10 @@ out:
 static void load_shard(struct sn_shard *sh, const Elanus__OpenShardReq *req,
                        const struct call *call)
 {
+    struct sn_want want = { NULL, req->placements, req->n_placements, true };
     struct status st = STATUS_INIT;
 
-    if (req->n_segments && req->load &&
-        sn__reconcile(sh, NULL, req->placements, req->n_placements, call, &st) != 0) {
+    if (req->n_segments && req->load && sn__reconcile(sh, &want, call, &st) != 0) {
         LOG_E("shard is open, but not all of it can be read: shard=%s error=\"%s\"", sh->vchannel,
               st.msg);
     }

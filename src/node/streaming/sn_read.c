@@ -180,9 +180,11 @@ out:
     return rc;
 }
 
-/* After a failed read: whether the view has changed under it, which may be why. */
-static bool view_moved(struct reading *r, const struct status *st)
+/* After a failed read: whether the view has changed under it, which may be why. A node that has lost
+ * a segment while the view stood still is found out, and the read made again is for the caller. */
+static bool view_moved(struct reading *r, struct status *st)
 {
+    struct status ignored = STATUS_INIT;
     struct sn_view *now;
     bool moved;
 
@@ -193,6 +195,9 @@ static bool view_moved(struct reading *r, const struct status *st)
     now = sn__view_get(r->sh);
     moved = now != r->vw;
     sn__view_unref(now);
+    if (!moved && sn__verify_loaded(r->sh, &ignored) == 0) {
+        st->retriable = true;
+    }
     return moved;
 }
 

@@ -332,6 +332,38 @@ static void test_delete_when_node_misses_it_then_segment_is_loaded_again(void **
     roles_free(r);
 }
 
+static void test_read_when_node_has_lost_segments_then_retriable_and_loaded_again(void **state)
+{
+    struct roles *r = start(false);
+    struct rcoll *c = rcoll_new(r, "c", 1);
+    struct status st = STATUS_INIT;
+    Elanus__ReleaseSegmentsReq req = ELANUS__RELEASE_SEGMENTS_REQ__INIT;
+    Elanus__Empty e = ELANUS__EMPTY__INIT;
+    Elanus__NodeInfo node = ELANUS__NODE_INFO__INIT;
+    Elanus__RegisterReq rreq = ELANUS__REGISTER_REQ__INIT;
+    Elanus__RegisterResp rresp = ELANUS__REGISTER_RESP__INIT;
+    int64_t n;
+    rcoll_load(c, NULL);
+    rcoll_insert(c, NULL, 0, 50, 1);
+    rcoll_flush(c);
+    rcoll_delete(c, NULL, 0, 10);
+    req.collection_id = c->id;
+    ASSERT_OK(r->qnode_real.release_segments(r->qnode_real.self, &r->call, &req, &e, &st));
+    assert_int_equal(rcoll_count(c, NULL, 0, &n, &st), ERR_COLLECTION_NOT_LOADED);
+    assert_true(st.retriable);
+    R_WAIT(rcoll_count(c, NULL, 0, &n, &st) == 0);
+    assert_int_equal(n, 40);
+    /* A query node that comes back empty registers; the coordinator has it loaded again. */
+    ASSERT_OK(r->qnode_real.release_segments(r->qnode_real.self, &r->call, &req, &e, &st));
+    node.node_id = 1;
+    node.role = "querynode";
+    rreq.node = &node;
+    ASSERT_OK(r->streaming.register_node(r->streaming.self, &r->call, &rreq, &rresp, &st));
+    assert_int_equal(rcoll_total(c), 40);
+    rcoll_free(c);
+    roles_free(r);
+}
+
 static void test_start_when_files_cannot_be_loaded_then_reads_say_so_until_they_can(void **state)
 {
     struct roles *r = start(false);
@@ -394,6 +426,7 @@ int main(void)
         cmocka_unit_test(test_flush_when_node_cannot_load_then_rows_stay_growing),
         cmocka_unit_test(test_restart_when_committed_but_not_swapped_then_rows_come_once),
         cmocka_unit_test(test_delete_when_node_misses_it_then_segment_is_loaded_again),
+        cmocka_unit_test(test_read_when_node_has_lost_segments_then_retriable_and_loaded_again),
         cmocka_unit_test(test_start_when_files_cannot_be_loaded_then_reads_say_so_until_they_can),
         cmocka_unit_test(test_flush_when_not_loaded_then_load_gives_all),
     };
