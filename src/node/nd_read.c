@@ -260,7 +260,7 @@ struct search_merge {
     size_t total;
 };
 
-/* One query's lists into the answer; true when equal keys cost hits that a segment may still have. */
+/* One query's lists into the answer; true when equal keys cost hits that a segment may have. */
 static bool merge_query(const struct search_job *job, struct search_merge *m, uint32_t q,
                         uint32_t k, Elanus__SearchResp *resp, bool *ret_full_memory)
 {
@@ -520,8 +520,8 @@ static int query_output(struct segment *const *segs, size_t nsegs, const struct 
         bytes += col->width ? col->width * col->nrows : col->nrows ? col->ends[col->nrows - 1] : 0;
     }
     if (req->max_bytes > 0 && bytes > (size_t)req->max_bytes) {
-        FAIL(st, ST_TOO_LARGE, "query results exceed the maxOutputSize Limit %lld: narrow the filter, "
-             "name fewer output_fields or set a limit", (long long)req->max_bytes);
+        FAIL(st, ST_TOO_LARGE, "query results exceed the maxOutputSize Limit %lld: narrow the "
+             "filter, name fewer output_fields or set a limit", (long long)req->max_bytes);
     }
     TRY(nd_batch_bytes(&b, call->ar, &resp->batch, st));
 out:
@@ -749,8 +749,8 @@ int nd_merge_query(const Elanus__QueryResp *const *parts, size_t nparts, int64_t
         column_builder_finish(cb, &cols[c]);
     }
     if (max_bytes > 0 && bytes > (size_t)max_bytes) {
-        FAIL(st, ST_TOO_LARGE, "query results exceed the maxOutputSize Limit %lld: narrow the filter, "
-             "name fewer output_fields or set a limit", (long long)max_bytes);
+        FAIL(st, ST_TOO_LARGE, "query results exceed the maxOutputSize Limit %lld: narrow the "
+             "filter, name fewer output_fields or set a limit", (long long)max_bytes);
     }
     out = (struct batch){ .nrows = nkeep, .ncols = b[model].ncols, .cols = cols };
     TRY(nd_batch_bytes(&out, ar, &resp->batch, st));

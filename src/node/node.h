@@ -49,7 +49,7 @@ struct sn_opts {
     struct svc_dir *dir;
     uint64_t seal_bytes;             /* a growing segment is sealed at this size ... */
     int64_t seal_idle_ms;            /* ... or when no row came for so long */
-    uint64_t memory_high_bytes;      /* growing data past this: writes answer ST_QUOTA; 0: no bound */
+    uint64_t memory_high_bytes;      /* unflushed past this: writes get ST_QUOTA; 0: no bound */
 };
 int sn_new(const struct sn_opts *o, struct sn **ret_sn, struct status *st);
 struct snode_service sn_service(struct sn *sn);

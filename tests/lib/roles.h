@@ -101,10 +101,11 @@ struct rkeys {
     }
 enum rwrite { R_INSERT = 1, R_DELETE = 2, R_UPSERT = 3 };
 /* Rows of these keys with the number n into a partition (NULL: default); an upsert deletes in that
- * partition, a delete in all when partition is NULL. *ret_ts: the greatest timestamp. Any thread. */
+ * partition, a delete in all when partition is NULL. *ret_ts: the greatest timestamp. */
 int rcoll_write(struct rcoll *c, enum rwrite what, const char *partition, struct rkeys keys,
                 int64_t n, hts *ret_ts, struct status *st);
-/* The request for one shard, in ar; false when none of the keys is its. partition 0: all (deletes). */
+/* The request for one shard, in ar; false when none of the keys is its. partition 0: all
+ * (deletes). */
 bool rcoll_build(struct rcoll *c, size_t shard, enum rwrite what, int64_t partition,
                  struct rkeys keys, int64_t n, struct arena *ar, Elanus__WriteReq *req);
 /* The same with keys from .. from + count - 1; failing fails the test. */

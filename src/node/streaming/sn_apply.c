@@ -6,8 +6,8 @@
  * THREADS   Sequencer.
  * FAILURE   The record is durable already: when memory cannot follow it, the caller marks the shard
  *           failed, and the next start replays the record. A query node that cannot be told of a
- *           delete loses the segments concerned: they are missing from the view until they have been
- *           loaded again, with every delete.
+ *           delete loses the segments concerned: they are missing from the view until they have
+ *           been loaded again, with every delete.
  */
 #include "node/streaming/sn_int.h"
 #include "base/alloc.h"

@@ -4,10 +4,11 @@
  * WHAT      Writers put a decoded message in the queue and wait. The sequencer takes all that is
  *           there (within bounds), gets that many timestamps in one call, appends all records with
  *           one sync, applies them and wakes the writers: group commit without a timer.
- * INVARIANTS  `busy` is set, under the lock, before timestamps are taken, and cleared after the batch
- *           is applied. So a reader who holds a timestamp T from the oracle and finds the channel not
- *           busy knows that every message with a timestamp <= T is applied; if busy, the batch in
- *           flight is the only one that may have some, and waiting for its epoch is enough.
+ * INVARIANTS  `busy` is set, under the lock, before timestamps are taken, and cleared after the
+ *             batch is applied. So a reader who holds a timestamp T from the oracle and finds the
+ *             channel not busy knows that every message with a timestamp <= T is applied; if busy,
+ *             the batch in flight is the only one that may have some, and waiting for its epoch is
+ *             enough.
  * THREADS   The lock covers queue, busy, epoch and completion; no call is made under it.
  * FAILURE   Before the append: the message fails, nothing happened. The append itself fails: the
  *           batch fails. After it: memory that cannot follow the log marks the shard failed: reads
@@ -74,7 +75,7 @@ int sn__control(struct sn_channel *ch, struct sn_shard *sh,
     return sn__submit(ch, &m, st);
 }
 
-/* Takes a run of writes, or one control message. NULL when the channel stops and nothing is left. */
+/* Takes a run of writes, or one control message. NULL when stopping and nothing is left. */
 static struct sn_msg *take_batch(struct sn_channel *ch, size_t *ret_n)
 {
     struct sn_msg *first, *last;

@@ -14,11 +14,12 @@
  * INVARIANTS  The checkpoint never passes a record with a row or delete that is not in files. A
  *             shard whose memory could not follow the log is not flushed: its next start replays.
  * THREADS   One flush thread; steps 1, 4 and the look-around are control messages.
- * FAILURE   A crash before 3: orphan files, removed by the coordinator's garbage collection; the log
- *           still has everything. After 3: the next start finds flushed segments and skips their
- *           records. A step that fails ends the pass; the shard comes again after a pause, others
- *           go first. Rows stay readable throughout. After a failed commit nobody knows whether it
- *           happened: the files stay, and committing the same segments again changes nothing.
+ * FAILURE   A crash before 3: orphan files, removed by the coordinator's garbage collection; the
+ *           log still has everything. After 3: the next start finds flushed segments and skips
+ *           their records. A step that fails ends the pass; the shard comes again after a pause,
+ *           others go first. Rows stay readable throughout. After a failed commit nobody knows
+ *           whether it happened: the files stay, and committing the same segments again changes
+ *           nothing.
  */
 #include "node/streaming/sn_int.h"
 #include "base/alloc.h"

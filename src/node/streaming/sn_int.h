@@ -6,10 +6,10 @@
  *           as one batch with one sync, applies them and acknowledges. Everything else that changes
  *           a shard (seal, load, swap after a flush, drop) is a control message in the same queue,
  *           so no shard state needs a lock but the pointer to its current view.
- * READERS   take the view (an immutable list of segments and where they are) under the shard's lock,
- *           after the channel has applied what the guarantee timestamp asks for (sn_wait_ts).
- * FLUSH     One thread writes sealed growing segments and delete files and commits them in metadata;
- *           see sn_flush.c for what a crash leaves behind.
+ * READERS   take the view (an immutable list of segments and where they are) under the shard's
+ *           lock, after the channel has applied what the guarantee timestamp asks for (sn_wait_ts).
+ * FLUSH     One thread writes sealed growing segments and delete files and commits them in
+ *           metadata; see sn_flush.c for what a crash leaves behind.
  * LOADING   Flushed segments are served by query nodes. sn_load.c brings the two together, and is
  *           the only place that decides a sealed segment may be read.
  */
@@ -274,15 +274,15 @@ int sn__open_shards(struct sn *sn, const struct call *call, const Elanus__OpenSh
 /* Makes what is to be readable readable: loads flushed segments that no node serves, and swaps them
  * for growing ones. Any thread but the sequencer; one at a time. */
 struct sn_want {
-    const Elanus__Load *load;      /* becomes the shard's load state on success; NULL: as it is now */
+    const Elanus__Load *load;      /* becomes the load state on success; NULL: as it is now */
     Elanus__Placement *const *placements; /* known already; the coordinator is asked for others */
     size_t nplacements;
     bool wait;                     /* for whoever does the same; else ST_BUSY */
 };
 int sn__reconcile(struct sn_shard *sh, const struct sn_want *want, const struct call *call,
                   struct status *st);
-/* Asks the nodes what they hold: segments they have lost are missing from the view, and loaded again
- * by the flush thread. Any thread but the sequencer. */
+/* Asks the nodes what they hold: segments they have lost are missing from the view, and loaded
+ * again by the flush thread. Any thread but the sequencer. */
 int sn__verify_loaded(struct sn_shard *sh, struct status *st);
 /* Sequencer: a node may forget a segment. */
 void sn__release_on_node(struct sn_shard *sh, int64_t node, int64_t segment_id);

@@ -7,9 +7,9 @@
  *             3 publish  (sequencer) delete files made since 1 and pending deletes follow; then the
  *                        segments are served, and growing ones with the same rows go
  *           until nothing is missing. Flush, load, release, start and repair all end here.
- * INVARIANTS  A segment is served (node_id != 0) only when its node has every delete that is applied
- *             in this shard; from then on sn_apply.c sends it each further one. `load` of the shard
- *             changes only when everything it asks for is served, or shown growing.
+ * INVARIANTS  A segment is served (node_id != 0) only when its node has every delete that is
+ *             applied in this shard; from then on sn_apply.c sends it each further one. `load` of
+ *             the shard changes only when everything it asks for is served, or shown growing.
  * THREADS   Any but the sequencer. One round-taker per shard (`loading`), others wait: two would
  *           release each other's segments. It is no lock, because it is held over calls: to
  *           query.place_segments(), which takes tables of the coordinator only, and to query nodes.

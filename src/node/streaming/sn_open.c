@@ -1,11 +1,11 @@
 /*
  * sn_open.c - taking over shards: replay what is not flushed, load what is, then serve.
  *
- * WHAT      The coordinator hands over a shard's definition, flushed segments, delete files and where
- *           each segment is to be loaded. Records of the log from the checkpoint on are applied to
- *           new growing segments under their old ids, except rows of flushed segments and of
- *           partitions that are gone. Then flushed segments are loaded (sn_load.c), which sends them
- *           the deletes that the replay found.
+ * WHAT      The coordinator hands over a shard's definition, flushed segments, delete files and
+ *           where each segment is to be loaded. Records of the log from the checkpoint on are
+ *           applied to new growing segments under their old ids, except rows of flushed segments
+ *           and of partitions that are gone. Then flushed segments are loaded (sn_load.c), which
+ *           sends them the deletes that the replay found.
  * THREADS   Any; replay itself runs on the channel's sequencer.
  * FAILURE   Nothing durable happens here, so a failed open is simply repeated.
  */
@@ -163,8 +163,8 @@ static void register_shard(struct sn *sn, struct sn_shard *sh)
     }
 }
 
-/* On the sequencer, so that the log does not grow meanwhile. All shards are registered before any is
- * flushed: a flush cuts the log by what the registered ones need. */
+/* On the sequencer, so that the log does not grow meanwhile. All shards are registered before any
+ * is flushed: a flush cuts the log by what the registered ones need. */
 static int open_on_channel(struct sn_channel *ch, struct sn_msg *m)
 {
     struct open_job *job = m->arg;

@@ -2,8 +2,8 @@
  * sn_read.c - reads of one shard: wait for the snapshot, pin the view, ask everyone, merge.
  *
  * WHAT      Growing segments are searched here, sealed ones by the query nodes that hold them; hits
- *           are merged by score and key, and the output fields of the winners are fetched from where
- *           they are.
+ *           are merged by score and key, and the output fields of the winners are fetched from
+ *           where they are.
  * THREADS   Any. The view is referenced for the whole request, so growing segments stay. A sealed
  *           segment that left its node meanwhile (release, drop) has left the view before: the read
  *           is made again with the view of now, at the same timestamp.
@@ -180,8 +180,9 @@ out:
     return rc;
 }
 
-/* After a failed read: whether the view has changed under it, which may be why. A node that has lost
- * a segment while the view stood still is found out, and the read made again is for the caller. */
+/* After a failed read: whether the view has changed under it, which may be why. A node that has
+ * lost a segment while the view stood still is found out, and the read made again is for the
+ * caller. */
 static bool view_moved(struct reading *r, struct status *st)
 {
     struct status ignored = STATUS_INIT;

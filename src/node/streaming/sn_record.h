@@ -1,8 +1,9 @@
 /*
  * sn_record.h - one write as a log record.
  *
- * FORMAT    docs/format.md "Write record": a header, the shard's name, then the inserts' batches and
- *           the deleted keys, each 8-byte aligned, so that a batch is used in place after replay.
+ * FORMAT    docs/format.md "Write record": a header, the shard's name, then the inserts' batches
+ *           and the deleted keys, each 8-byte aligned, so that a batch is used in place after
+ *           replay.
  * THREADS   Pure.
  */
 #pragma once

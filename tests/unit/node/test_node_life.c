@@ -379,7 +379,7 @@ static void test_write_when_it_does_not_fit_the_schema_then_refused_before_the_l
     roles_free(r);
 }
 
-static void test_memory_when_gone_after_the_log_then_shard_fails_and_restart_has_the_row(void **state)
+static void test_memory_when_gone_after_the_log_then_shard_fails_and_restart_has_it(void **state)
 {
     struct roles *r = start();
     struct rcoll *c = rcoll_new(r, "c", 1), *d = rcoll_new(r, "d", 1);
@@ -480,7 +480,7 @@ int main(void)
         cmocka_unit_test(test_disk_when_full_then_rows_stay_and_flush_comes_later),
         cmocka_unit_test(test_log_when_cut_then_no_needed_record_is_gone),
         cmocka_unit_test(test_write_when_it_does_not_fit_the_schema_then_refused_before_the_log),
-        cmocka_unit_test(test_memory_when_gone_after_the_log_then_shard_fails_and_restart_has_the_row),
+        cmocka_unit_test(test_memory_when_gone_after_the_log_then_shard_fails_and_restart_has_it),
         cmocka_unit_test(test_stop_when_writers_wait_then_all_get_an_answer),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

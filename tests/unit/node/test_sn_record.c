@@ -1,4 +1,4 @@
-/* test_sn_record.c - a write record decodes to what was encoded, and cut or damaged ones never do. */
+/* test_sn_record.c - a write record decodes to what was encoded; cut or damaged ones never do. */
 #include "unit.h"
 #include "base/alloc.h"
 #include "node/streaming/sn_record.h"
