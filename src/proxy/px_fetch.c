@@ -52,7 +52,7 @@ int px_fetch(struct px_call *pc, const struct px_coll *coll, const struct px_fet
         req.limit = -1;
         req.guarantee_ts = f->guarantee_ts;
         req.max_bytes = f->max_bytes;
-        TRY(px_query_shards(pc, coll, &req, f->snapshot, &got, st));
+        TRY(px_query_shards(pc, coll, &req, plan, f->snapshot, &got, st));
     }
     keys = batch_column(&got.rows, coll->schema->pk->id);
     for (uint32_t i = 0; i < f->pks->nrows; i++) {

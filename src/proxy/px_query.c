@@ -167,7 +167,7 @@ int px_query(struct px_call *pc, const Milvus__Proto__Milvus__QueryRequest *req,
     sreq.count_only = count;
     sreq.ignore_growing = p.ignore_growing;
     sreq.max_bytes = pc->px->lim.max_output_bytes;
-    TRY(px_query_shards(pc, coll, &sreq, NULL, &got, st));
+    TRY(px_query_shards(pc, coll, &sreq, plan, NULL, &got, st));
     resp->collection_name = coll->pb->name;
     resp->session_ts = got.read_ts;
     if (count) {

@@ -247,10 +247,39 @@ static int merge_rows(struct px_call *pc, const struct batch *parts, Elanus__Que
     return 0;
 }
 
+/* Which shards can have rows of the plan; all of them when it names no keys. */
+static int shards_of_plan(struct px_call *pc, const struct px_coll *coll, const struct expr *plan,
+                          size_t n, bool **ret, struct status *st)
+{
+    bool exact, *wanted = arena_try_array(pc->ar, n + 1, sizeof *wanted);
+    const struct field *pk = coll->schema->pk;
+    const struct value *list = n > 1 ? plan_pk_list(plan, pk->id, &exact) : NULL;
+    struct column keys = { 0 };
+    int rc = 0;
+
+    if (!wanted) {
+        return no_memory(st);
+    }
+    if (list && list->a.n) {
+        TRY(px_plan_column(pc, pk, list, &keys, st));
+    }
+    for (size_t i = 0; i < n && keys.nrows == 0; i++) {
+        wanted[i] = true;
+    }
+    for (uint32_t r = 0; r < keys.nrows; r++) {
+        wanted[px_shard_of(&keys, r, n)] = true;
+    }
+    *ret = wanted;
+out:
+    return rc;
+}
+
 int px_query_shards(struct px_call *pc, const struct px_coll *coll, Elanus__QueryReq *req,
-                    hts *snapshot, struct px_rows *ret, struct status *st)
+                    const struct expr *plan, hts *snapshot, struct px_rows *ret,
+                    struct status *st)
 {
     const hts read_ts = req->read_ts;
+    bool *wanted = NULL;
     struct px_shard *shards;
     Elanus__QueryResp *resps;
     struct batch *parts;
@@ -264,8 +293,12 @@ int px_query_shards(struct px_call *pc, const struct px_coll *coll, Elanus__Quer
     if (!resps || !parts) {
         return no_memory(st);
     }
+    TRY(shards_of_plan(pc, coll, plan, n, &wanted, st));
     for (size_t i = 0; i < n; i++) {
         elanus__query_resp__init(&resps[i]);
+        if (!wanted[i]) {
+            continue;
+        }
         req->vchannel = shards[i].vchannel;
         req->read_ts = snapshot && snapshot[i] ? snapshot[i] : read_ts;
         rc = shards[i].sn->query(shards[i].sn->self, &pc->call, req, &resps[i], st);

@@ -27,14 +27,16 @@ hts *px_snapshot(struct px_call *pc, const struct px_coll *coll);
 /* Sends req to every shard (vchannel is filled in here) and merges. snapshot may be NULL. */
 int px_search_shards(struct px_call *pc, const struct px_coll *coll, Elanus__SearchReq *req,
                      hts *snapshot, struct px_hits *ret, struct status *st);
-/* The same for queries: rows by ascending key, at most req->limit of them (-1: all), the key first. */
+/* The same for queries: rows by ascending key, at most req->limit of them (-1: all), the key first.
+ * plan is what req->plan says (NULL: everything): when it names keys, only their shards are asked. */
 struct px_rows {
     int64_t count;
     struct batch rows;
     hts read_ts;
 };
 int px_query_shards(struct px_call *pc, const struct px_coll *coll, Elanus__QueryReq *req,
-                    hts *snapshot, struct px_rows *ret, struct status *st);
+                    const struct expr *plan, hts *snapshot, struct px_rows *ret,
+                    struct status *st);
 
 /* Rows by key: (*ret_at)[i] is the row of pks[i] in *ret_rows, PX_NO_ROW when there is none. Keys may
  * repeat. */

@@ -107,14 +107,15 @@ static bool by_ids(const Milvus__Proto__Milvus__SearchRequest *req)
 
 static int check_unserved(const Milvus__Proto__Milvus__SearchRequest *req, struct status *st)
 {
-    const char *what = req->function_score          ? "function_score (rerankers)"
+    bool rerank = req->function_score && req->function_score->n_functions;
+    const char *what = rerank                       ? "function_score (rerankers)"
                        : req->highlighter           ? "highlighter"
                        : req->search_aggregation    ? "search_aggregation"
                        : req->n_function_chains     ? "function_chains"
                        : req->n_sub_reqs            ? "sub_reqs"
                        : req->has_namespace_case    ? "namespaces"
                                                     : NULL;
-    if (what && !(req->function_score && req->function_score->n_functions == 0)) {
+    if (what) {
         return st_fail(st, ERR_OPERATION_UNSUPPORTED, "unsupported operation: %s not supported in a search",
                        what);
     }

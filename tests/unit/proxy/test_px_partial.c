@@ -292,6 +292,30 @@ static void test_fetch_finds_every_key_as_often_as_it_is_named(void **state)
     }
 }
 
+static void test_keys_ask_only_their_shards(void **state)
+{
+    static const int64_t key = 7;
+    int64_t field = 102;
+    struct status st = STATUS_INIT;
+    struct batch rows;
+    uint32_t *at;
+    struct rw rw;
+
+    (void)state;
+    rw_start(&rw, 16, 1, false);
+    rw.nrows = 10;
+    struct column pks = rw_key(&key);
+    hts *snapshot = px_snapshot(rw.pc, rw_coll(&rw));
+    struct px_fetch f = { .pks = &pks, .field_ids = &field, .nfields = 1, .snapshot = snapshot };
+    ASSERT_OK(px_fetch(rw.pc, rw_coll(&rw), &f, &rows, &at, &st));
+    assert_int_equal(rw.queries, 1);
+    assert_int_equal(rows.nrows, 1);
+    for (uint32_t s = 0; s < 16; s++) { /* the others' snapshot is still to be taken */
+        assert_int_equal(snapshot[s], rw_is_mine(&rw.shards[s], key) ? 2000 + s : 0);
+    }
+    rw_stop(&rw);
+}
+
 static void test_fetch_of_too_much_is_told(void **state)
 {
     static const int64_t keys[] = { 0, 1, 2, 3, 4, 6, 7, 8 };
@@ -321,6 +345,7 @@ int main(void)
         cmocka_unit_test(test_array_operations),
         cmocka_unit_test(test_array_operations_that_are_refused),
         cmocka_unit_test(test_fetch_finds_every_key_as_often_as_it_is_named),
+        cmocka_unit_test(test_keys_ask_only_their_shards),
         cmocka_unit_test(test_fetch_of_too_much_is_told),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
