@@ -2,10 +2,10 @@
 """Adds up the results of test suites. Usage: sum_results.py FOLDER [SUITE...]
 
 FOLDER has, for each suite, SUITE.rc (the status it ended with), SUITE.log (what it said), and what
-the runner wrote, if it writes any: SUITE.xml or SUITE.*.xml (JUnit), SUITE.tap. A suite without
-either is counted by the last line "N passed, N failed[, N skipped]" of its log, or by a line
-"skipped: why" as one skipped; a build has none of these and counts only if it fails. A suite that
-ended with another status than 0 counts as failed even if each of its tests passed.
+the runner wrote, if it writes any: SUITE.xml (JUnit). A suite without is counted by the last line
+"N passed, N failed[, N skipped]" of its log, or by a line "skipped: why" as one skipped; a build
+has none of these and counts only if it fails. A suite that ended with another status than 0, or
+in which no test ran, counts as failed even if no test failed.
 
 With suites named, one line for each; without, a table of all and the total as the last line.
 """
@@ -15,8 +15,8 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 
 LINE = re.compile(r"^(?:\w+: )?(\d+) passed, (\d+) failed(?:, (\d+) skipped)?\s*$", re.M)
-TAP = re.compile(r"^# (pass|fail|cancelled|skipped) (\d+)$", re.M)
 SKIPPED = re.compile(r"^skipped: ", re.M)
+SETUP = ("build-", "install-")
 
 
 def junit(path):
@@ -28,37 +28,26 @@ def junit(path):
             skipped += 1
         else:
             passed += 1
-    return passed, failed, skipped
+    return [passed, failed, skipped]
 
 
 def count(folder, suite):
     """(passed, failed, skipped) of one suite."""
     total = [0, 0, 0]
-    found = False
-    for path in [folder / f"{suite}.xml", *sorted(folder.glob(f"{suite}.*.xml"))]:
-        if path.exists():
-            found = True
-            try:
-                total = [a + b for a, b in zip(total, junit(path))]
-            except ET.ParseError:
-                total[1] += 1
-    tap, log = folder / f"{suite}.tap", folder / f"{suite}.log"
-    if tap.exists():
-        n = {k: int(v) for k, v in TAP.findall(tap.read_text(errors="replace"))}
-        if n:
-            found = True
-            total[0] += n.get("pass", 0)
-            total[1] += n.get("fail", 0) + n.get("cancelled", 0)
-            total[2] += n.get("skipped", 0)
+    report, log = folder / f"{suite}.xml", folder / f"{suite}.log"
     said = log.read_text(errors="replace") if log.exists() else ""
-    if not found:
-        lines = LINE.findall(said)
-        if lines:
-            total = [a + int(b or 0) for a, b in zip(total, lines[-1])]
-        elif SKIPPED.search(said):
-            total[2] += 1
+    lines = LINE.findall(said)
+    if report.exists():
+        try:
+            total = junit(report)
+        except ET.ParseError:
+            total = [0, 1, 0]
+    elif lines:
+        total = [int(n or 0) for n in lines[-1]]
+    elif SKIPPED.search(said):
+        total = [0, 0, 1]
     rc = (folder / f"{suite}.rc").read_text().strip()
-    if rc != "0" and total[1] == 0:
+    if total[1] == 0 and (rc != "0" or (sum(total) == 0 and not suite.startswith(SETUP))):
         total[1] = 1
     return total
 

@@ -103,7 +103,7 @@ wire_run() {
 
 wire() {
   local v
-  suite clients-of-python venvs "${versions[@]}"
+  suite install-pymilvus venvs "${versions[@]}"
   build release || return 0
   for v in "${versions[@]}"; do
     beside "wire-$v" wire_run "wire-$v" "$v" build/release/src/main/elanus ""
@@ -116,33 +116,17 @@ wire() {
   fi
 }
 
-node_run() {
-  if ! command -v npm >/dev/null; then echo "skipped: npm is not installed"; return 0; fi
-  rm -rf build/node && mkdir -p build/node && cp tests/wire/node/* build/node/ 2>/dev/null || true
-  if ! (cd build/node && npm ci --silent --no-audit --no-fund); then
-    echo "skipped: npm cannot install the client"; return 0
-  fi
-  (cd build/node && ELANUS_BIN=$root/build/release/src/main/elanus \
-    python3 "$root/tests/lib/with_server.py" node --test --test-reporter=tap) >"$out/node.tap"
+client_run() {
+  ELANUS_BIN=$PWD/build/release/src/main/elanus "$1"
 }
 
-java_run() {
-  if ! command -v mvn >/dev/null; then echo "skipped: maven is not installed"; return 0; fi
-  rm -rf build/java && mkdir -p build/java && cp -r tests/wire/java/pom.xml tests/wire/java/src build/java/
-  if ! (cd build/java && mvn -q -B -ntp test-compile); then
-    echo "skipped: maven cannot install the client"; return 0
-  fi
-  local rc=0
-  (cd build/java && ELANUS_BIN=$root/build/release/src/main/elanus \
-    python3 "$root/tests/lib/with_server.py" mvn -q -B -ntp surefire:test) || rc=$?
-  cp build/java/target/surefire-reports/TEST-*.xml "$out/java.flow.xml" || rc=1
-  return $rc
-}
-
+# Clients in other languages: each tests/clients/*/run.sh installs its own and starts a server.
 clients() {
+  local c
   build release || return 0
-  beside node node_run
-  beside java java_run
+  for c in tests/clients/*/run.sh; do
+    beside "client-$(basename "$(dirname "$c")")" client_run "$c"
+  done
 }
 
 crash_run() {
@@ -150,23 +134,26 @@ crash_run() {
 }
 
 crash() {
-  suite clients-of-python venvs "${versions[-1]}"
+  local t
+  suite install-pymilvus venvs "${versions[-1]}"
   build debug src/main/elanus || return 0
-  beside fault-points crash_run build/debug/src/main/elanus tests/crash/test_fault_points.py
-  beside disk-full crash_run build/debug/src/main/elanus tests/crash/test_disk_full.py
+  for t in tests/crash/test_*.py; do
+    beside "crash-$(basename "$t" .py)" crash_run build/debug/src/main/elanus "$t"
+  done
+  beside damage crash_run build/debug/src/main/elanus tests/crash/test_damage.py
+  beside tools crash_run build/debug/src/main/elanus tests/crash/test_tools.py
   beside torture crash_run build/debug/src/main/elanus tests/crash/torture.py --kills 40 --seed 1 \
     --server build/debug/src/main/elanus
 }
 
 quick() {
   unit
-  suite clients-of-python venvs "${versions[-1]}"
+  suite install-pymilvus venvs "${versions[-1]}"
   build release || return 0
   suite "wire-${versions[-1]}" wire_run "wire-${versions[-1]}" "${versions[-1]}" \
     build/release/src/main/elanus ""
 }
 
-root=$PWD
 rm -rf "$out"
 mkdir -p "$out"
 parts=("$@")
