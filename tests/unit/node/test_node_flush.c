@@ -1,6 +1,7 @@
 /* test_node_flush.c - the same answers from growing and sealed segments, after restarts, and while
  * the steps of a flush fail. */
 #include "roles.h"
+#include "base/fault.h"
 
 static struct roles *start(bool rocksdb)
 {
@@ -269,6 +270,34 @@ static void test_flush_when_commit_fails_then_retried_and_rows_stay(void **state
     roles_free(r);
 }
 
+static void test_flush_when_any_step_fails_once_then_repeated_and_rows_come_once(void **state)
+{
+#ifdef ELANUS_FAULTS
+    static const char *const points[] = { "flush_before_files:error:1", "flush_before_commit:error:1",
+                                          "flush_after_commit:error:1",
+                                          "delta_before_commit:error:1" };
+    for (size_t i = 0; i < ARRAY_LEN(points); i++) {
+        struct roles *r = start(false);
+        struct rcoll *c = rcoll_new(r, "c", 1);
+        rcoll_load(c, NULL);
+        rcoll_insert(c, NULL, 0, 50, 1);
+        rcoll_upsert(c, NULL, 40, 20, 2);
+        const char *all = rcoll_dump(c, NULL, 0);
+        fault_arm(points[i]);
+        rcoll_flush(c);
+        fault_arm(NULL);
+        same(all, rcoll_dump(c, NULL, 0));
+        assert_int_equal(rcoll_flushed(c), 1);
+        roles_restart(r);
+        same(all, rcoll_dump(c, NULL, 0));
+        rcoll_free(c);
+        roles_free(r);
+    }
+#else
+    skip();
+#endif
+}
+
 static void test_flush_when_node_cannot_load_then_rows_stay_growing(void **state)
 {
     struct roles *r = start(false);
@@ -423,6 +452,7 @@ int main(void)
         cmocka_unit_test(test_key_when_in_growing_and_sealed_then_newest_and_once),
         cmocka_unit_test(test_snapshot_when_rows_change_later_then_old_picture_stays),
         cmocka_unit_test(test_flush_when_commit_fails_then_retried_and_rows_stay),
+        cmocka_unit_test(test_flush_when_any_step_fails_once_then_repeated_and_rows_come_once),
         cmocka_unit_test(test_flush_when_node_cannot_load_then_rows_stay_growing),
         cmocka_unit_test(test_restart_when_committed_but_not_swapped_then_rows_come_once),
         cmocka_unit_test(test_delete_when_node_misses_it_then_segment_is_loaded_again),
