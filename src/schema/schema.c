@@ -118,9 +118,16 @@ static int make_field(const Milvus__Proto__Schema__FieldSchema *pb, struct arena
         FAIL(st, ST_INVALID, "field \"%s\" has id %" PRId64 ": ids begin at %d", pb->name,
              pb->fieldid, FIELD_FIRST_USER);
     }
-    TRY(param_u32(pb, "dim", &ret->dim, st));
-    TRY(param_u32(pb, "max_length", &ret->max_length, st));
-    TRY(param_u32(pb, "max_capacity", &ret->max_capacity, st));
+    /* Parameters of other types mean nothing here, whatever they say. */
+    if (dtype_is_vector(ret->type)) {
+        TRY(param_u32(pb, "dim", &ret->dim, st));
+    }
+    if (dtype_is_string(ret->type) || (ret->type == DT_ARRAY && dtype_is_string(ret->elem))) {
+        TRY(param_u32(pb, "max_length", &ret->max_length, st));
+    }
+    if (ret->type == DT_ARRAY || ret->type == DT_ARRAY_OF_VECTOR) {
+        TRY(param_u32(pb, "max_capacity", &ret->max_capacity, st));
+    }
     TRY(check_layout(ret, st));
     if (pb->default_value && pb->default_value->data_case) {
         TRY(default_cell(ret, ar, &ret->default_cell, st));

@@ -124,6 +124,22 @@ static void check(struct arena *ar, fx_coll *c, int code, const char *part)
     }
 }
 
+/* The check does not look at them either: whatever may be created must be usable. */
+static void test_schema_new_when_a_parameter_belongs_to_another_type_then_ignored(void **state)
+{
+    struct arena *ar = *state;
+    fx_coll *c = fx_simple(ar);
+    fx_field *n = fx_add(ar, c, "n", DT_INT64, "-5"); /* dim */
+    fx_param(ar, n, "max_length", "many");
+    fx_param(ar, n, "max_capacity", "99999999999");
+    fx_param(ar, c->fields[1], "max_length", "0");
+    check(ar, c, 0, NULL);
+    struct schema *s = fx_schema(c);
+    assert_int_equal(schema_field_by_name(s, SLICE_LIT("n"))->dim, 0);
+    assert_int_equal(schema_field_by_name(s, SLICE_LIT("vec"))->dim, 4);
+    schema_unref(s);
+}
+
 static void test_schema_check_when_keys_are_wrong_then_names_them(void **state)
 {
     struct arena *ar = *state;
@@ -343,6 +359,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_schema_new_when_message_is_whole_then_knows_every_field),
         cmocka_unit_test(test_schema_new_when_message_is_damaged_then_says_what),
+        cmocka_unit_test(test_schema_new_when_a_parameter_belongs_to_another_type_then_ignored),
         cmocka_unit_test(test_schema_check_when_keys_are_wrong_then_names_them),
         cmocka_unit_test(test_schema_check_when_limits_are_passed_then_names_the_limit),
         cmocka_unit_test(test_schema_check_when_names_or_flags_are_wrong_then_refuses),
