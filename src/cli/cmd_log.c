@@ -38,18 +38,21 @@ static int list_channel(const char *dir, const char *name, struct status *st)
     return rc;
 }
 
+/* A channel that cannot be read does not hide the others; the first error is the answer. */
 static int do_list(const char *dir, struct status *st)
 {
-    char **names;
-    size_t n;
+    char **names = NULL;
+    size_t n = 0;
     int rc = dir_list(dir, &names, &n, st);
 
-    for (size_t i = 0; rc == 0 && i < n; i++) {
-        rc = list_channel(dir, names[i], st);
+    for (size_t i = 0; i < n; i++) {
+        struct status one = STATUS_INIT;
+        if (list_channel(dir, names[i], &one) != 0 && rc == 0) {
+            *st = one;
+            rc = st->code;
+        }
     }
-    if (rc == 0) {
-        dir_list_free(names, n);
-    }
+    dir_list_free(names, n);
     return rc;
 }
 

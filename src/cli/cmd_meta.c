@@ -225,7 +225,8 @@ int cmd_meta(int argc, char **argv)
             return usage();
         }
     }
-    if (!what || (strcmp(what, "get") == 0 && !arg)) {
+    if (!what || (strcmp(what, "list") != 0 && strcmp(what, "get") != 0 &&
+                  strcmp(what, "watch") != 0) || (strcmp(what, "get") == 0 && !arg)) {
         return usage();
     }
     dir = path_join(data, "meta");
@@ -238,11 +239,8 @@ int cmd_meta(int argc, char **argv)
         rc = do_list(m, arg ? arg : "/", keys_only, &st);
     } else if (strcmp(what, "get") == 0) {
         rc = do_get(m, arg, &st);
-    } else if (strcmp(what, "watch") == 0) {
-        rc = do_watch(m, arg ? arg : "/", &st);
     } else {
-        meta_close(m);
-        return usage();
+        rc = do_watch(m, arg ? arg : "/", &st);
     }
     meta_close(m);
     return rc == 0 ? 0 : fail(&st);

@@ -370,6 +370,13 @@ class Space:
 
 # ---- the folder ----
 
+def start(server):
+    """On new ports: others on this machine may have taken the old ones meanwhile."""
+    server.port = server.management = 0
+    server.start()
+    return Client(server)
+
+
 def elanus(*args, seconds=30):
     """(exit status, standard output, standard error) of the program."""
     r = subprocess.run([binary(), *map(str, args)], capture_output=True, text=True, timeout=seconds,
@@ -497,4 +504,4 @@ def has_faults():
 
 __all__ = ["Client", "DEFAULT", "Gone", "Refused", "Report", "Server", "ServerError", "Skip",
            "Space", "binary", "elanus", "expect", "folder_faults", "has_faults", "metadata",
-           "metadata_faults", "object_faults", "columns", "vector"]
+           "start"]

@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 
-from crash_lib import (Client, Refused, Report, Server, Skip, Space, expect, folder_faults)
+from crash_lib import (Refused, Report, Server, Skip, Space, expect, folder_faults, start)
 
 MIB = 1 << 20
 NO_SPACE = 9   # the API's code for a full disk
@@ -37,8 +37,7 @@ class Disk:
         self.client = None
 
     def start(self):
-        self.server.start()
-        self.client = self.space.client = Client(self.server)
+        self.client = self.space.client = start(self.server)
 
     def restart(self, kill):
         self.server.kill() if kill else self.server.stop()

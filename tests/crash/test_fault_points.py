@@ -18,8 +18,8 @@ import signal
 import sys
 import tempfile
 
-from crash_lib import (Client, Gone, Refused, Report, Server, ServerError, Space, binary, expect,
-                       folder_faults, has_faults)
+from crash_lib import (Gone, Refused, Report, Server, ServerError, Space, binary, expect,
+                       folder_faults, has_faults, start)
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 POINTS = re.findall(r'^FAULT\("(\w+)"', (ROOT / "src/base/fault_points.def").read_text(), re.M)
@@ -43,8 +43,7 @@ class World:
         self.server.env.pop("ELANUS_FAULT", None)
         if fault:
             self.server.env["ELANUS_FAULT"] = fault
-        self.server.start()
-        self.client = Client(self.server)
+        self.client = start(self.server)
         for s in self.spaces:
             s.client = self.client
 

@@ -398,6 +398,7 @@ static int channel_open(struct sn *sn, const char *name, int64_t term, struct sn
         .file_size = sn->opts.wal_file_size,
         .prealloc = sn->opts.wal_prealloc,
     };
+    struct wal_stats ws;
     int rc;
 
     ch->sn = sn;
@@ -408,6 +409,11 @@ static int channel_open(struct sn *sn, const char *name, int64_t term, struct sn
     TRY(dir_make(dir, st));
     TRY(wal_local_open(&wo, &ch->wal, st));
     ch->applied_position = wal_last_position(ch->wal);
+    wal_get_stats(ch->wal, &ws);
+    if (ws.cut_bytes) {
+        LOG_W("unfinished end of the log cut off: channel=%s cut_bytes=%llu last=%llu", name,
+              (unsigned long long)ws.cut_bytes, (unsigned long long)ws.last);
+    }
     ch->thread = thread_start("sequencer", sequencer, ch);
     *ret = TAKE(ch);
 out:

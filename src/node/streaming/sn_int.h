@@ -93,11 +93,12 @@ struct sn_shard {
     struct sn_channel *ch;
     char *vchannel;
     int64_t collection_id;
-    struct lock lock;              /* RANK_NODE_SHARD: the four fields below */
+    struct lock lock;              /* RANK_NODE_SHARD: the five fields below */
     struct sn_view *view;
     struct status failed;          /* code != 0: memory and log disagree, until the next start */
     bool loading;                  /* somebody is inside sn__reconcile() */
     struct cond load_free;
+    struct status load_failed;     /* why the last sn__reconcile() failed, told to readers */
 
     /* Behind sn->flush_lock. */
     bool flush_queued;

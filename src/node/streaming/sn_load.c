@@ -331,10 +331,11 @@ static bool loading_begin(struct sn_shard *sh, bool wait)
     return mine;
 }
 
-static void loading_end(struct sn_shard *sh)
+static void loading_end(struct sn_shard *sh, int rc, const struct status *st)
 {
     lock_acquire(&sh->lock);
     sh->loading = false;
+    sh->load_failed = rc == 0 ? (struct status)STATUS_INIT : *st;
     cond_signal(&sh->load_free);
     lock_release(&sh->lock);
 }
@@ -383,7 +384,7 @@ int sn__reconcile(struct sn_shard *sh, const struct sn_want *want, const struct 
         FAIL(st, ST_UNAVAILABLE, "shard %s: flushed segments have no query node", sh->vchannel);
     }
 out:
-    loading_end(sh);
+    loading_end(sh, rc, st);
     arena_free(r.ar);
     return rc;
 }

@@ -107,8 +107,12 @@ static int check_loaded(const struct reading *r, const struct ask *a, struct sta
     }
     for (size_t i = 0; i < vw->nmissing; i++) {
         if (wanted(vw, a->partitions, a->npartitions, vw->missing[i]->partition_id)) {
-            rc = st_fail(st, ERR_SEGMENT_NOT_FOUND, "segment %lld waits to be loaded",
-                         (long long)vw->missing[i]->id);
+            struct status why;
+            lock_acquire(&r->sh->lock);
+            why = r->sh->load_failed;
+            lock_release(&r->sh->lock);
+            rc = st_fail(st, ERR_SEGMENT_NOT_FOUND, "segment %lld waits to be loaded%s%s",
+                         (long long)vw->missing[i]->id, why.code ? ": " : "", why.msg);
             st->retriable = true;
             goto out;
         }
