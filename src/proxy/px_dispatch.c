@@ -234,6 +234,7 @@ static void serve_none(struct grpc_call *gc, void *arg)
 static int make_constant(struct px_method *m, struct status *st)
 {
     struct arena *ar = arena_new(0);
+    struct status good = STATUS_INIT; /* what *st has from earlier is nobody's answer */
     struct px_call pc;
     struct buf out;
     ProtobufCMessage *req = arena_alloc(ar, m->req->sizeof_message);
@@ -245,7 +246,7 @@ static int make_constant(struct px_method *m, struct status *st)
     m->req->message_init(req);
     m->resp->message_init(resp);
     TRY(m->fn(&pc, req, resp, st));
-    set_status(m, resp, st, ar);
+    set_status(m, resp, &good, ar);
     if (!proto_pack(resp, &out)) {
         FAIL(st, ST_INTERNAL, "%s: constant reply over 64 KiB", m->name);
     }
