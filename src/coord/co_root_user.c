@@ -99,11 +99,12 @@ int co__root_update_user(void *self, const struct call *call, const Elanus__Cred
     struct slice salt, hash;
     struct co_rec *rec;
     Elanus__User u;
+    bool known = secret_of(co, req->name, call->ar, &salt, &hash);
+    bool right = secret_matches(co, req->name, req->old_password, salt, hash);
     int rc = 0;
 
     (void)resp;
-    if (!secret_of(co, req->name, call->ar, &salt, &hash) ||
-        !secret_matches(co, req->name, req->old_password, salt, hash)) {
+    if (!known || !right) {
         return st_fail(st, ERR_NOT_AUTHENTICATED,
                        "old password not correct for %s: not authenticated", req->name);
     }
@@ -188,9 +189,10 @@ int co__root_authenticate(void *self, const struct call *call, const Elanus__Cre
                           Elanus__AuthResp *resp, struct status *st)
 {
     struct slice salt, hash;
+    bool known = secret_of(self, req->name, call->ar, &salt, &hash);
+    bool right = secret_matches(self, req->name, req->password, salt, hash); /* hashes always */
 
     (void)st;
-    resp->ok = secret_of(self, req->name, call->ar, &salt, &hash) &&
-               secret_matches(self, req->name, req->password, salt, hash);
+    resp->ok = known && right;
     return 0;
 }

@@ -19,6 +19,7 @@
 struct px_auth {
     struct lock lock;
     struct str_map *known; /* token -> struct known */
+    uint64_t generation;   /* counts px_auth_forget() */
 };
 
 struct known {
@@ -51,11 +52,12 @@ void px_auth_forget(struct px_auth *a)
     lock_acquire(&a->lock);
     old = a->known;
     a->known = str_map_new();
+    a->generation++;
     lock_release(&a->lock);
     str_map_free(old, mem_free);
 }
 
-static bool is_known(struct px_auth *a, struct slice token)
+bool px_auth_known(struct px_auth *a, struct slice token, uint64_t *ret_generation)
 {
     const struct known *k;
     bool ok;
@@ -63,11 +65,12 @@ static bool is_known(struct px_auth *a, struct slice token)
     lock_acquire(&a->lock);
     k = str_map_get(a->known, token);
     ok = k && clock_mono_us() < k->until_us;
+    *ret_generation = a->generation;
     lock_release(&a->lock);
     return ok;
 }
 
-static void remember(struct px_auth *a, struct slice token)
+void px_auth_remember(struct px_auth *a, struct slice token, uint64_t generation)
 {
     struct known *k = xalloc(sizeof *k);
     struct str_map *old = NULL;
@@ -78,8 +81,11 @@ static void remember(struct px_auth *a, struct slice token)
         old = a->known;
         a->known = str_map_new();
     }
-    mem_free(str_map_put(a->known, token, k));
+    if (generation == a->generation) { /* else the answer may be older than a new password */
+        k = str_map_put(a->known, token, k);
+    }
     lock_release(&a->lock);
+    mem_free(k);
     str_map_free(old, mem_free);
 }
 
@@ -139,6 +145,7 @@ int px_authenticate(struct px_call *pc, struct status *st)
     Elanus__AuthResp resp = ELANUS__AUTH_RESP__INIT;
     struct slice token, text;
     const char *colon;
+    uint64_t generation;
     int rc = 0;
 
     if (!pc->px->lim.auth || !pc->gc) {
@@ -155,13 +162,13 @@ int px_authenticate(struct px_call *pc, struct status *st)
     }
     req.name = arena_strndup(pc->ar, text.p, (size_t)(colon - text.p));
     req.password = colon + 1;
-    if (!is_known(pc->px->auth, token)) {
+    if (!px_auth_known(pc->px->auth, token, &generation)) {
         TRY(root->authenticate(root->self, &pc->call, &req, &resp, st));
         if (!resp.ok) {
             rc = wrong(st);
             goto out;
         }
-        remember(pc->px->auth, token);
+        px_auth_remember(pc->px->auth, token, generation);
     }
     pc->user = req.name;
 out:

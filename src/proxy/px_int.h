@@ -178,6 +178,10 @@ void px_auth_free(struct px_auth *a);
 int px_authenticate(struct px_call *pc, struct status *st);
 /* Passwords have changed. */
 void px_auth_forget(struct px_auth *a);
+/* Whether the token was right a moment ago. When not: ask, and hand the generation back with the
+ * token that turned out right; a token checked before a px_auth_forget() is not taken. */
+bool px_auth_known(struct px_auth *a, struct slice token, uint64_t *ret_generation);
+void px_auth_remember(struct px_auth *a, struct slice token, uint64_t generation);
 /* Base64 with or without padding; p is NULL when s is none. */
 struct slice px_base64_decode(struct arena *ar, struct slice s);
 
