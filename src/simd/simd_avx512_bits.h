@@ -1,6 +1,5 @@
 /* simd_avx512_bits.h - the bit primitives all AVX-512 levels share, then the kernels themselves.
  * The including level has defined vb, VB_BYTES and vb_count(). */
-#pragma once
 #include "simd/simd_x86.h"
 
 INL vb vb_zero(void)

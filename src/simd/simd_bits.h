@@ -12,7 +12,6 @@
  * Rows of at most TB_SCALAR_BYTES go through 64-bit words and the scalar population count: a
  * vector's horizontal sum would cost more than the whole row.
  */
-#pragma once
 #include "simd/simd_int.h"
 
 #define TB_SCALAR_BYTES 32

@@ -18,7 +18,6 @@
  * the sums of neighbouring rows by itself. Only the final horizontal sums are shared, four rows at
  * a time, in an order that does not depend on where in a batch the row stands.
  */
-#pragma once
 #include "simd/simd_int.h"
 
 /* By number, rows are asked for this many rows and at most this many bytes ahead. */

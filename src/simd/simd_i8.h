@@ -14,7 +14,6 @@
  * All sums are exact, so order does not show. Rows are summed one after the other, for the reason
  * simd_float.h gives.
  */
-#pragma once
 #include "simd/simd_int.h"
 
 /* By number, rows are asked for this many rows and at most this many bytes ahead. */

@@ -12,7 +12,6 @@
  * the matrix of inner products is never written. Per step of dim the loop loads TILE_GROUPS query
  * vectors and TILE_ROWS scalars for TILE_ROWS * TILE_GROUPS multiply-adds.
  */
-#pragma once
 #include "simd/simd_int.h"
 
 #define TILE_VECS (SIMD_TILE / VF_LANES)
