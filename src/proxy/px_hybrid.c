@@ -10,7 +10,7 @@
 #include "base/json.h"
 #include "base/map.h"
 #include "base/utf8.h"
-#include "proxy/px_read.h"
+#include "proxy/px_hybrid.h"
 #include "schema/field_data.h"
 #include <inttypes.h>
 #include <math.h>
@@ -56,6 +56,22 @@ static int read_weights(const struct json_value *obj, size_t nreqs, struct arena
     return 0;
 }
 
+static int read_scorer(const char *text, enum px_group_scorer *ret, struct status *st)
+{
+    static const char *const names[] = { "max", "sum", "avg" };
+
+    *ret = PX_GROUP_MAX;
+    for (size_t i = 0; text && *text && i < ARRAY_LEN(names); i++) {
+        if (strcmp(text, names[i]) == 0) {
+            *ret = (enum px_group_scorer)i;
+            return 0;
+        }
+    }
+    return text && *text ? st_fail(st, ERR_PARAMETER_INVALID, "rank_group_scorer %s is invalid: max, "
+                                   "sum and avg are known", text)
+                         : 0;
+}
+
 int px_rank_params(struct px_call *pc, const Milvus__Proto__Milvus__HybridSearchRequest *req,
                    struct px_rank *r, struct status *st)
 {
@@ -78,9 +94,9 @@ int px_rank_params(struct px_call *pc, const Milvus__Proto__Milvus__HybridSearch
                  ints[i].key, text);
         }
     }
-    if (px_kv(req->n_rank_params, req->rank_params, "group_by_field")) {
-        FAIL(st, ERR_OPERATION_UNSUPPORTED, "unsupported operation: group_by_field is not supported");
-    }
+    TRY(px_group_params(req->n_rank_params, req->rank_params, &r->group, st));
+    TRY(read_scorer(px_kv(req->n_rank_params, req->rank_params, "rank_group_scorer"), &r->scorer,
+                    st));
     r->limit = values[0];
     r->offset = values[1];
     if (r->limit <= 0) {
@@ -136,32 +152,26 @@ static double normalised(double score, int metric, bool normalise)
     return metric == px_metric_parse("COSINE") ? (1.0 + score) * 0.5 : 0.5 + atan(score) / M_PI;
 }
 
-struct fused {
-    const struct column *pks;
-    uint32_t row;
-    double score;
-};
-
 static int by_score(const void *a, const void *b)
 {
-    const struct fused *x = a, *y = b;
+    const struct px_fused *x = a, *y = b;
     if (x->score != y->score) {
         return x->score < y->score ? 1 : -1;
     }
-    return pk_cmp(x->pks, x->row, y->pks, y->row);
+    return pk_cmp(&x->sub->hits.pks, x->row, &y->sub->hits.pks, y->row);
 }
 
 /* Joins the lists of one query; *ret holds them best first. */
 static int fuse(struct px_call *pc, const struct px_search *subs, size_t nsubs,
-                const uint32_t *first, uint32_t q, const struct px_rank *r, struct fused **ret,
+                const size_t *first, uint32_t q, const struct px_rank *r, struct px_fused **ret,
                 size_t *ret_n, struct status *st)
 {
     struct str_map *seen = str_map_new();
-    struct fused *all;
+    struct px_fused *all;
     size_t most = 0, n = 0;
 
     for (size_t i = 0; i < nsubs; i++) {
-        most += subs[i].hits.counts[q];
+        most += (size_t)subs[i].topks[q];
     }
     all = arena_try_array(pc->ar, most + 1, sizeof *all);
     if (!all) {
@@ -170,16 +180,16 @@ static int fuse(struct px_call *pc, const struct px_search *subs, size_t nsubs,
     }
     for (size_t i = 0; i < nsubs; i++) {
         const struct px_search *s = &subs[i];
-        for (uint32_t j = 0; j < s->hits.counts[q]; j++) {
-            uint32_t row = first[i] + j;
+        for (int64_t j = 0; j < s->topks[q]; j++) {
+            uint32_t row = s->rows[first[i] + (size_t)j];
             struct slice key = column_cell(&s->hits.pks, row);
-            struct fused *f = str_map_get(seen, key);
+            struct px_fused *f = str_map_get(seen, key);
             double add = r->weighted ? r->weights[i] * normalised((double)s->hits.scores[row],
                                                                   s->metric, r->normalise)
                                      : 1.0 / (r->rrf_k + (double)j + 1.0);
             if (!f) {
                 f = &all[n++];
-                *f = (struct fused){ .pks = &s->hits.pks, .row = row };
+                *f = (struct px_fused){ .sub = s, .row = row };
                 str_map_put(seen, key, f);
             }
             f->score += add;
@@ -190,6 +200,29 @@ static int fuse(struct px_call *pc, const struct px_search *subs, size_t nsubs,
     *ret = all;
     *ret_n = n;
     return 0;
+}
+
+/* The page of one query's ranking that was asked for. */
+static int fused_page(struct px_call *pc, const struct px_search *subs, size_t nsubs,
+                      const size_t *first, uint32_t q, const struct px_rank *r, struct px_fused **ret,
+                      size_t *ret_n, struct status *st)
+{
+    struct px_fused_groups how = { .offset = r->offset, .limit = r->limit,
+                                   .size = r->group.group_size, .scorer = r->scorer };
+    struct px_fused *list = NULL;
+    size_t n = 0, skip;
+    int rc;
+
+    TRY(fuse(pc, subs, nsubs, first, q, r, &list, &n, st));
+    if (r->group.group_by) {
+        TRY(px_group_fused(pc, &how, list, n, ret, ret_n, st));
+        goto out;
+    }
+    skip = MIN((size_t)r->offset, n);
+    *ret = list + skip;
+    *ret_n = MIN(n - skip, (size_t)r->limit);
+out:
+    return rc;
 }
 
 /* ---- output fields of the winners ---- */
@@ -226,15 +259,33 @@ out:
 
 /* ---- the call ---- */
 
-/* A page is a page of the fused ranking: clients repeat its offset in every sub-request. */
-static void drop_offset(struct px_call *pc, Milvus__Proto__Milvus__SearchRequest *sub)
+/* A page is a page of the fused ranking: clients repeat its offset in every sub-request. Groups are
+ * those of the hybrid search. */
+static void adapt_params(struct px_call *pc,
+                         const Milvus__Proto__Milvus__HybridSearchRequest *req,
+                         Milvus__Proto__Milvus__SearchRequest *sub)
 {
-    px_kv_pb **kept = arena_alloc(pc->ar, (sub->n_search_params + 1) * sizeof *kept);
+    static const char *const shared[] = { "group_by_field", "group_by_fields", "group_size",
+                                          "strict_group_size", "offset" };
+    px_kv_pb **kept =
+        arena_alloc(pc->ar, (sub->n_search_params + ARRAY_LEN(shared)) * sizeof *kept);
     size_t n = 0;
 
     for (size_t i = 0; i < sub->n_search_params; i++) {
-        if (strcmp(sub->search_params[i]->key, "offset") != 0) {
+        bool own = true;
+        for (size_t k = 0; k < ARRAY_LEN(shared); k++) {
+            own = own && strcmp(sub->search_params[i]->key, shared[k]) != 0;
+        }
+        if (own) {
             kept[n++] = sub->search_params[i];
+        }
+    }
+    for (size_t k = 0; k + 1 < ARRAY_LEN(shared); k++) { /* all but the offset */
+        for (size_t i = 0; i < req->n_rank_params; i++) {
+            if (strcmp(req->rank_params[i]->key, shared[k]) == 0) {
+                kept[n++] = req->rank_params[i];
+                break;
+            }
         }
     }
     sub->search_params = kept;
@@ -260,16 +311,16 @@ static int run_subs(struct px_call *pc, const Milvus__Proto__Milvus__HybridSearc
         sub.guarantee_timestamp = req->guarantee_timestamp;
         sub.consistency_level = req->consistency_level;
         sub.use_default_consistency = req->use_default_consistency;
-        drop_offset(pc, &sub);
+        adapt_params(pc, req, &sub);
         subs[i].snapshot = snapshot;
         rc = px_search_run(pc, &sub, false, &subs[i], st);
         if (rc != 0) {
             st_context(st, "request %zu of the hybrid search", i + 1);
             goto out;
         }
-        if (subs[i].sp.group_by || subs[i].sp.iterator) {
-            FAIL(st, ERR_OPERATION_UNSUPPORTED, "unsupported operation: grouping and iterators in a "
-                 "hybrid search");
+        if (subs[i].sp.iterator) {
+            FAIL(st, ERR_OPERATION_UNSUPPORTED, "unsupported operation: an iterator in a hybrid "
+                 "search");
         }
         if (subs[i].hits.nq != subs[0].hits.nq) {
             FAIL(st, ERR_PARAMETER_INVALID, "nq of every request of a hybrid search must be the "
@@ -280,19 +331,80 @@ out:
     return rc;
 }
 
+/* Scores and keys of all queries; *ret_pks has the key of every row. */
+static int fill_ranking(struct px_call *pc, const struct px_coll *coll,
+                        const struct px_search *subs, size_t nsubs, const struct px_rank *r,
+                        Milvus__Proto__Schema__SearchResultData *rd, struct column *ret_pks,
+                        struct status *st)
+{
+    uint32_t nq = subs[0].hits.nq;
+    const struct field *pk = coll->schema->pk, *group = subs[0].group;
+    size_t *first = arena_alloc(pc->ar, nsubs * sizeof *first), most = 0;
+    double scale = pow(10, r->round_decimal);
+    struct column_builder *keys, *groups = NULL;
+    int rc = 0;
+
+    for (size_t i = 0; i < nsubs; i++) {
+        most += subs[i].nrows;
+    }
+    rd->topks = arena_try_array(pc->ar, nq, sizeof *rd->topks);
+    rd->scores = arena_try_array(pc->ar, most + 1, sizeof *rd->scores);
+    if (!rd->topks || !rd->scores) {
+        FAIL(st, ERR_PARAMETER_TOO_LARGE, "no memory for %u answers", nq);
+    }
+    keys = column_builder_new(pc->ar, pk->id, pk->type, DT_NONE, 0, 16);
+    if (group) {
+        groups = column_builder_new(pc->ar, group->id, group->type, DT_NONE, 0, 16);
+    }
+    for (uint32_t q = 0; q < nq; q++) {
+        struct px_fused *list = NULL;
+        size_t n = 0;
+        TRY(fused_page(pc, subs, nsubs, first, q, r, &list, &n, st));
+        for (size_t i = 0; i < n; i++) {
+            const struct px_hits *h = &list[i].sub->hits;
+            double score = list[i].score;
+            score = r->round_decimal < 0 ? score : floor(score * scale + 0.5) / scale;
+            rd->scores[rd->n_scores++] = (float)score;
+            if (!column_builder_take(keys, &h->pks, list[i].row) ||
+                (groups && !column_builder_take(groups, batch_column(&h->fields, group->id),
+                                                list[i].row))) {
+                FAIL(st, ERR_PARAMETER_TOO_LARGE, "no memory for the answer");
+            }
+        }
+        rd->topks[q] = (int64_t)n;
+        rd->top_k = MAX(rd->top_k, rd->topks[q]);
+        for (size_t i = 0; i < nsubs; i++) {
+            first[i] += (size_t)subs[i].topks[q];
+        }
+    }
+    rd->n_topks = nq;
+    rd->num_queries = nq;
+    rd->all_search_count = (int64_t)rd->n_scores;
+    rd->primary_field_name = pk->name;
+    column_builder_finish(keys, ret_pks);
+    rd->ids = ids_from_column(ret_pks, NULL, 0, pc->ar);
+    if (groups) {
+        struct column *values = ARENA_NEW(pc->ar, struct column);
+        column_builder_finish(groups, values);
+        rd->group_by_field_value = field_data_from_column(group, values, NULL, 0, pc->ar);
+    }
+    if (!rd->ids || (groups && !rd->group_by_field_value)) {
+        FAIL(st, ERR_PARAMETER_TOO_LARGE, "no memory for the answer");
+    }
+out:
+    return rc;
+}
+
 int px_hybrid_search(struct px_call *pc, const Milvus__Proto__Milvus__HybridSearchRequest *req,
                      Milvus__Proto__Milvus__SearchResults *resp, struct status *st)
 {
     Milvus__Proto__Schema__SearchResultData *rd =
         ARENA_NEW(pc->ar, Milvus__Proto__Schema__SearchResultData);
+    struct column *pks = ARENA_NEW(pc->ar, struct column);
     const struct px_coll *coll;
     struct px_search *subs;
     struct px_output out;
-    struct column_builder *cb;
-    struct column *pks = ARENA_NEW(pc->ar, struct column);
-    uint32_t *first, nq;
     struct px_rank r;
-    hts read_ts = 0;
     int rc;
 
     milvus__proto__schema__search_result_data__init(rd);
@@ -309,54 +421,18 @@ int px_hybrid_search(struct px_call *pc, const Milvus__Proto__Milvus__HybridSear
     TRY(px_rank_params(pc, req, &r, st));
     TRY(px_output_fields(pc, coll, req->n_output_fields, req->output_fields, false, &out, st));
     subs = arena_alloc(pc->ar, req->n_requests * sizeof *subs);
-    first = arena_alloc(pc->ar, req->n_requests * sizeof *first);
     TRY(run_subs(pc, req, coll, subs, st));
-    nq = subs[0].hits.nq;
-    rd->topks = arena_try_array(pc->ar, nq, sizeof *rd->topks);
-    rd->scores = arena_try_array(pc->ar, (size_t)nq * (size_t)r.limit, sizeof *rd->scores);
-    cb = column_builder_new(pc->ar, coll->schema->pk->id, coll->schema->pk->type, DT_NONE, 0, 16);
-    if (!rd->topks || !rd->scores) {
-        FAIL(st, ERR_PARAMETER_TOO_LARGE, "no memory for %u answers", nq);
-    }
-    for (uint32_t q = 0; q < nq; q++) {
-        struct fused *list = NULL;
-        size_t n = 0;
-        TRY(fuse(pc, subs, req->n_requests, first, q, &r, &list, &n, st));
-        for (size_t i = (size_t)r.offset; i < n && rd->topks[q] < r.limit; i++) {
-            double scale = pow(10, r.round_decimal);
-            double score = r.round_decimal < 0 ? list[i].score
-                                               : floor(list[i].score * scale + 0.5) / scale;
-            rd->scores[rd->n_scores++] = (float)score;
-            rd->topks[q]++;
-            if (!column_builder_take(cb, list[i].pks, list[i].row)) {
-                FAIL(st, ERR_PARAMETER_TOO_LARGE, "no memory for the answer");
-            }
-        }
-        rd->top_k = MAX(rd->top_k, rd->topks[q]);
-        for (size_t i = 0; i < req->n_requests; i++) {
-            first[i] += subs[i].hits.counts[q];
-        }
-    }
-    rd->n_topks = nq;
-    rd->num_queries = nq;
-    rd->all_search_count = (int64_t)rd->n_scores;
-    column_builder_finish(cb, pks);
-    rd->ids = ids_from_column(pks, NULL, 0, pc->ar);
-    if (!rd->ids) {
-        FAIL(st, ERR_PARAMETER_TOO_LARGE, "no memory for the answer");
-    }
-    rd->primary_field_name = coll->schema->pk->name;
-    for (size_t i = 0; i < req->n_requests; i++) {
-        read_ts = MAX(read_ts, subs[i].hits.read_ts);
-    }
+    TRY(fill_ranking(pc, coll, subs, req->n_requests, &r, rd, pks, st));
     if (out.nfields) {
         TRY(fetch_fields(pc, &subs[0], &out, pks, rd, st));
         rd->output_fields = out.names;
         rd->n_output_fields = out.nnames;
     }
+    for (size_t i = 0; i < req->n_requests; i++) {
+        resp->session_ts = MAX(resp->session_ts, subs[i].hits.read_ts);
+    }
     resp->results = rd;
     resp->collection_name = coll->pb->name;
-    resp->session_ts = read_ts;
 out:
     return rc;
 }

@@ -83,6 +83,8 @@ int px_search_params(struct px_call *pc, size_t n,
 /* The keys of grouping alone; rank_params of a hybrid search have them as well. */
 int px_group_params(size_t n, Milvus__Proto__Common__KeyValuePair *const *kv,
                     struct px_search_params *p, struct status *st);
+/* How a group's score is made of its rows' scores. */
+enum px_group_scorer { PX_GROUP_MAX, PX_GROUP_SUM, PX_GROUP_AVG };
 /* A hybrid search's rank_params. */
 struct px_rank {
     bool weighted, normalise;     /* weighted: else rrf */
@@ -91,6 +93,8 @@ struct px_rank {
     double *weights;
     int64_t limit, offset;
     int round_decimal;            /* -1: none */
+    struct px_search_params group; /* group_by and what goes with it */
+    enum px_group_scorer scorer;
 };
 int px_rank_params(struct px_call *pc, const Milvus__Proto__Milvus__HybridSearchRequest *req,
                    struct px_rank *ret, struct status *st);
