@@ -56,8 +56,9 @@ struct server {
     struct qn *qn;
     struct sn *sn;
     struct proxy *proxy;
-    struct net_server *net;        /* public and management ports */
+    struct net_server *net;        /* public port */
     struct grpc_health *health;
+    struct net_server *mgmt;       /* management port: from the first moment to the last */
     struct wiring impl, use;
     /* --services remote */
     struct net_server *inner;
@@ -232,7 +233,28 @@ out:
 
 /* ---- ports ---- */
 
-static int open_ports(struct server *sv, int *ret_port, int *ret_manage, struct status *st)
+/* Before anything that may take long, so that probes can tell starting from dead. */
+static int open_management(struct server *sv, int *ret_port, struct status *st)
+{
+    struct net_listen mgmt = {
+        .host = config_str(sv->cfg, "proxy.ip"),
+        .port = (int)config_int(sv->cfg, "management.port"),
+        .http = manage_http,
+        .http_class = manage_http_class,
+        .http_arg = &sv->manage,
+    };
+    struct net_opts no;
+    int rc;
+
+    net_opts_default(&no);
+    TRY(net_server_new(&no, &sv->mgmt, st));
+    TRY(net_server_listen(sv->mgmt, &mgmt, ret_port, st));
+    TRY(net_server_start(sv->mgmt, st));
+out:
+    return rc;
+}
+
+static int open_public(struct server *sv, int *ret_port, struct status *st)
 {
     const struct config *cfg = sv->cfg;
     int64_t tls_mode = config_int(cfg, "common.security.tlsMode");
@@ -252,13 +274,6 @@ static int open_ports(struct server *sv, int *ret_port, int *ret_manage, struct 
         .http_class = proxy_http_class,
         .http_arg = sv->proxy,
     };
-    struct net_listen mgmt = {
-        .host = config_str(cfg, "proxy.ip"),
-        .port = (int)config_int(cfg, "management.port"),
-        .http = manage_http,
-        .http_class = manage_http_class,
-        .http_arg = &sv->manage,
-    };
     struct net_opts no;
     int rc;
 
@@ -274,13 +289,21 @@ static int open_ports(struct server *sv, int *ret_port, int *ret_manage, struct 
     TRY(grpc_health_register(sv->net, &sv->health, st));
     TRY(grpc_reflect_register(sv->net, proto_descriptor_set(), st));
     TRY(net_server_listen(sv->net, &pub, ret_port, st));
-    TRY(net_server_listen(sv->net, &mgmt, ret_manage, st));
     TRY(net_server_start(sv->net, st));
 out:
     return rc;
 }
 
 /* ---- life ---- */
+
+static void set_serving(struct server *sv, bool serving)
+{
+    sv->manage.ready = serving;
+    if (sv->health) {
+        grpc_health_set(sv->health, "", serving);
+        grpc_health_set(sv->health, "milvus.proto.milvus.MilvusService", serving);
+    }
+}
 
 static int start(struct server *sv, struct status *st)
 {
@@ -289,6 +312,7 @@ static int start(struct server *sv, struct status *st)
     int port, manage, rc;
 
     sv->ar = arena_new(0);
+    TRY(open_management(sv, &manage, st));
     TRY(open_stores(sv, st));
     sv->compute = pool_new("compute", compute ? (int)compute : processors(), 65536);
     sv->dir = svc_dir_new(NULL);
@@ -303,11 +327,9 @@ static int start(struct server *sv, struct status *st)
     TRY(coord_start(sv->coord, st));
     TRY(qn_start(sv->qn, st));
     TRY(sn_start(sv->sn, st));
-    TRY(open_ports(sv, &port, &manage, st));
+    TRY(open_public(sv, &port, st));
     proxy_set_ready(sv->proxy, true);
-    grpc_health_set(sv->health, "", true);
-    grpc_health_set(sv->health, "milvus.proto.milvus.MilvusService", true);
-    sv->manage.ready = true;
+    set_serving(sv, true);
     LOG_I("ready: version=%s address=%s port=%d management=%d data=%s services=%s ms=%lld",
           ELANUS_VERSION, config_str(sv->cfg, "proxy.ip"), port, manage,
           config_str(sv->cfg, "localStorage.path"),
@@ -321,16 +343,12 @@ static void stop(struct server *sv)
 {
     int64_t patience = sv->cfg ? config_int(sv->cfg, "drain.timeoutMs") : 0;
 
-    sv->manage.ready = false;
-    if (sv->health) {
-        grpc_health_set(sv->health, "", false);
-    }
+    set_serving(sv, false);
     if (sv->net && !net_server_drain(sv->net, deadline_in_ms(patience))) {
         LOG_W("some calls were cut: drain.timeoutMs=%lld", (long long)patience);
     }
     net_server_free(sv->net);
     grpc_health_free(sv->health);
-    manage_done(&sv->manage);
     if (sv->sn) {
         sn_stop(sv->sn);
     }
@@ -351,6 +369,8 @@ static void stop(struct server *sv)
     pool_free(sv->compute);
     object_close(sv->os);
     meta_close(sv->meta);
+    net_server_free(sv->mgmt);
+    manage_done(&sv->manage);
     mem_free(sv->meta_dir);
     mem_free(sv->log_dir);
     mem_free(sv->object_dir);
