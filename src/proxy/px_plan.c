@@ -340,8 +340,27 @@ static void want_name(struct px_output *out, const char *name)
     out->names[out->nnames++] = name;
 }
 
-static int one_output(const struct schema *s, const char *name, struct px_output *out,
-                      struct status *st)
+/* The key that name stands for: itself, or k of $meta["k"]. */
+static struct slice dynamic_key(struct px_call *pc, const struct schema *s, const char *name)
+{
+    struct slice field = slice_of(s->dynamic->name), rest = slice_of(name);
+    char *text;
+
+    if (!slice_starts(rest, field)) {
+        return rest;
+    }
+    rest = slice_n(rest.p + field.n, rest.n - field.n);
+    if (rest.n < 4 || rest.p[0] != '[' || rest.p[rest.n - 1] != ']' ||
+        (rest.p[1] != '"' && rest.p[1] != '\'') || rest.p[rest.n - 2] != rest.p[1]) {
+        return slice_of(name);
+    }
+    rest = slice_n(rest.p + 2, rest.n - 4);
+    text = arena_alloc(pc->ar, rest.n + 1);
+    return slice_n(text, json_unescape(rest, text));
+}
+
+static int one_output(struct px_call *pc, const struct schema *s, const char *name,
+                      struct px_output *out, struct status *st)
 {
     const struct field *f = schema_field_by_name(s, slice_of(name));
 
@@ -357,10 +376,20 @@ static int one_output(const struct schema *s, const char *name, struct px_output
     if (!s->dynamic) {
         return st_fail(st, ERR_PARAMETER_INVALID, "field %s not exist", name);
     }
-    /* A key of the dynamic field: plain, or as $meta["key"]. */
     want_field(out, s->dynamic->id);
     want_name(out, name);
+    out->keys[out->nkeys++] = dynamic_key(pc, s, name);
     return 0;
+}
+
+static bool names_field(const struct px_output *out, const char *name)
+{
+    for (size_t i = 0; i < out->nnames; i++) {
+        if (strcmp(out->names[i], name) == 0) {
+            return true;
+        }
+    }
+    return false;
 }
 
 int px_output_fields(struct px_call *pc, const struct px_coll *coll, size_t n,
@@ -373,7 +402,8 @@ int px_output_fields(struct px_call *pc, const struct px_coll *coll, size_t n,
     *ret = (struct px_output){ 0 };
     ret->field_ids = arena_try_array(pc->ar, s->nfields + 1u, sizeof *ret->field_ids);
     ret->names = arena_try_array(pc->ar, s->nfields + n + 1u, sizeof *ret->names);
-    if (!ret->field_ids || !ret->names) {
+    ret->keys = arena_try_array(pc->ar, n + 1u, sizeof *ret->keys);
+    if (!ret->field_ids || !ret->names || !ret->keys) {
         return too_large(st);
     }
     if (always_pk) {
@@ -390,7 +420,10 @@ int px_output_fields(struct px_call *pc, const struct px_coll *coll, size_t n,
             }
             continue;
         }
-        TRY(one_output(s, names[i], ret, st));
+        TRY(one_output(pc, s, names[i], ret, st));
+    }
+    if (s->dynamic && names_field(ret, s->dynamic->name)) {
+        ret->nkeys = 0; /* named whole, beside some of its keys */
     }
     if (always_pk) {
         want_name(ret, s->pk->name);

@@ -50,6 +50,8 @@ struct px_output {
     int64_t *field_ids;              /* what to fetch, each once */
     size_t nnames;
     const char **names;              /* what the answer lists: "*" expanded, dynamic keys kept */
+    size_t nkeys;                    /* keys of the dynamic field; none: all of it */
+    struct slice *keys;
 };
 /* always_pk: the key is fetched even when it is not asked for (queries). */
 int px_output_fields(struct px_call *pc, const struct px_coll *coll, size_t n,

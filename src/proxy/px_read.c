@@ -5,6 +5,7 @@
  * THREADS   A worker of the read class.
  */
 #include "proxy/px_read.h"
+#include "base/json.h"
 #include "proxy/px_write.h"
 #include "schema/field_data.h"
 
@@ -325,12 +326,92 @@ out:
 
 /* ---- answers ---- */
 
+static bool wanted_key(const struct px_output *out, struct slice raw, bool escaped, char *scratch)
+{
+    if (escaped) {
+        raw = slice_n(scratch, json_unescape(raw, scratch));
+    }
+    for (size_t i = 0; i < out->nkeys; i++) {
+        if (slice_eq(out->keys[i], raw)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The members of the object `cell` that were asked for, as an object written to dst, which holds
+ * as many bytes as the cell and two more; scratch holds as many as the cell. */
+static struct slice project_cell(const struct px_output *out, struct slice cell, char *dst,
+                                 char *scratch)
+{
+    struct json_value object, member;
+    struct slice key;
+    size_t n = 0, pos = 0;
+    bool escaped;
+
+    dst[n++] = '{';
+    if (json_parse(cell, &object) && object.type == JSON_OBJECT) {
+        while (json_next(&object, &pos, &key, &escaped, &member)) {
+            if (!wanted_key(out, key, escaped, scratch)) {
+                continue;
+            }
+            if (n > 1) {
+                dst[n++] = ',';
+            }
+            dst[n++] = '"';
+            memcpy(dst + n, key.p, key.n);
+            n += key.n;
+            dst[n++] = '"';
+            dst[n++] = ':';
+            memcpy(dst + n, member.raw.p, member.raw.n);
+            n += member.raw.n;
+        }
+    }
+    dst[n++] = '}';
+    return slice_n(dst, n);
+}
+
+/* The dynamic field with no more than the keys that were asked for; rows NULL: all. */
+static int project_dynamic(struct px_call *pc, const struct px_output *out, const struct column *c,
+                           const uint32_t *rows, uint32_t n, const struct column **ret,
+                           struct status *st)
+{
+    struct column *made = ARENA_NEW(pc->ar, struct column);
+    struct column_builder *cb;
+    size_t longest = 0;
+    char *dst, *scratch;
+
+    for (uint32_t i = 0; i < n; i++) {
+        longest = MAX(longest, column_cell(c, rows ? rows[i] : i).n);
+    }
+    cb = column_builder_new(pc->ar, c->field_id, c->type, c->elem, c->dim, n);
+    dst = arena_try_array(pc->ar, longest + 2, 1);
+    scratch = arena_try_array(pc->ar, longest + 1, 1);
+    if (!dst || !scratch) {
+        return no_memory(st);
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t row = rows ? rows[i] : i;
+        bool fits = column_is_null(c, row)
+                        ? column_builder_null(cb)
+                        : column_builder_add(cb, project_cell(out, column_cell(c, row), dst,
+                                                              scratch));
+        if (!fits) {
+            return no_memory(st);
+        }
+    }
+    column_builder_finish(cb, made);
+    *ret = made;
+    return 0;
+}
+
 int px_fill_fields(struct px_call *pc, const struct px_coll *coll, const struct px_output *out,
                    const struct batch *b, const uint32_t *rows, uint32_t n,
                    Milvus__Proto__Schema__FieldData ***ret, size_t *ret_n, struct status *st)
 {
     Milvus__Proto__Schema__FieldData **fds =
         arena_try_array(pc->ar, out->nfields + 1, sizeof *fds);
+    int rc = 0;
 
     if (!fds) {
         return no_memory(st);
@@ -338,6 +419,7 @@ int px_fill_fields(struct px_call *pc, const struct px_coll *coll, const struct 
     for (size_t i = 0; i < out->nfields; i++) {
         const struct field *f = schema_field(coll->schema, out->field_ids[i]);
         const struct column *c = batch_column(b, out->field_ids[i]);
+        const uint32_t *at = rows;
         struct column *none;
         if (!c) { /* no hits at all: an empty column of the right kind */
             none = ARENA_NEW(pc->ar, struct column);
@@ -345,12 +427,18 @@ int px_fill_fields(struct px_call *pc, const struct px_coll *coll, const struct 
                                   none);
             c = none;
         }
-        fds[i] = field_data_from_column(f, c, c->nrows ? rows : NULL, n, pc->ar);
+        if (f->is_dynamic && out->nkeys && c->nrows) {
+            TRY(project_dynamic(pc, out, c, rows, n, &c, st));
+            at = NULL;
+        }
+        fds[i] = field_data_from_column(f, c, c->nrows ? at : NULL, n, pc->ar);
         if (!fds[i]) {
-            return no_memory(st);
+            rc = no_memory(st);
+            goto out;
         }
     }
     *ret = fds;
     *ret_n = out->nfields;
-    return 0;
+out:
+    return rc;
 }

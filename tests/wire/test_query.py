@@ -1,4 +1,5 @@
 """Query and Get: every operator of the filter language against Python, pages, count(*), errors."""
+import json
 import math
 import re
 
@@ -273,6 +274,30 @@ def test_field_that_is_missing_without_dynamic_field_fails(client, name):
         client.query(name, filter="nobody == 1")
     with fails(ANY, "field nobody not exist"):
         client.query(name, filter="id > 0", output_fields=["nobody"])
+
+
+@pytest.mark.parametrize("fields, keys", [
+    (["dyn"], {"dyn"}), (["maybe"], {"maybe"}), (["dyn", "maybe"], {"dyn", "maybe"}),
+    (['$meta["dyn"]'], {"dyn"}), (["nowhere"], set()), (["dyn", "$meta"], {"dyn", "maybe"}),
+    (["dyn", "*"], {"dyn", "maybe"}),
+])
+def test_dynamic_field_comes_with_the_keys_that_were_asked_for(client, raw, filled, fields, keys):
+    """Clients that do not pick the keys themselves see what the server sends."""
+    for more in ({}, {"offset": 1}):
+        resp = raw.Query(collection_name=filled, expr="id in [6, 7, 107]", output_fields=fields,
+                         query_params=kv(limit=9, **more))
+        is_ok(resp.status)
+        meta, = (f for f in resp.fields_data if f.is_dynamic)
+        got = [json.loads(b) for b in meta.scalars.json_data.data]
+        want = [{k: v for k, v in ROWS[i].items() if k in keys} for i in (6, 7, 107)]
+        assert got == want[more.get("offset", 0):]
+
+
+def test_dynamic_keys_with_escapes_are_found_by_their_names(client, raw, name):
+    make(client, name, dynamic=True, rows=[{**simple_rows(1)[0], 'a"b': 1, "ü\n": [2], "c": 3}])
+    resp = raw.Query(collection_name=name, expr="id == 0", output_fields=['a"b', "ü\n"])
+    meta, = (f for f in resp.fields_data if f.is_dynamic)
+    assert json.loads(meta.scalars.json_data.data[0]) == {'a"b': 1, "ü\n": [2]}
 
 
 @pytest.mark.parametrize("limit, offset", [(5, 0), (5, 3), (50, 190), (5, 500), (200, None)])

@@ -80,7 +80,7 @@ test('every served scalar and vector type comes back as it was sent', async () =
   const byDynamic = ok(await client.query({
     collection_name, filter: 'more == "dynamic" and extra["deep"][1] == 2', output_fields: ['more'], limit: 9,
   })).data;
-  assert.deepStrictEqual(byDynamic.map(r => r.$meta.more), ['dynamic', 'dynamic']);
+  assert.deepStrictEqual(byDynamic.map(r => r.$meta), [{ more: 'dynamic' }, { more: 'dynamic' }]);
   ok(await client.dropCollection({ collection_name }));
 });
 
