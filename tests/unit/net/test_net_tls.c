@@ -333,9 +333,15 @@ static void test_client_when_nobody_listens_then_unavailable_and_backs_off(void 
     struct harness h;
     struct grpc_req q = { .path = "/t.T/Echo", .deadline_us = deadline_in_ms(TEST_DEADLINE_MS) };
     struct grpc_resp r;
+    /* Bound, so that nobody else takes the port meanwhile, but not listening. */
+    struct sockaddr_in sa = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+    socklen_t len = sizeof sa;
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
     h_init(&h);
-    h_start(&h, methods, ARRAY_LEN(methods)); /* for a port that is certainly free afterwards */
-    (void)net_server_drain(h.srv, 0);
+    h_start(&h, methods, ARRAY_LEN(methods));
+    assert_int_equal(bind(fd, (struct sockaddr *)&sa, sizeof sa), 0);
+    assert_int_equal(getsockname(fd, (struct sockaddr *)&sa, &len), 0);
+    (void)snprintf(h.addr, sizeof h.addr, "127.0.0.1:%d", ntohs(sa.sin_port));
     h_client(&h);
     for (int i = 0; i < 100; i++) {
         FAILS(grpc_client_call(h.cl, &q, &r, st), ST_UNAVAILABLE, "cannot reach 127.0.0.1");
@@ -346,6 +352,7 @@ static void test_client_when_nobody_listens_then_unavailable_and_backs_off(void 
     q.deadline_us = deadline_in_ms(100);
     FAILS(grpc_client_call(h.cl, &q, &r, st), ST_TIMEOUT, "deadline");
     grpc_resp_done(&r);
+    close(fd);
     h_stop(&h);
 }
 
