@@ -30,7 +30,7 @@ suite() {
   result=$(python3 tools/sum_results.py "$out" "$name")
   say "$name: $result ($((SECONDS - began)) s)"
   if [ "$rc" -ne 0 ]; then
-    tail -n 40 "$out/$name.log" | sed 's/^/    /'
+    grep -avE ' (OK|SKIP) +[0-9.]+s' "$out/$name.log" | tail -n 60 | cut -c1-300 | sed 's/^/    /'
   fi
   return 0
 }
