@@ -125,8 +125,8 @@ out:
 static int check_plan(const struct expr *plan, const char *text, struct status *st)
 {
     if (!plan || (plan->kind == EX_CONST && plan->value.b)) {
-        return st_fail(st, ERR_PARAMETER_INVALID, "failed to create delete plan: delete plan can't be "
-                       "empty or always true : %s", text);
+        return st_fail(st, ERR_PARAMETER_INVALID, "failed to create delete plan: delete plan can't "
+                       "be empty or always true : %s", text);
     }
     return 0;
 }

@@ -1,11 +1,11 @@
 /*
  * px_group.c - grouping search: the best rows of each of the best groups.
  *
- * WHAT      An ordinary search with the group field as its output, read from the best hit on: a value
- *           not seen before opens a group, until there are offset + limit groups; a group takes its
- *           first group_size hits. When the hits run out before that, the search is repeated with a
- *           larger k. Groups come in the order of their best hits, and each one's hits together.
- *           With strict_group_size the search goes on until all groups are full.
+ * WHAT      An ordinary search with the group field as its output, read from the best hit on: a
+ *           value not seen before opens a group, until there are offset + limit groups; a group
+ *           takes its first group_size hits. When the hits run out before that, the search is
+ *           repeated with a larger k. Groups come in the order of their best hits, and each one's
+ *           hits together. With strict_group_size the search goes on until all groups are full.
  * BOUND     No search asks for more than topK hits: when a few large groups fill those, the answer
  *           has fewer groups than asked for.
  * NULLS     Rows whose group field is null are a group of their own.
@@ -14,7 +14,6 @@
  */
 #include "base/map.h"
 #include "proxy/px_read.h"
-#include <inttypes.h>
 
 #define GROW 4
 #define FIRST_K_MIN 64u
@@ -26,8 +25,8 @@ struct group {
 
 static int no_memory(struct status *st)
 {
-    return st_fail(st, ERR_PARAMETER_TOO_LARGE, "the groups need more memory than a request may use: "
-                   "ask for fewer");
+    return st_fail(st, ERR_PARAMETER_TOO_LARGE, "the groups need more memory than a request may "
+                   "use: ask for fewer");
 }
 
 int px_group_field(struct px_search *s, struct status *st)
@@ -36,16 +35,16 @@ int px_group_field(struct px_search *s, struct status *st)
 
     if (!f || f->is_dynamic) {
         if (s->coll->schema->dynamic) {
-            return st_fail(st, ERR_OPERATION_UNSUPPORTED, "unsupported operation: grouping by %s, which "
-                           "is in the dynamic field", s->sp.group_by);
+            return st_fail(st, ERR_OPERATION_UNSUPPORTED, "unsupported operation: grouping by %s, "
+                           "which is in the dynamic field", s->sp.group_by);
         }
         return st_fail(st, ERR_FIELD_NOT_FOUND, "groupBy field not found in schema: field not found"
                        "[field=%s]", s->sp.group_by);
     }
     if (!dtype_is_int(f->type) && f->type != DT_BOOL && f->type != DT_VARCHAR &&
         f->type != DT_TIMESTAMPTZ) {
-        return st_fail(st, ERR_PARAMETER_INVALID, "groupBy field %s is of type %s: groups are made by "
-                       "integers, Bool, VarChar and Timestamptz", f->name, dtype_name(f->type));
+        return st_fail(st, ERR_PARAMETER_INVALID, "groupBy field %s is of type %s: groups are made "
+                       "by integers, Bool, VarChar and Timestamptz", f->name, dtype_name(f->type));
     }
     s->group = f;
     return 0;
@@ -150,8 +149,8 @@ static int fetch_fields(struct px_call *pc, struct px_search *s, struct status *
     TRY(px_fetch(pc, s->coll, &f, &s->fields, &s->field_rows, st));
     for (size_t i = 0; i < s->nrows; i++) {
         if (s->field_rows[i] == PX_NO_ROW) {
-            FAIL(st, ERR_INCONSISTENT_REQUERY, "inconsistent requery result: a row went away between "
-                 "search and fetch");
+            FAIL(st, ERR_INCONSISTENT_REQUERY, "inconsistent requery result: a row went away "
+                 "between search and fetch");
         }
     }
 out:

@@ -32,13 +32,14 @@ static int read_weights(const struct json_value *obj, size_t nreqs, struct arena
 
     r->weights = arena_alloc(ar, (nreqs + 1) * sizeof *r->weights);
     if (!json_member(obj, SLICE_LIT("weights"), &list) || list.type != JSON_ARRAY) {
-        return st_fail(st, ERR_PARAMETER_INVALID, "the weights param is needed for the weighted ranker");
+        return st_fail(st, ERR_PARAMETER_INVALID, "the weights param is needed for the weighted "
+                                                  "ranker");
     }
     while (json_next(&list, &pos, &key, &escaped, &v)) {
         double w = json_is_number(&v) ? json_number(&v) : -1;
         if (w < 0 || w > 1) {
-            return st_fail(st, ERR_PARAMETER_INVALID, "rank param weight should be in range [0, 1]: "
-                           "%.*s", SLICE_ARG(v.raw));
+            return st_fail(st, ERR_PARAMETER_INVALID, "rank param weight should be in range [0, "
+                           "1]: %.*s", SLICE_ARG(v.raw));
         }
         if (r->nweights < nreqs) {
             r->weights[r->nweights] = w;
@@ -67,8 +68,8 @@ static int read_scorer(const char *text, enum px_group_scorer *ret, struct statu
             return 0;
         }
     }
-    return text && *text ? st_fail(st, ERR_PARAMETER_INVALID, "rank_group_scorer %s is invalid: max, "
-                                   "sum and avg are known", text)
+    return text && *text ? st_fail(st, ERR_PARAMETER_INVALID, "rank_group_scorer %s is invalid: "
+                                   "max, sum and avg are known", text)
                          : 0;
 }
 
@@ -104,13 +105,13 @@ int px_rank_params(struct px_call *pc, const Milvus__Proto__Milvus__HybridSearch
              r->limit);
     }
     if (r->offset < 0 || r->limit > window || r->offset > window - r->limit) {
-        FAIL(st, ERR_PARAMETER_INVALID, "invalid max query result window, (offset+limit) should be in "
-             "range [1, %" PRId64 "], but got %" PRId64, window,
+        FAIL(st, ERR_PARAMETER_INVALID, "invalid max query result window, (offset+limit) should be "
+             "in range [1, %" PRId64 "], but got %" PRId64, window,
              r->offset > INT64_MAX - r->limit ? INT64_MAX : r->offset + r->limit);
     }
     if (values[2] < -1 || values[2] > 6) {
-        FAIL(st, ERR_PARAMETER_INVALID, "round_decimal [%" PRId64 "] is invalid, should be -1 or an "
-             "integer in range [0, 6]", values[2]);
+        FAIL(st, ERR_PARAMETER_INVALID, "round_decimal [%" PRId64 "] is invalid, should be -1 or "
+             "an integer in range [0, 6]", values[2]);
     }
     r->round_decimal = (int)values[2];
     if (params && *params &&
@@ -163,8 +164,8 @@ static int by_score(const void *a, const void *b)
 
 /* Joins the lists of one query; *ret holds them best first. */
 static int fuse(struct px_call *pc, const struct px_search *subs, size_t nsubs,
-                const size_t *first, uint32_t q, const struct px_rank *r, struct px_fused **ret,
-                size_t *ret_n, struct status *st)
+                      const size_t *first, uint32_t q, const struct px_rank *r,
+                      struct px_fused **ret, size_t *ret_n, struct status *st)
 {
     struct str_map *seen = str_map_new();
     struct px_fused *all;
@@ -204,8 +205,8 @@ static int fuse(struct px_call *pc, const struct px_search *subs, size_t nsubs,
 
 /* The page of one query's ranking that was asked for. */
 static int fused_page(struct px_call *pc, const struct px_search *subs, size_t nsubs,
-                      const size_t *first, uint32_t q, const struct px_rank *r, struct px_fused **ret,
-                      size_t *ret_n, struct status *st)
+                      const size_t *first, uint32_t q, const struct px_rank *r,
+                      struct px_fused **ret, size_t *ret_n, struct status *st)
 {
     struct px_fused_groups how = { .offset = r->offset, .limit = r->limit,
                                    .size = r->group.group_size, .scorer = r->scorer };
@@ -247,8 +248,8 @@ static int fetch_fields(struct px_call *pc, const struct px_search *sub,
     TRY(px_fetch(pc, sub->coll, &f, &got, &rows, st));
     for (uint32_t i = 0; i < pks->nrows; i++) {
         if (rows[i] == PX_NO_ROW) {
-            FAIL(st, ERR_INCONSISTENT_REQUERY, "inconsistent requery result: a row went away between "
-                 "search and fetch");
+            FAIL(st, ERR_INCONSISTENT_REQUERY, "inconsistent requery result: a row went away "
+                 "between search and fetch");
         }
     }
     TRY(px_fill_fields(pc, sub->coll, out, &got, rows, pks->nrows, &rd->fields_data,
@@ -410,13 +411,14 @@ int px_hybrid_search(struct px_call *pc, const Milvus__Proto__Milvus__HybridSear
     milvus__proto__schema__search_result_data__init(rd);
     TRY(px_collection_loaded(pc, req->db_name, req->collection_name, &coll, st));
     if (req->n_requests == 0 || req->n_requests > SUB_REQUESTS_MAX) {
-        FAIL(st, ERR_PARAMETER_INVALID, "maximum of ann search requests is %u, minimum 1, but got %zu",
+        FAIL(st, ERR_PARAMETER_INVALID, "maximum of ann search requests is %u, minimum 1, but got "
+                                        "%zu",
              SUB_REQUESTS_MAX, req->n_requests);
     }
     if ((req->function_score && req->function_score->n_functions) || req->n_function_chains ||
         req->has_namespace_case) {
-        FAIL(st, ERR_OPERATION_UNSUPPORTED, "unsupported operation: function rerankers and namespaces "
-             "are not supported in a hybrid search; rrf and weighted are");
+        FAIL(st, ERR_OPERATION_UNSUPPORTED, "unsupported operation: function rerankers and "
+             "namespaces are not supported in a hybrid search; rrf and weighted are");
     }
     TRY(px_rank_params(pc, req, &r, st));
     TRY(px_output_fields(pc, coll, req->n_output_fields, req->output_fields, false, &out, st));

@@ -13,8 +13,8 @@ struct px_fused_groups {
     uint32_t size;                 /* most rows of one */
     enum px_group_scorer scorer;
 };
-/* A ranking (best first) as groups by the field that its searches were grouped by: best group first,
- * each one's rows together. *ret_n rows of *ret are left. */
+/* A ranking (best first) as groups by the field that its searches were grouped by: best group
+ * first, each one's rows together. *ret_n rows of *ret are left. */
 int px_group_fused(struct px_call *pc, const struct px_fused_groups *how,
                    const struct px_fused *list, size_t n, struct px_fused **ret, size_t *ret_n,
                    struct status *st);

@@ -20,8 +20,8 @@ struct fused_group {
 
 static int no_memory(struct status *st)
 {
-    return st_fail(st, ERR_PARAMETER_TOO_LARGE, "the groups need more memory than a request may use: "
-                   "ask for fewer");
+    return st_fail(st, ERR_PARAMETER_TOO_LARGE, "the groups need more memory than a request may "
+                   "use: ask for fewer");
 }
 
 static int by_score(const void *a, const void *b)

@@ -3,13 +3,13 @@
  *
  * WHAT      The client names the last score it has seen, and the page is what lies strictly beyond
  *           it. So that equal scores at the border are neither lost nor given twice, a page ends
- *           between two scores: one hit more than the page is searched, and when the border would cut
- *           through a run of equal scores, the run is left to the next page. Only when the run is
- *           the whole page does the page grow until the run ends.
+ *           between two scores: one hit more than the page is searched, and when the border would
+ *           cut through a run of equal scores, the run is left to the next page. Only when the run
+ *           is the whole page does the page grow until the run ends.
  *           No state is kept: any proxy answers any page. The snapshot's timestamp comes with the
  *           request.
- * LIMIT     A run of equal scores longer than a search can answer (topK) cannot be paged through and
- *           is refused.
+ * LIMIT     A run of equal scores longer than a search can answer (topK) cannot be paged through
+ *           and is refused.
  */
 #include "base/hash.h"
 #include "proxy/px_read.h"
@@ -54,8 +54,8 @@ int px_iterator_search(struct px_call *pc, struct px_search *s, struct status *s
             break;
         }
         if (k == max) {
-            FAIL(st, ERR_PARAMETER_INVALID, "%u hits have the same score %g: a search iterator cannot "
-                 "page through more equal scores than topK allows, narrow the filter", n,
+            FAIL(st, ERR_PARAMETER_INVALID, "%u hits have the same score %g: a search iterator "
+                 "cannot page through more equal scores than topK allows, narrow the filter", n,
                  (double)s->hits.scores[0]);
         }
         k = (uint32_t)MIN((uint64_t)k * 4, (uint64_t)max);

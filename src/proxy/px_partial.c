@@ -4,8 +4,8 @@
  * WHAT      The rows that the keys stand for are read strongly; given columns replace theirs,
  *           $meta objects are joined key by key (the given key wins), the rest stays. A key that is
  *           not there makes a new row, for which the rules of insert hold.
- * RACE      Read, change, write without a lock: of two updates of one row at the same time the later
- *           write wins whole, as with any other upsert.
+ * RACE      Read, change, write without a lock: of two updates of one row at the same time the
+ *           later write wins whole, as with any other upsert.
  * THREADS   A worker of the write class.
  */
 #include "proxy/px_partial.h"
@@ -17,8 +17,8 @@
 
 static int no_memory(struct status *st)
 {
-    return st_fail(st, ERR_PARAMETER_TOO_LARGE, "the partial update needs more memory than a request "
-                   "may use: send fewer rows at a time");
+    return st_fail(st, ERR_PARAMETER_TOO_LARGE, "the partial update needs more memory than a "
+                   "request may use: send fewer rows at a time");
 }
 
 /* ---- field_ops ---- */
@@ -147,8 +147,8 @@ static int change_array(const struct field *f, enum px_field_op op, struct slice
         elems[n++] = array_elem(f->elem, given, i);
     }
     if (f->max_capacity && n > f->max_capacity) {
-        return st_fail(st, ERR_PARAMETER_INVALID, "ARRAY_APPEND: the length (%u) of the array exceeds "
-                       "max capacity (%u), field %s", n, f->max_capacity, f->name);
+        return st_fail(st, ERR_PARAMETER_INVALID, "ARRAY_APPEND: the length (%u) of the array "
+                       "exceeds max capacity (%u), field %s", n, f->max_capacity, f->name);
     }
     return put_array(f->elem, elems, n, out) ? 0 : no_memory(st);
 }
@@ -208,8 +208,8 @@ static int add_stored(struct merging *m, const struct field *f, uint32_t row,
     } else if (f->nullable) {
         ok = column_builder_null(cb);
     } else {
-        return st_fail(st, ERR_PARAMETER_INVALID, "fieldSchema(%s) has no corresponding fieldData pass "
-                       "in: row %u of the partial update has a new primary key", f->name, row);
+        return st_fail(st, ERR_PARAMETER_INVALID, "fieldSchema(%s) has no corresponding fieldData "
+                       "pass in: row %u of the partial update has a new primary key", f->name, row);
     }
     return ok ? 0 : no_memory(st);
 }
@@ -259,8 +259,8 @@ int px_partial_merge(struct px_call *pc, const struct schema *s, const struct ba
             continue;
         }
         if (!g && ops[i] != PX_REPLACE) {
-            FAIL(st, ERR_PARAMETER_INVALID, "field_ops: field %s has no corresponding fieldData pass "
-                 "in", f->name);
+            FAIL(st, ERR_PARAMETER_INVALID, "field_ops: field %s has no corresponding fieldData "
+                 "pass in", f->name);
         }
         if (g && overwrites(f, ops[i])) {
             cols[n++] = *g;

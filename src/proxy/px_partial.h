@@ -9,9 +9,9 @@ enum px_field_op { PX_REPLACE, PX_ARRAY_APPEND, PX_ARRAY_REMOVE };
 int px_partial_ops(struct px_call *pc, const struct schema *s, size_t n,
                    Milvus__Proto__Schema__FieldPartialUpdateOp *const *ops,
                    enum px_field_op **ret_ops, struct status *st);
-/* Whole rows: `given` (with the key) laid over what is stored. at[row]: the row's place in `stored`,
- * PX_NO_ROW when the key is new, and then every field must be given or have a default or be
- * nullable. Columns come in schema order. */
+/* Whole rows: `given` (with the key) laid over what is stored. at[row]: the row's place in
+ * `stored`, PX_NO_ROW when the key is new, and then every field must be given or have a default or
+ * be nullable. Columns come in schema order. */
 int px_partial_merge(struct px_call *pc, const struct schema *s, const struct batch *given,
                      const enum px_field_op *ops, const struct batch *stored, const uint32_t *at,
                      struct batch *ret, struct status *st);

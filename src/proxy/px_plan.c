@@ -137,7 +137,8 @@ static int template_to_value(const Milvus__Proto__Schema__TemplateValue *t, stru
     case MILVUS__PROTO__SCHEMA__TEMPLATE_VALUE__VAL_ARRAY_VAL:
         return array_to_value(t->array_val, ar, 0, ret, st);
     case MILVUS__PROTO__SCHEMA__TEMPLATE_VALUE__VAL_BYTES_VAL:
-        return st_fail(st, ERR_PARAMETER_INVALID, "template values of type bytes are not supported");
+        return st_fail(st, ERR_PARAMETER_INVALID, "template values of type bytes are not "
+                                                  "supported");
     default:
         return st_fail(st, ERR_PARAMETER_INVALID, "a template value has no value");
     }
@@ -366,7 +367,8 @@ static int one_output(struct px_call *pc, const struct schema *s, const char *na
 
     if (f) {
         if (f->is_function_output) {
-            return st_fail(st, ERR_PARAMETER_INVALID, "not allowed to retrieve raw data of field %s",
+            return st_fail(st, ERR_PARAMETER_INVALID, "not allowed to retrieve raw data of field "
+                                                      "%s",
                            name);
         }
         want_field(out, f->id);

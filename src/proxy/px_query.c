@@ -14,7 +14,8 @@ struct query_params {
 static int int_param(const char *key, const char *text, int64_t *ret, struct status *st)
 {
     if (text && !parse_i64(slice_of(text), ret)) {
-        return st_fail(st, ERR_PARAMETER_INVALID, "%s [%s] is invalid, it should be an integer", key,
+        return st_fail(st, ERR_PARAMETER_INVALID, "%s [%s] is invalid, it should be an "
+                                                  "integer", key,
                        text);
     }
     return 0;
@@ -51,12 +52,13 @@ static int read_params(struct px_call *pc, const Milvus__Proto__Milvus__QueryReq
              p->limit);
     }
     if (p->offset < 0) {
-        FAIL(st, ERR_PARAMETER_INVALID, "offset [%" PRId64 "] is invalid, should be greater than or "
-             "equal to 0", p->offset);
+        FAIL(st, ERR_PARAMETER_INVALID, "offset [%" PRId64 "] is invalid, should be greater than "
+             "or equal to 0", p->offset);
     }
     if (p->limit >= 0 && !p->iterator && (p->limit > window || p->offset > window - p->limit)) {
-        FAIL(st, ERR_PARAMETER_INVALID, "invalid max query result window, (offset+limit) should be in "
-             "range [1, %" PRId64 "], but got %" PRId64, window, p->offset + p->limit);
+        FAIL(st, ERR_PARAMETER_INVALID, "invalid max query result window, (offset+limit) should be "
+             "in range [1, %" PRId64 "], but got %" PRId64, window,
+             p->offset > INT64_MAX - p->limit ? INT64_MAX : p->offset + p->limit);
     }
 out:
     return rc;

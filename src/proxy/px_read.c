@@ -47,8 +47,9 @@ static int take_room(struct room *r, size_t bytes, struct status *st)
 {
     r->left -= (int64_t)bytes;
     if (r->max > 0 && r->left < 0) {
-        return st_fail(st, ERR_PARAMETER_TOO_LARGE, "%s results exceed the maxOutputSize Limit %lld: "
-                       "narrow the filter, name fewer output_fields or set a lower limit", r->what,
+        return st_fail(st, ERR_PARAMETER_TOO_LARGE, "%s results exceed the maxOutputSize Limit "
+                       "%lld: narrow the filter, name fewer output_fields or set a lower "
+                       "limit", r->what,
                        (long long)r->max);
     }
     return 0;

@@ -28,7 +28,8 @@ hts *px_snapshot(struct px_call *pc, const struct px_coll *coll);
 int px_search_shards(struct px_call *pc, const struct px_coll *coll, Elanus__SearchReq *req,
                      hts *snapshot, struct px_hits *ret, struct status *st);
 /* The same for queries: rows by ascending key, at most req->limit of them (-1: all), the key first.
- * plan is what req->plan says (NULL: everything): when it names keys, only their shards are asked. */
+ * plan is what req->plan says (NULL: everything): when it names keys, only their shards are
+ * asked. */
 struct px_rows {
     int64_t count;
     struct batch rows;
@@ -38,8 +39,8 @@ int px_query_shards(struct px_call *pc, const struct px_coll *coll, Elanus__Quer
                     const struct expr *plan, hts *snapshot, struct px_rows *ret,
                     struct status *st);
 
-/* Rows by key: (*ret_at)[i] is the row of pks[i] in *ret_rows, PX_NO_ROW when there is none. Keys may
- * repeat. */
+/* Rows by key: (*ret_at)[i] is the row of pks[i] in *ret_rows, PX_NO_ROW when there is none. Keys
+ * may repeat. */
 #define PX_NO_ROW UINT32_MAX
 struct px_fetch {
     const struct column *pks;

@@ -23,7 +23,8 @@ static int pick_field(struct px_search *s, struct status *st)
     if (!s->sp.anns_field) {
         if (coll->nvectors != 1) {
             return st_fail(st, ERR_PARAMETER_INVALID,
-                           "multiple anns_fields exist, please specify a anns_field in search_params");
+                           "multiple anns_fields exist, please specify a anns_field in "
+                           "search_params");
         }
         s->field = coll->first_vector;
         return 0;
@@ -46,8 +47,8 @@ static int pick_metric(struct px_search *s, struct status *st)
     const char *metric = idx ? px_index_param(idx, "metric_type") : NULL;
 
     if (!metric) {
-        return st_fail(st, ERR_INDEX_NOT_FOUND, "index not found[fieldName=%s]: create one and load "
-                       "the collection", s->field->name);
+        return st_fail(st, ERR_INDEX_NOT_FOUND, "index not found[fieldName=%s]: create one and "
+                       "load the collection", s->field->name);
     }
     if (s->sp.metric && strcasecmp(s->sp.metric, metric) != 0) {
         return st_fail(st, ERR_PARAMETER_INVALID, "metric type not match: invalid parameter"
@@ -55,7 +56,8 @@ static int pick_metric(struct px_search *s, struct status *st)
     }
     s->metric = px_metric_parse(metric);
     if (s->metric < 0) {
-        return st_fail(st, ERR_SEGCORE_UNSUPPORTED, "searches by metric %s are not supported", metric);
+        return st_fail(st, ERR_SEGCORE_UNSUPPORTED, "searches by metric %s are not "
+                                                    "supported", metric);
     }
     if (s->sp.has_radius && s->sp.has_range_filter) {
         bool down = px_metric_descends(s->metric);
@@ -116,7 +118,8 @@ static int check_unserved(const Milvus__Proto__Milvus__SearchRequest *req, struc
                        : req->has_namespace_case    ? "namespaces"
                                                     : NULL;
     if (what) {
-        return st_fail(st, ERR_OPERATION_UNSUPPORTED, "unsupported operation: %s not supported in a search",
+        return st_fail(st, ERR_OPERATION_UNSUPPORTED, "unsupported operation: %s not supported in "
+                                                      "a search",
                        what);
     }
     return 0;

@@ -2,8 +2,8 @@
  * px_search_ids.c - search by primary keys: the stored vectors of these rows are the queries.
  *
  * WHAT      The rows are read at the search's own snapshot, in every loaded partition (partition
- *           names say where to search, not where the examples come from). One query for each key, in
- *           the order of the request; a key may come twice.
+ *           names say where to search, not where the examples come from). One query for each key,
+ *           in the order of the request; a key may come twice.
  */
 #include "proxy/px_read.h"
 #include "schema/field_data.h"
@@ -59,12 +59,12 @@ int px_queries_of_ids(struct px_call *pc, const struct px_search *s,
 
     TRY(ids_to_column(s->coll->schema, ids, pc->ar, &pks, st));
     if (pks.nrows == 0 || (int64_t)pks.nrows > max) {
-        FAIL(st, ERR_PARAMETER_INVALID, "nq (number of search vector per search request) should be in "
-             "range [1, %" PRId64 "], but got %u", max, pks.nrows);
+        FAIL(st, ERR_PARAMETER_INVALID, "nq (number of search vector per search request) should be "
+             "in range [1, %" PRId64 "], but got %u", max, pks.nrows);
     }
     if (width == 0 || s->field->is_function_output) {
-        FAIL(st, ERR_OPERATION_UNSUPPORTED, "unsupported operation: search by primary keys on field %s "
-             "of type %s", s->field->name, dtype_name(s->field->type));
+        FAIL(st, ERR_OPERATION_UNSUPPORTED, "unsupported operation: search by primary keys on "
+             "field %s of type %s", s->field->name, dtype_name(s->field->type));
     }
     TRY(px_fetch(pc, s->coll, &f, &rows, &at, st));
     data = mul_size(width, pks.nrows, &bytes) ? arena_try(pc->ar, bytes) : NULL;
@@ -78,8 +78,8 @@ int px_queries_of_ids(struct px_call *pc, const struct px_search *s,
             goto out;
         }
         if (column_is_null(vectors, at[i])) {
-            FAIL(st, ERR_PARAMETER_INVALID, "search by primary keys: field %s of row %u of the given "
-                 "keys is null, there is nothing to search with", s->field->name, i);
+            FAIL(st, ERR_PARAMETER_INVALID, "search by primary keys: field %s of row %u of the "
+                 "given keys is null, there is nothing to search with", s->field->name, i);
         }
         memcpy(data + (size_t)i * width, column_cell(vectors, at[i]).p, width);
     }

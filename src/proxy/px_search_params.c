@@ -78,7 +78,8 @@ static int read_inner(struct px_call *pc, struct px_search_params *p, struct sta
     }
     if (json_validate(slice_of(p->params), st) != 0 ||
         !json_parse(slice_of(p->params), &obj) || obj.type != JSON_OBJECT) {
-        return st_fail(st, ERR_PARAMETER_INVALID, "search parameter params is not a JSON object: %s",
+        return st_fail(st, ERR_PARAMETER_INVALID, "search parameter params is not a JSON object: "
+                                                  "%s",
                        p->params);
     }
     TRY(number_of(&obj, "radius", &p->has_radius, &p->radius, pc->ar, st));
@@ -175,15 +176,16 @@ int px_group_params(size_t n, Milvus__Proto__Common__KeyValuePair *const *kv,
         return st_fail(st, ERR_PARAMETER_INVALID, "failed to parse input group size:%s", size);
     }
     if (group_size <= 0) {
-        return st_fail(st, ERR_PARAMETER_INVALID, "input group size:%" PRId64 " is negative, failed to "
-                       "do search_groupby", group_size);
+        return st_fail(st, ERR_PARAMETER_INVALID, "input group size:%" PRId64 " is negative, "
+                       "failed to do search_groupby", group_size);
     }
     if (group_size > GROUP_SIZE_MAX) {
-        return st_fail(st, ERR_PARAMETER_INVALID, "input group size:%" PRId64 " exceeds configured max "
-                       "group size:%d", group_size, GROUP_SIZE_MAX);
+        return st_fail(st, ERR_PARAMETER_INVALID, "input group size:%" PRId64 " exceeds configured "
+                       "max group size:%d", group_size, GROUP_SIZE_MAX);
     }
     if (strict && !parse_bool(slice_of(strict), &p->strict_group_size)) {
-        return st_fail(st, ERR_PARAMETER_INVALID, "failed to parse input strict_group_size:%s", strict);
+        return st_fail(st, ERR_PARAMETER_INVALID, "failed to parse input "
+                                                  "strict_group_size:%s", strict);
     }
     p->group_size = (uint32_t)group_size;
     return 0;
@@ -215,8 +217,8 @@ static int check_window(const struct px_call *pc, struct px_search_params *p, st
                        "range [1, %" PRId64 "], but got %" PRId64, p->topk, max, p->topk);
     }
     if (p->offset < 0 || p->offset > window) {
-        return st_fail(st, ERR_PARAMETER_INVALID, "offset [%" PRId64 "] is invalid, it should be in "
-                       "range [0, %" PRId64 "], but got %" PRId64, p->offset, window, p->offset);
+        return st_fail(st, ERR_PARAMETER_INVALID, "offset [%" PRId64 "] is invalid, it should be "
+                       "in range [0, %" PRId64 "], but got %" PRId64, p->offset, window, p->offset);
     }
     if (p->topk + p->offset > window) {
         return st_fail(st, ERR_PARAMETER_INVALID, "invalid max query result window, (offset+limit) "
@@ -252,8 +254,8 @@ int px_search_params(struct px_call *pc, size_t n,
     TRY(int_of(n, kv, "offset", &p->offset, st));
     TRY(int_of(n, kv, "round_decimal", &decimals, st));
     if (decimals < -1 || decimals > 6) {
-        FAIL(st, ERR_PARAMETER_INVALID, "round_decimal [%" PRId64 "] is invalid, should be -1 or an "
-             "integer in range [0, 6]", decimals);
+        FAIL(st, ERR_PARAMETER_INVALID, "round_decimal [%" PRId64 "] is invalid, should be -1 or "
+             "an integer in range [0, 6]", decimals);
     }
     p->round_decimal = (int)decimals;
     p->anns_field = get(n, kv, "anns_field");

@@ -2,8 +2,8 @@
  * px_write.c - routing of rows: key -> shard, partition key or name -> partition.
  *
  * WHAT      A request's rows become one write per shard, with one part per partition: rows are put
- *           into buckets, one for each pair of shard and partition, by counting. The usual case, one
- *           shard and one partition, encodes the batch as it stands.
+ *           into buckets, one for each pair of shard and partition, by counting. The usual case,
+ *           one shard and one partition, encodes the batch as it stands.
  * FAILURE   Shards are written one after another; when a later one fails, the earlier ones have the
  *           rows already, and the client is told of the failure (as with Milvus).
  */

@@ -9,12 +9,12 @@ int px_auto_ids(struct px_call *pc, const struct px_coll *coll, uint32_t n, stru
                 struct status *st);
 /* The row's shard: hash of its key. */
 uint32_t px_shard_of(const struct column *pks, uint32_t row, size_t nshards);
-/* Ids of the partitions of a collection with a partition key, ascending: a row belongs to the one at
- * pk_hash(value) % number. NULL past the arena's limit. */
+/* Ids of the partitions of a collection with a partition key, ascending: a row belongs to the one
+ * at pk_hash(value) % number. NULL past the arena's limit. */
 int64_t *px_key_partitions(struct px_call *pc, const struct px_coll *coll);
 /* Where a write with this partition name looks for rows: that partition. Without a name the default
- * one, or with all_by_default everywhere; with a partition key everywhere (none returned): a row may
- * have changed its partition. "partition not found[partition=P]" (ERR_PARTITION_NOT_FOUND). */
+ * one, or with all_by_default everywhere; with a partition key everywhere (none returned): a row
+ * may have changed its partition. "partition not found[partition=P]" (ERR_PARTITION_NOT_FOUND). */
 int px_write_scope(struct px_call *pc, const struct px_coll *coll, const char *partition_name,
                    bool all_by_default, int64_t **ret_ids, size_t *ret_n, struct status *st);
 /* After a shard's failure: when it says that the shard is not there, its place is asked for again

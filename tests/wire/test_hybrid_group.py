@@ -1,4 +1,4 @@
-"""Hybrid search by groups: the sub-searches are grouped, and their fused rows put together again."""
+"""Hybrid search by groups: the sub-searches are grouped, their fused rows put together again."""
 import numpy as np
 import pytest
 from pymilvus import AnnSearchRequest, DataType, MilvusClient, RRFRanker, WeightedRanker
@@ -90,3 +90,15 @@ def test_wrong_requests_are_told(client, filled):
     with fails(1100, "rank_group_scorer"):
         client.hybrid_search(name, reqs, RRFRanker(), limit=5, group_by_field="doc",
                              rank_group_scorer="median")
+
+
+def test_a_row_that_wins_for_two_queries_has_its_fields_twice(client, filled):
+    name, v, docs = filled
+    q = [vectors(1, seed=51)[0].tolist()] * 2
+    reqs = [AnnSearchRequest(q, f, {"metric_type": "L2"}, limit=6) for f in ("a", "b")]
+    res = client.hybrid_search(name, reqs, RRFRanker(), limit=6, output_fields=["doc", "a"])
+    assert len(res) == 2 and [h["id"] for h in res[0]] == [h["id"] for h in res[1]]
+    for hits in res:
+        for h in hits:
+            assert h["entity"]["doc"] == docs[h["id"]]
+            assert list(h["entity"]["a"]) == pytest.approx(v["a"][h["id"]].tolist())

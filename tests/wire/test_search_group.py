@@ -82,7 +82,8 @@ def test_more_groups_than_there_are_answers_all(client, filled):
     name, rows, v = filled
     q = vectors(1, seed=15)[0]
     hits = search(client, name, q, "b", limit=100, group_size=2, strict_group_size=True)
-    assert [h["id"] for h in hits] == [i for _, ids in grouped(rows, v, q, "b", 100, 2) for i in ids]
+    want = grouped(rows, v, q, "b", 100, 2)
+    assert [h["id"] for h in hits] == [i for _, ids in want for i in ids]
 
 
 def test_several_queries_and_a_filter(client, filled):

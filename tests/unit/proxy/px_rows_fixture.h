@@ -1,7 +1,7 @@
 /*
- * px_rows_fixture.h - px_fixture.h with shards that have rows: numbered 0 .. n - 1, each with a score
- * and a word given by functions, spread by key. Writes are recorded; queries understand "key in" and
- * "key >" (also inside `and`) and take every other condition for true.
+ * px_rows_fixture.h - px_fixture.h with shards that have rows: numbered 0 .. n - 1, each with a
+ * score and a word given by functions, spread by key. Writes are recorded; queries understand "key
+ * in" and "key >" (also inside `and`) and take every other condition for true.
  */
 #pragma once
 #include "px_fixture.h"

@@ -193,7 +193,8 @@ static void test_deletes_that_are_refused(void **state)
         const char *text;
     } rows[] = {
         { "", "", 1100, "failed to create delete plan: delete plan can't be empty or always true" },
-        { "  ", "", 1100, "failed to create delete plan: delete plan can't be empty or always true" },
+        { "  ", "", 1100, "failed to create delete plan: delete plan can't be empty or always "
+                          "true" },
         { "1 == 1", "", 1100, "delete plan can't be empty or always true : 1 == 1" },
         { "true", "", 1100, "failed to create delete plan" },
         { "id >", "", 1100, "failed to create delete plan: cannot parse expression: id >" },
