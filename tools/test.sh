@@ -125,6 +125,8 @@ clients() {
   local c
   build release || return 0
   for c in tests/clients/*/run.sh; do
+    # The Go client needs a newer Go than Debian 12 has, and minutes to build: only by hand.
+    [ "$c" = tests/clients/go/run.sh ] && continue
     beside "client-$(basename "$(dirname "$c")")" client_run "$c"
   done
 }
