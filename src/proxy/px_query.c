@@ -55,7 +55,11 @@ static int read_params(struct px_call *pc, const Milvus__Proto__Milvus__QueryReq
         FAIL(st, ERR_PARAMETER_INVALID, "offset [%" PRId64 "] is invalid, should be greater than "
              "or equal to 0", p->offset);
     }
-    if (p->limit >= 0 && !p->iterator && (p->limit > window || p->offset > window - p->limit)) {
+    if (p->iterator) { /* a page larger than any answer is a page as large as one */
+        p->limit = MIN(p->limit, window);
+        window *= 2;
+    }
+    if (p->limit >= 0 && (p->limit > window || p->offset > window - p->limit)) {
         FAIL(st, ERR_PARAMETER_INVALID, "invalid max query result window, (offset+limit) should be "
              "in range [1, %" PRId64 "], but got %" PRId64, window,
              p->offset > INT64_MAX - p->limit ? INT64_MAX : p->offset + p->limit);

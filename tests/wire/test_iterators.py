@@ -118,3 +118,12 @@ def test_the_first_version_of_the_iterator(client, raw, name):
     make(client, name, create={"num_shards": 2})
     client.insert(name, [{"id": i, "vector": [float(i // 5)] + [0.0] * 7} for i in range(60)])
     assert sorted(old_iterator(raw, name, 7)) == list(range(60))
+
+
+@pytest.mark.parametrize("limit, offset", [(2**63 - 1, 2**63 - 1), (2**63 - 1, 0), (5, 2**63 - 1)])
+def test_pages_of_any_size_are_answered_or_refused(raw, client, name, limit, offset):
+    make(client, name, rows=simple_rows(3))
+    for iterator in ("True", "False"):
+        res = raw.Query(collection_name=name, expr="id >= 0", output_fields=["id"],
+                        query_params=kv(limit=limit, offset=offset, iterator=iterator))
+        assert res.status.code == (0 if iterator == "True" and offset == 0 else 1100)
