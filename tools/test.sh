@@ -91,7 +91,13 @@ venv() {
 
 venvs() {
   local v
-  for v in "$@"; do venv "$v"; done
+  for v in "${versions[@]}"; do venv "$v"; done
+}
+
+# The network is slow and the compiler is not: these install while the rest builds.
+python_ready() {
+  wait "$installing" || true
+  [ "$(cat "$out/install-pymilvus.rc")" = 0 ]
 }
 
 # wire NAME VERSION BINARY SERVER-ARGUMENTS
@@ -103,8 +109,8 @@ wire_run() {
 
 wire() {
   local v
-  suite install-pymilvus venvs "${versions[@]}"
   build release || return 0
+  python_ready || return 0
   for v in "${versions[@]}"; do
     beside "wire-$v" wire_run "wire-$v" "$v" build/release/src/main/elanus ""
     beside "wire-$v-remote" wire_run "wire-$v-remote" "$v" build/release/src/main/elanus \
@@ -137,8 +143,8 @@ crash_run() {
 
 crash() {
   local t
-  suite install-pymilvus venvs "${versions[-1]}"
   build debug src/main/elanus || return 0
+  python_ready || return 0
   for t in tests/crash/test_*.py; do
     beside "crash-$(basename "$t" .py)" crash_run build/debug/src/main/elanus "$t"
   done
@@ -150,22 +156,29 @@ crash() {
 
 quick() {
   unit
-  suite install-pymilvus venvs "${versions[-1]}"
   build release || return 0
+  python_ready || return 0
   suite "wire-${versions[-1]}" wire_run "wire-${versions[-1]}" "${versions[-1]}" \
     build/release/src/main/elanus ""
 }
 
-rm -rf "$out"
-mkdir -p "$out"
-parts=("$@")
-[ ${#parts[@]} -gt 0 ] || parts=(unit tsan wire clients crash)
-for part in "${parts[@]}"; do
-  case $part in
-    unit | tsan | wire | clients | crash | quick) "$part" ;;
-    *) echo "test.sh: no part $part" >&2; exit 2 ;;
-  esac
-done
-wait
-say "all suites are done"
-python3 tools/sum_results.py "$out"
+main() {
+  local parts=("$@") part
+  [ ${#parts[@]} -gt 0 ] || parts=(unit tsan wire clients crash)
+  rm -rf "$out"
+  mkdir -p "$out"
+  suite install-pymilvus venvs &
+  installing=$!
+  for part in "${parts[@]}"; do
+    case $part in
+      unit | tsan | wire | clients | crash | quick) "$part" ;;
+      *) echo "test.sh: no part $part" >&2; exit 2 ;;
+    esac
+  done
+  wait
+  say "all suites are done"
+  python3 tools/sum_results.py "$out"
+}
+
+main "$@"
+exit
