@@ -141,7 +141,8 @@ static int run(struct co_txn *tx, int64_t *ret_revision, struct status *st)
     bool done = false;
     int rc = meta_txn(co->opts.meta, tx->conds, tx->nconds, tx->mops, tx->nmops, ret_revision, st);
 
-    if (rc != ST_IO && rc != ST_UNAVAILABLE) {
+    /* Room that was wanting may have been wanting for the answer only. */
+    if (rc != ST_IO && rc != ST_UNAVAILABLE && rc != ST_NO_SPACE) {
         return rc;
     }
     if (learn_outcome(tx, &done, ret_revision, &read_st) != 0) {

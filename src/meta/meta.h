@@ -101,8 +101,8 @@ struct meta_op {
  * fine. No two operations may touch one key. *ret_revision (may be NULL) gets the revision that
  * contains the effects: the version of every key put.
  * Fails: ST_CONFLICT names the key whose condition did not hold; ST_INVALID, ST_TOO_LARGE name key
- * and limit; ST_NOT_FOUND: the lease is over. After ST_IO or ST_UNAVAILABLE the outcome is unknown:
- * read before trying again. */
+ * and limit; ST_NOT_FOUND: the lease is over. After ST_IO, ST_UNAVAILABLE or ST_NO_SPACE the
+ * outcome is unknown: read before trying again. */
 int meta_txn(struct meta *m, const struct meta_cond *conds, size_t nconds,
              const struct meta_op *ops, size_t nops, int64_t *ret_revision, struct status *st);
 

@@ -99,6 +99,24 @@ out:
     return rc;
 }
 
+/* A write failed, and may be in the log of the store all the same. When the store can be opened
+ * again at once its revision tells: 0 when the write is there. Else the next transaction asks.
+ * Holds: me->lock */
+static int settle(struct meta_embed *me, int64_t revision, struct status *st)
+{
+    struct status why = STATUS_INIT;
+    int64_t found;
+
+    if (!me->unsure || me->kv->recover(me, &found, &why) != 0) {
+        return st->code;
+    }
+    me->unsure = false;
+    if (found == revision) {
+        st_clear(st);
+    }
+    return st->code;
+}
+
 /* Holds: me->lock */
 static int commit(struct meta_embed *me, const struct change_list *cl, int64_t *ret_revision,
                   struct status *st)
@@ -108,7 +126,9 @@ static int commit(struct meta_embed *me, const struct change_list *cl, int64_t *
     if (cl->n > 0) {
         revision++;
         TRY(FAULT_POINT("meta_txn_before_commit", st));
-        TRY(me->kv->commit(me, cl->v, cl->n, revision, &me->unsure, st));
+        if (me->kv->commit(me, cl->v, cl->n, revision, &me->unsure, st) != 0) {
+            TRY(settle(me, revision, st));
+        }
         atomic_store(&me->revision, revision);
         for (size_t i = 0; i < cl->n; i++) {
             const struct meta_change *c = &cl->v[i];

@@ -212,6 +212,24 @@ def full_in_metadata(kill):
         return f"{n} reads while full; {str(said)[:90]}"
 
 
+def stop_on_full():
+    """SIGTERM on a full disk ends the server as always, and nothing is lost."""
+    with disk() as d:
+        d.space.insert(2000)
+        d.space.flush_wait()
+        d.space.insert(1000)
+        d.space.delete(20)
+        d.brim()
+        refused(lambda: [d.space.insert(1000) for _ in range(20)])
+        d.server.stop()
+        d.client.close()
+        d.free("brim")
+        d.start()
+        expect(d.space.check(), "after the restart")
+        d.space.insert(100)
+        expect(d.space.check(), "with room again")
+
+
 def start_on_full():
     """A server that is started on a full disk says so, and nothing is lost."""
     with disk() as d:
@@ -250,6 +268,7 @@ def main():
         report.case(f"disk_full_by_inserts:{how}", full_by_inserts, kill)
         report.case(f"disk_full_in_flush:{how}", full_in_flush, kill)
         report.case(f"disk_full_in_metadata:{how}", full_in_metadata, kill)
+    report.case("disk_full_at_stop", stop_on_full)
     report.case("disk_full_at_start", start_on_full)
     return report.end()
 
