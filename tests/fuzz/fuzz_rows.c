@@ -101,8 +101,10 @@ static field_schema *make_field(const struct shape_field *sf, int64_t id, struct
     f->nullable = (sf->flags & NULLABLE) != 0;
     f->is_dynamic = (sf->flags & DYNAMIC) != 0;
     if (sf->size) {
-        param(f, sf->type == DT_VARCHAR ? "max_length" : sf->type == DT_ARRAY ? "max_capacity"
-                                                                              : "dim", sf->size, ar);
+        const char *key = sf->type == DT_VARCHAR ? "max_length"
+                          : sf->type == DT_ARRAY ? "max_capacity"
+                                                 : "dim";
+        param(f, key, sf->size, ar);
     }
     if (sf->elem == DT_VARCHAR) {
         param(f, "max_length", "6", ar);

@@ -61,7 +61,8 @@ static void check_search(struct px_call *pc, const struct pairs *p)
 
 static void check_rank(struct px_call *pc, const struct pairs *p, size_t nreqs)
 {
-    Milvus__Proto__Milvus__HybridSearchRequest req = MILVUS__PROTO__MILVUS__HYBRID_SEARCH_REQUEST__INIT;
+    Milvus__Proto__Milvus__HybridSearchRequest req =
+        MILVUS__PROTO__MILVUS__HYBRID_SEARCH_REQUEST__INIT;
     struct status st = STATUS_INIT;
     struct px_rank r;
     req.n_requests = nreqs;

@@ -1,4 +1,4 @@
-/* test_options.c - from arguments and YAML to one table: who wins, and what is refused in which words. */
+/* test_options.c - from arguments and YAML to one table: who wins, what is refused. */
 #include "unit.h"
 #include "main/options.h"
 #include <fcntl.h>

@@ -1,4 +1,4 @@
-/* test_px_auth.c - passwords seen to be right: remembered, forgotten, and the race between the two. */
+/* test_px_auth.c - passwords seen to be right: remembered, forgotten, and both at once. */
 #include "unit.h"
 #include "base/arena.h"
 #include "proxy/px_int.h"

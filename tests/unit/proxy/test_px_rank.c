@@ -1,4 +1,4 @@
-/* test_px_rank.c - rank_params of a hybrid search: what is taken, and what is refused in which words. */
+/* test_px_rank.c - rank_params of a hybrid search: what is taken, what is refused. */
 #include "unit.h"
 #include "proxy/px_read.h"
 
