@@ -2,7 +2,8 @@
 """Runs a command beside a standalone server of its own: with_server.py COMMAND [WORD...]
 
 The command finds the server at $ELANUS_ADDRESS (host:port). Ends with the command's exit code, and
-shows the server's last words when that is not 0. Binary and options as in tests/lib/server.py.
+shows the server's last words when that is not 0. A server that does not start or stop as it should
+is one failure. Binary and options as in tests/lib/server.py.
 """
 import os
 import pathlib
@@ -26,6 +27,7 @@ def main():
             return code
     except ServerError as e:
         print(e, file=sys.stderr)
+        print("0 passed, 1 failed")
         return 1
 
 
