@@ -30,7 +30,7 @@ suite() {
   result=$(python3 tools/sum_results.py "$out" "$name")
   say "$name: $result ($((SECONDS - began)) s)"
   if [ "$rc" -ne 0 ]; then
-    grep -avE ' (OK|SKIP) +[0-9.]+s' "$out/$name.log" | tail -n 60 | cut -c1-300 | sed 's/^/    /'
+    grep -avE '^ok |^\.+ +\[|=+ \[| (OK|SKIP) +[0-9.]+s' "$out/$name.log" | tail -n 60 | cut -c1-300 | sed 's/^/    /'
   fi
   return 0
 }
@@ -143,15 +143,14 @@ crash_run() {
 
 crash() {
   local t
-  build debug src/main/elanus || return 0
+  build asan src/main/elanus || return 0
   python_ready || return 0
   for t in tests/crash/test_*.py; do
-    beside "crash-$(basename "$t" .py)" crash_run build/debug/src/main/elanus "$t"
+    t=${t%.py}
+    beside "crash-${t##*/test_}" crash_run build/asan/src/main/elanus "$t.py"
   done
-  beside damage crash_run build/debug/src/main/elanus tests/crash/test_damage.py
-  beside tools crash_run build/debug/src/main/elanus tests/crash/test_tools.py
-  beside torture crash_run build/debug/src/main/elanus tests/crash/torture.py --kills 40 --seed 1 \
-    --server build/debug/src/main/elanus
+  beside torture crash_run build/asan/src/main/elanus tests/crash/torture.py --kills 40 --seed 1 \
+    --server build/asan/src/main/elanus
 }
 
 quick() {
