@@ -119,10 +119,12 @@ static void test_tls_when_one_way_then_calls_work(void **state)
 {
     struct tls_opts srv = { .cert_file = server_cert.cert_file, .key_file = server_cert.key_file };
     struct tls_opts cli = { .ca_file = ca.cert_file };
+    /* By name without a resolver: a bare machine has none for "localhost" either. */
+    struct tls_opts named = { .ca_file = ca.cert_file, .server_name = "localhost" };
     struct harness h;
     struct grpc_resp r;
     size_t n = 5u << 20;
-    char *big = xalloc(n), addr[64];
+    char *big = xalloc(n);
     h_init(&h);
     h.tls = &srv;
     h_start(&h, methods, ARRAY_LEN(methods));
@@ -130,8 +132,7 @@ static void test_tls_when_one_way_then_calls_work(void **state)
     OK(call_with(h.addr, &cli, "/t.T/Echo", slice_n(big, n), &r, st));
     assert_true(slice_eq(buf_slice(&r.body), slice_n(big, n)));
     grpc_resp_done(&r);
-    (void)snprintf(addr, sizeof addr, "localhost:%d", h.port);
-    OK(call_with(addr, &cli, "/t.T/Who", SLICE_LIT(""), &r, st));
+    OK(call_with(h.addr, &named, "/t.T/Who", SLICE_LIT(""), &r, st));
     assert_int_equal(r.body.n, 0);
     grpc_resp_done(&r);
     mem_free(big);
