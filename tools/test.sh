@@ -82,16 +82,16 @@ venv() {
   local dir=build/venv-$1 pins=tests/wire/requirements-$1.txt python=/usr/bin/python3
   [ -x "$python" ] || python=python3
   if ! cmp -s "$pins" "$dir/pins.txt"; then
-    rm -rf "$dir"
-    "$python" -m venv "$dir"
-    "$dir/bin/pip" install -q --disable-pip-version-check -r "$pins"
-    cp "$pins" "$dir/pins.txt"
+    # The status is looked at by the caller, so -e does not end this on a failure.
+    rm -rf "$dir" && "$python" -m venv "$dir" &&
+      "$dir/bin/pip" install -q --disable-pip-version-check -r "$pins" &&
+      cp "$pins" "$dir/pins.txt"
   fi
 }
 
 venvs() {
   local v
-  for v in "${versions[@]}"; do venv "$v"; done
+  for v in "${versions[@]}"; do venv "$v" || return 1; done
 }
 
 # The network is slow and the compiler is not: these install while the rest builds.
