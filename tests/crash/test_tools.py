@@ -107,14 +107,16 @@ def meta_watch():
     """New, changed and gone records appear, each with its time, and an interrupt ends it."""
     with world(True) as w:
         out = open(w.folder / "watch", "w+")
+        # A shell starts its background jobs deaf to interrupts, and this script may be one.
         p = subprocess.Popen([binary(), "meta", "watch", PREFIX, "--data", w.data], stdout=out,
-                             stderr=subprocess.PIPE, text=True)
+                             stderr=subprocess.PIPE, text=True,
+                             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
         try:
             if not p.stderr.readline().startswith("watching "):
                 raise AssertionError("does not say that it watches")
 
             def wait(pattern):
-                deadline = time.monotonic() + 15
+                deadline = time.monotonic() + 60
                 while True:
                     found = re.search(pattern, pathlib.Path(out.name).read_text(), re.M)
                     if found:
@@ -124,7 +126,7 @@ def meta_watch():
                                              f"{pathlib.Path(out.name).read_text()!r}")
                     time.sleep(0.05)
 
-            deadline = time.monotonic() + 10  # what came before its first look is not new
+            deadline = time.monotonic() + 60  # what came before its first look is not new
             while not re.search(r"new", pathlib.Path(out.name).read_text()):
                 w.space.create_partition()
                 if time.monotonic() > deadline:
@@ -136,7 +138,7 @@ def meta_watch():
                 w.space.drop_partition()
             wait(r"^\d\d:\d\d:\d\d gone +" + re.escape(found[1]) + "$")
             p.send_signal(signal.SIGINT)
-            p.wait(10)
+            p.wait(30)
         finally:
             if p.poll() is None:
                 p.kill()
