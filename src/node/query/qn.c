@@ -24,7 +24,8 @@
 
 struct qn_coll {
     struct schema *schema;
-    struct id_map *segs; /* id -> struct segment * */
+    struct id_map *segs;    /* id -> struct segment *, served */
+    struct id_map *loading; /* the same, until their shard has sent every delete */
 };
 
 struct qn {
@@ -34,16 +35,22 @@ struct qn {
     struct lock deleting[STRIPES]; /* RANK_NODE_FLUSH: seg_delete() is for one at a time */
 };
 
-static void coll_free(struct qn_coll *c)
+static void table_free(struct id_map *segs)
 {
     size_t pos = 0;
     int64_t id;
     uint64_t v;
 
-    while (id_map_next(c->segs, &pos, &id, &v)) {
+    while (id_map_next(segs, &pos, &id, &v)) {
         seg_unref((struct segment *)(uintptr_t)v);
     }
-    id_map_free(c->segs);
+    id_map_free(segs);
+}
+
+static void coll_free(struct qn_coll *c)
+{
+    table_free(c->segs);
+    table_free(c->loading);
     schema_unref(c->schema);
     mem_free(c);
 }
@@ -104,6 +111,12 @@ int qn_start(struct qn *qn, struct status *st)
     return rc;
 }
 
+static struct segment *find_any(const struct qn_coll *c, int64_t id)
+{
+    struct segment *seg = id_map_ptr(c->segs, id);
+    return seg ? seg : id_map_ptr(c->loading, id);
+}
+
 /* Referenced segments for one request, in the call's arena; release with unpin(). */
 struct pinned {
     struct segment **segs;
@@ -119,8 +132,9 @@ static void unpin(struct pinned *p)
     schema_unref(p->schema);
 }
 
-/* A segment asked for by id and not here is an error: the shard believes it is served. */
-static int pin(struct qn *qn, int64_t collection_id, const int64_t *ids, size_t nids,
+/* A segment asked for by id and not here is an error: the shard believes it is served. Readers do
+ * not see those still loading: a view from before a release could name them. */
+static int pin(struct qn *qn, int64_t collection_id, const int64_t *ids, size_t nids, bool loading,
                struct arena *ar, struct pinned *ret, struct status *st)
 {
     struct qn_coll *c;
@@ -140,7 +154,7 @@ static int pin(struct qn *qn, int64_t collection_id, const int64_t *ids, size_t 
     }
     ret->schema = schema_ref(c->schema);
     for (size_t i = 0; i < nids; i++) {
-        struct segment *seg = id_map_ptr(c->segs, ids[i]);
+        struct segment *seg = loading ? find_any(c, ids[i]) : id_map_ptr(c->segs, ids[i]);
         if (!seg) {
             rc = st_fail(st, ERR_SEGMENT_NOT_FOUND, "segment not loaded[segment=%lld]",
                          (long long)ids[i]);
@@ -192,6 +206,7 @@ static int ensure_collection(struct qn *qn, const Elanus__Collection *coll,
     if (!c) {
         c = xalloc(sizeof *c);
         c->segs = id_map_new();
+        c->loading = id_map_new();
         c->schema = schema_ref(schema);
         CHECK(id_map_put(qn->colls, coll->id, (uint64_t)(uintptr_t)c));
     }
@@ -199,6 +214,10 @@ static int ensure_collection(struct qn *qn, const Elanus__Collection *coll,
         schema_unref(c->schema);
         c->schema = schema_ref(schema);
         while (id_map_next(c->segs, &pos, &id, &v)) {
+            seg_set_schema((struct segment *)(uintptr_t)v, schema);
+        }
+        pos = 0;
+        while (id_map_next(c->loading, &pos, &id, &v)) {
             seg_set_schema((struct segment *)(uintptr_t)v, schema);
         }
     }
@@ -220,7 +239,7 @@ static int open_one(struct qn *qn, const struct schema *schema, const Elanus__Se
 
     rwlock_read(&qn->lock);
     c = id_map_ptr(qn->colls, meta->collection_id);
-    seg = c ? id_map_ptr(c->segs, meta->id) : NULL;
+    seg = c ? find_any(c, meta->id) : NULL;
     if (seg) {
         *ret = seg_ref(seg);
     }
@@ -297,7 +316,7 @@ static int put_in_table(struct qn *qn, int64_t collection_id, struct segment **s
         struct seg_info info;
         struct segment *there;
         seg_get_info(segs[i], &info);
-        there = id_map_ptr(c->segs, info.id);
+        there = find_any(c, info.id);
         if (there && there != segs[i]) {
             rc = st_fail(st, ST_CONFLICT, "segment %lld was loaded by another call meanwhile",
                          (long long)info.id);
@@ -310,7 +329,7 @@ static int put_in_table(struct qn *qn, int64_t collection_id, struct segment **s
         if (seg_schema(segs[i]) != c->schema) {
             seg_set_schema(segs[i], c->schema);
         }
-        CHECK(id_map_put(c->segs, info.id, (uint64_t)(uintptr_t)seg_ref(segs[i])));
+        CHECK(id_map_put(c->loading, info.id, (uint64_t)(uintptr_t)seg_ref(segs[i])));
     }
 out:
     rwlock_release(&qn->lock);
@@ -367,13 +386,15 @@ static int do_release_segments(void *self, const struct call *call,
     rwlock_write(&qn->lock);
     c = id_map_ptr(qn->colls, req->collection_id);
     for (size_t i = 0; c && i < req->n_segment_ids; i++) {
-        struct segment *seg = id_map_ptr(c->segs, req->segment_ids[i]);
+        struct segment *seg = find_any(c, req->segment_ids[i]);
         if (seg) {
             id_map_remove(c->segs, req->segment_ids[i]);
+            id_map_remove(c->loading, req->segment_ids[i]);
             gone[n++] = seg;
         }
     }
-    if (c && (req->n_segment_ids == 0 || id_map_count(c->segs) == 0)) {
+    if (c && (req->n_segment_ids == 0 ||
+              id_map_count(c->segs) + id_map_count(c->loading) == 0)) {
         id_map_remove(qn->colls, req->collection_id);
     } else {
         c = NULL;
@@ -390,23 +411,45 @@ static int do_release_segments(void *self, const struct call *call,
 
 /* ---- requests ---- */
 
+/* From now on readers see them. */
+static void serve_loaded(struct qn *qn, int64_t collection_id, const int64_t *ids, size_t n)
+{
+    struct qn_coll *c;
+
+    rwlock_write(&qn->lock);
+    c = id_map_ptr(qn->colls, collection_id);
+    for (size_t i = 0; c && i < n; i++) {
+        struct segment *seg = id_map_ptr(c->loading, ids[i]);
+        if (seg) {
+            id_map_remove(c->loading, ids[i]);
+            CHECK(id_map_put(c->segs, ids[i], (uint64_t)(uintptr_t)seg));
+        }
+    }
+    rwlock_release(&qn->lock);
+}
+
 static int do_apply_deletes(void *self, const struct call *call,
                             const Elanus__ApplyDeletesReq *req, Elanus__Empty *resp,
                             struct status *st)
 {
     struct qn *qn = self;
     struct pinned p = { 0 };
-    struct batch b;
+    struct batch b = { 0 };
     int rc;
 
     (void)resp;
-    TRY(pin(qn, req->collection_id, req->segment_ids, req->n_segment_ids, call->ar, &p, st));
-    TRY(batch_decode(slice_n(req->pks.data, req->pks.len), call->ar, &b, st));
-    if (b.ncols != 1 || b.nrows != req->n_timestamps) {
-        FAIL(st, ST_INVALID, "%u keys with %zu timestamps", b.nrows, req->n_timestamps);
+    TRY(pin(qn, req->collection_id, req->segment_ids, req->n_segment_ids, true, call->ar, &p, st));
+    if (req->pks.len) {
+        TRY(batch_decode(slice_n(req->pks.data, req->pks.len), call->ar, &b, st));
+        if (b.ncols != 1 || b.nrows != req->n_timestamps) {
+            FAIL(st, ST_INVALID, "%u keys with %zu timestamps", b.nrows, req->n_timestamps);
+        }
     }
-    for (size_t i = 0; i < p.n; i++) {
+    for (size_t i = 0; b.nrows && i < p.n; i++) {
         TRY(apply(qn, req->collection_id, p.segs[i], &b.cols[0], req->timestamps, st));
+    }
+    if (req->activate) {
+        serve_loaded(qn, req->collection_id, req->segment_ids, req->n_segment_ids);
     }
 out:
     unpin(&p);
@@ -420,7 +463,7 @@ static int do_search(void *self, const struct call *call, const Elanus__SearchRe
     struct pinned p = { 0 };
     int rc;
 
-    TRY(pin(qn, req->collection_id, req->segment_ids, req->n_segment_ids, call->ar, &p, st));
+    TRY(pin(qn, req->collection_id, req->segment_ids, req->n_segment_ids, false, call->ar, &p, st));
     TRY(nd_search(p.segs, p.n, p.schema, req, qn->opts.compute, call, resp, st));
 out:
     unpin(&p);
@@ -434,7 +477,7 @@ static int do_query(void *self, const struct call *call, const Elanus__QueryReq 
     struct pinned p = { 0 };
     int rc;
 
-    TRY(pin(qn, req->collection_id, req->segment_ids, req->n_segment_ids, call->ar, &p, st));
+    TRY(pin(qn, req->collection_id, req->segment_ids, req->n_segment_ids, false, call->ar, &p, st));
     TRY(nd_query(p.segs, p.n, p.schema, req, qn->opts.compute, call, resp, st));
 out:
     unpin(&p);
@@ -467,7 +510,7 @@ static int do_fetch(void *self, const struct call *call, const Elanus__FetchReq 
             ids[nids++] = req->segment_ids[i];
         }
     }
-    TRY(pin(qn, req->collection_id, ids, nids, call->ar, &p, st));
+    TRY(pin(qn, req->collection_id, ids, nids, false, call->ar, &p, st));
     TRY(nd_fetch(p.segs, p.n, p.schema, req->segment_ids, req->rows, req->n_rows, req->field_ids,
                  req->n_field_ids, call, &b, st));
     TRY(nd_batch_bytes(&b, call->ar, &resp->batch, st));

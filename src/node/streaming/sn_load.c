@@ -214,6 +214,44 @@ static int catch_up(struct round *r, struct sn_shard *sh, const struct sn_sealed
     return rc;
 }
 
+/* The nodes show them to readers: everything deleted so far is deleted there. */
+static int serve(struct sn_shard *sh, const struct sn_sealed *to, size_t n, struct arena *ar,
+                 struct status *st)
+{
+    struct call call = call_internal(ar);
+    int rc = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        const struct qnode_service *qs;
+        Elanus__ApplyDeletesReq req;
+        Elanus__Empty resp;
+        bool first = true;
+        for (size_t j = 0; j < i; j++) {
+            first = first && to[j].node_id != to[i].node_id;
+        }
+        if (!first) {
+            continue;
+        }
+        elanus__apply_deletes_req__init(&req);
+        elanus__empty__init(&resp);
+        req.collection_id = sh->collection_id;
+        req.activate = true;
+        req.segment_ids = arena_try_array(ar, n, sizeof(int64_t));
+        if (!req.segment_ids) {
+            FAIL(st, ST_NO_MEMORY, "no memory for %zu segments", n);
+        }
+        for (size_t j = i; j < n; j++) {
+            if (to[j].node_id == to[i].node_id) {
+                req.segment_ids[req.n_segment_ids++] = to[j].meta->id;
+            }
+        }
+        TRY(svc_dir_qnode(sh->sn->opts.dir, to[i].node_id, &qs, st));
+        TRY(qs->apply_deletes(qs->self, &call, &req, &resp, st));
+    }
+out:
+    return rc;
+}
+
 /* Gives the loaded segments their last deletes; those that are not to be served any more go. */
 static int finish_loaded(struct round *r, struct sn_shard *sh, struct status *st)
 {
@@ -236,6 +274,7 @@ static int finish_loaded(struct round *r, struct sn_shard *sh, struct status *st
     }
     TRY(catch_up(r, sh, to, n, st));
     TRY(sn__send_pending(sh, to, n, NULL, st));
+    TRY(serve(sh, to, n, r->ar, st));
     for (size_t i = 0; i < n; i++) {
         sn__sealed_find(sh, to[i].meta->id)->node_id = to[i].node_id;
     }
