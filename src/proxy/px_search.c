@@ -166,7 +166,6 @@ static int prepare(struct px_call *pc, const Milvus__Proto__Milvus__SearchReques
     s->req.ignore_growing = s->sp.ignore_growing;
     s->req.output_field_ids = s->out.field_ids;
     s->req.n_output_field_ids = s->out.nfields;
-    s->req.search_params = s->sp.params;
 out:
     return rc;
 }
