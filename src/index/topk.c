@@ -253,6 +253,18 @@ void topk_merge(struct topk *tk, struct topk *other)
     }
 }
 
+void topk__drop(struct topk_list *l, uint64_t first, uint64_t n)
+{
+    uint32_t kept = 0;
+    ASSERT(l->n < l->k);
+    for (uint32_t i = 0; i < l->n; i++) {
+        if (l->items[i].row - first >= n) {
+            l->items[kept++] = l->items[i];
+        }
+    }
+    l->n = kept;
+}
+
 void topk_finish(struct topk *tk)
 {
     for (uint32_t q = 0; q < tk->nq; q++) {

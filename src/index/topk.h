@@ -74,6 +74,8 @@ static inline void topk_push(struct topk *tk, uint32_t q, float score, uint64_t 
 }
 /* Pushes everything other has gathered into tk: same nq, same direction. */
 void topk_merge(struct topk *tk, struct topk *other);
+/* Takes out the items with rows first .. first + n of a list that holds fewer than k. */
+void topk__drop(struct topk_list *l, uint64_t first, uint64_t n);
 /* Sorts every list, best first, and cuts it to k. Afterwards topk_count and topk_get describe the
  * result; more pairs may be pushed later and finish called again. */
 void topk_finish(struct topk *tk);
