@@ -1,0 +1,175 @@
+/*
+ * graph_int.h - shared by the files of the graph index (HNSW, HNSW_SQ, HNSW_PQ, HNSW_PRQ) and, for
+ * clusters and codes, by scan/.
+ *
+ * WORDS       node: position in the graph's own order; row: the caller's. perm[node] is the row.
+ *             cluster: a run of nodes near one centroid. group: a run of about 32 nodes inside a
+ *             cluster near its first node, the pivot. super: a run of clusters.
+ * ORDER       Nodes are numbered so that near rows are near in memory: supers, in them clusters, in
+ *             them groups, in them rows by distance to the pivot.
+ * ENTRY       There are no upper layers: a search compares the query with one code per super, then
+ *             per cluster of the best supers, then with the pivots of the best clusters, all of
+ *             them contiguous, and starts from those (README.md has the figures).
+ * SECTIONS    META  struct graph_meta
+ *             CODC  the codec's blob
+ *             CODE  n codes of meta.stride bytes, in node order
+ *             PERM  u32 n
+ *             LINK  u32 n x degree; unused slots at the end are GRAPH_NONE
+ *             CLUS  u32 nclusters + 1: first node of each cluster, and n
+ *             CENT  nclusters centroids as kmeans.h gives them, rows of dim f32 or dim / 8 bytes
+ *             PIVF  u32 nclusters + 1: first pivot of each cluster, and npivots
+ *             PIVN  u32 npivots: node of each, ascending
+ *             SUPF  u32 nsupers + 1: first cluster of each super, and nclusters
+ *             ROUT  codes: nsupers, then nclusters, then npivots; a cluster's is its first pivot's
+ */
+#pragma once
+#include "index/ann_int.h"
+#include "index/quant/codec.h"
+
+#define GRAPH_NONE UINT32_MAX
+#define GRAPH_CLUSTER_ROWS 1000u
+#define GRAPH_GROUP_ROWS 32u
+
+struct graph_meta {
+    uint32_t n, degree;
+    uint32_t nclusters, npivots, nsupers, unused;
+    uint64_t stride; /* of codes */
+};
+
+struct graph {
+    struct index head;
+    struct codec *codec;
+    uint32_t n, degree, nclusters, npivots, nsupers;
+    size_t stride;
+    const uint8_t *codes;          /* n */
+    const uint32_t *perm;          /* n */
+    const uint32_t *links;         /* n x degree */
+    const uint32_t *cluster_first; /* nclusters + 1: nodes */
+    const void *centroids;
+    const uint32_t *pivot_first;   /* nclusters + 1: pivots */
+    const uint32_t *pivot_node;    /* npivots */
+    const uint32_t *super_first;   /* nsupers + 1: clusters */
+    const uint8_t *super_codes, *cluster_codes, *pivot_codes;
+    struct scratch_pool scratch;
+    _Atomic size_t scratch_bytes; /* of all scratch made so far */
+};
+
+static inline const uint8_t *graph_code(const struct graph *g, uint32_t node)
+{
+    return g->codes + (size_t)node * g->stride;
+}
+static inline const uint32_t *graph_links(const struct graph *g, uint32_t node)
+{
+    return g->links + (size_t)node * g->degree;
+}
+/* The row of a node; a damaged file cannot name one that is not there. */
+static inline uint32_t graph_row(const struct graph *g, uint32_t node)
+{
+    uint32_t row = g->perm[node];
+    return row < g->head.rows.nrows ? row : 0;
+}
+
+/* ---- graph_walk.c ---- */
+
+/* A candidate: order-preserving key << 32 | node << 1 | expanded. Smaller is nearer. */
+static inline uint32_t graph_key_bits(float key)
+{
+    uint32_t b;
+    __builtin_memcpy(&b, &key, 4);
+    return b ^ ((uint32_t)((int32_t)b >> 31) | 0x80000000u);
+}
+static inline float graph_bits_key(uint32_t b)
+{
+    float key;
+    b ^= ((uint32_t)((int32_t)~b >> 31)) | 0x80000000u;
+    __builtin_memcpy(&key, &b, 4);
+    return key;
+}
+static inline uint64_t graph_cand(float key, uint32_t node)
+{
+    return (uint64_t)graph_key_bits(key) << 32 | (uint64_t)node << 1;
+}
+static inline uint32_t graph_cand_node(uint64_t c)
+{
+    return (uint32_t)c >> 1;
+}
+static inline float graph_cand_key(uint64_t c)
+{
+    return graph_bits_key((uint32_t)(c >> 32));
+}
+
+/* What one search needs; borrowed from graph.scratch. */
+struct graph_scratch {
+    uint64_t *visited; /* n bits, all 0 between searches */
+    uint32_t *seen;    /* nodes whose bit was set; past seen_cap visited is cleared as a whole */
+    size_t nseen, seen_cap, nwords;
+    uint32_t *ids;  /* batch_cap */
+    float *keys;    /* batch_cap */
+    uint32_t *pick; /* batch_cap */
+    size_t batch_cap;
+    uint64_t *pool; /* pool_cap: results, sorted or as a heap */
+    size_t pool_cap;
+    uint64_t *heap; /* heap_cap: frontier of wide walks */
+    size_t heap_cap;
+    uint32_t *rows; /* pool_cap: for exact scores */
+    void *pq;       /* prepared query */
+    size_t bytes;
+};
+/* Of the graph's pool or new; room for ef results. *ret_s goes back with graph__scratch_put(). */
+int graph__scratch_get(const struct graph *g, size_t ef, struct graph_scratch **ret_s,
+                       struct status *st);
+void graph__scratch_put(const struct graph *g, struct graph_scratch *s);
+void graph__scratch_free(struct graph_scratch *s);
+/* Marks node; false when it was marked before. */
+static inline bool graph_visit(struct graph_scratch *s, uint32_t node)
+{
+    uint64_t *w = &s->visited[node >> 6], bit = UINT64_C(1) << (node & 63);
+    if (*w & bit) {
+        return false;
+    }
+    *w |= bit;
+    if (s->nseen < s->seen_cap) {
+        s->seen[s->nseen] = node;
+    }
+    s->nseen++;
+    return true;
+}
+void graph__unvisit(struct graph_scratch *s);
+
+/* Starting points for the query prepared in s->pq: their nodes in s->ids and keys in s->keys,
+ * unmarked. Returns their number, at least 1. */
+size_t graph__entries(const struct graph *g, struct graph_scratch *s, struct index_counters *c);
+
+/* The ef nodes nearest to the query as far as the walk finds them, ascending in s->pool; returns
+ * their number. Entries as graph__entries leaves them. The pool's expanded bits are set. */
+size_t graph__walk(const struct graph *g, struct graph_scratch *s, size_t nentries, size_t ef,
+                   struct index_counters *c);
+
+/* How a wide walk chooses what it keeps. */
+struct graph_wide {
+    size_t ef;             /* results kept */
+    const uint64_t *allow; /* rows that may be results; NULL: all */
+    float low_key;         /* no result is below */
+    float radius_key;      /* go on while nodes up to here are found; -Inf: no such rule */
+    index_check_fn *check;
+    void *check_arg;
+};
+/* The same for any ef, under a filter and a range: frontier and results are heaps. Results end
+ * ascending in s->pool. Fails: ST_NO_MEMORY, what check returned. */
+int graph__walk_wide(const struct graph *g, struct graph_scratch *s, size_t nentries,
+                     const struct graph_wide *how, size_t *ret_n, struct index_counters *c,
+                     struct status *st);
+
+/* ---- graph_search.c ---- */
+
+int graph__search(const struct index *ix, const struct index_query *q, struct topk *tk,
+                  struct index_counters *c, struct status *st);
+/* Walks the graph for query j whatever the filter, with exact scores of the best into tk. */
+int graph__search_walk(const struct graph *g, const struct index_query *q, uint32_t j,
+                       struct topk *tk, struct index_counters *c, struct status *st);
+
+/* ---- graph_filter.c ---- */
+
+/* Query j under q->allow: chooses a strategy and runs it. */
+int graph__search_filtered(const struct graph *g, const struct index_query *q, uint32_t j,
+                           struct topk *tk, struct index_counters *c, struct status *st);
