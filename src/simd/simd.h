@@ -80,11 +80,100 @@ struct simd_tile {
     const void *ahead;     /* NULL, or where the next block starts: fetched along the way */
 };
 
+/* ---- Scalar quantised codes ----
+ *
+ * A row is dim unsigned codes c_i of 8, 6 or 4 bits, packed as SIMD_SQ_BYTES() says:
+ *     8   byte i
+ *     4   byte i/2: even i in the low nibble, odd i in the high one
+ *     6   the low nibbles as for 4, then per block of 128 codes 32 bytes of their upper 2 bits:
+ *         byte t has codes 2t, 2t+64, 2t+1, 2t+65 of the block, lowest bits first; a last block of
+ *         r codes has min(32, (r+1)/2) bytes
+ * The query is a vector v of 15-bit integers in two signed planes, v_i = 128 hi_i + lo_i with lo_i
+ * in [-64, 63]. With C = sum c_i v_i and S = sum c_i (c_i - 128) for 8 bits, sum c_i^2 for others:
+ *     l2      add + self * S + cross * C
+ *     ip      add + cross * C
+ *     term    add + cross * C + the f32 that follows the row's codes (unaligned)
+ * 4-bit kernels do not read lo: it counts as zero there.
+ * S and C are exact integers in 32-bit lanes up to dim SIMD_SQ_DIM_MAX; the rest is f32, in any
+ * order: |error| <= 48 * 2^-24 * (|add| + |self| sum c_i (c_i + 128) + |cross| sum c_i (|128 hi_i| +
+ * |lo_i|)) (+ |term|). */
+enum simd_sq_bits { SIMD_SQ8, SIMD_SQ6, SIMD_SQ4, SIMD_SQ_NBITS };
+#define SIMD_SQ_DIM_MAX 32768
+#define SIMD_SQ_BYTES(bits, dim)                                                                   \
+    ((bits) == SIMD_SQ8   ? (dim)                                                                  \
+     : (bits) == SIMD_SQ4 ? ((dim) + 1) / 2                                                        \
+                          : ((dim) + 1) / 2 + (dim) / 128 * 32 +                                   \
+                              ((dim) % 128 > 63 ? 32 : ((dim) % 128 + 1) / 2))
+struct simd_sq {
+    /* simd_sq_plane() says where element i lies; SIMD_SQ_PLANE(dim) bytes each, 64-byte aligned,
+     * the rest zeros. */
+    const int8_t *hi, *lo;
+    size_t dim;
+    float add, self, cross;
+};
+#define SIMD_SQ_PLANE(dim) (((dim) + 127) / 128 * 128)
+/* Codes of 6 and 4 bits come out of their nibbles evens first. */
+static inline size_t simd_sq_plane(enum simd_sq_bits bits, size_t i)
+{
+    return bits == SIMD_SQ8 ? i : i / 128 * 128 + i % 2 * 64 + i % 128 / 2;
+}
+/* Code i of a row of dim. */
+static inline uint32_t simd_sq_code(enum simd_sq_bits bits, const uint8_t *x, size_t dim, size_t i)
+{
+    if (bits == SIMD_SQ8) {
+        return x[i];
+    }
+    uint32_t low = (uint32_t)x[i / 2] >> (i % 2 * 4) & 15u;
+    if (bits == SIMD_SQ4) {
+        return low;
+    }
+    size_t j = i % 128 / 2; /* of its block's evens or odds */
+    uint32_t high = x[(dim + 1) / 2 + i / 128 * 32 + j % 32];
+    return low | (high >> (i % 2 * 4 + j / 32 * 2) & 3u) << 4;
+}
+typedef void simd_sq_rows_fn(const struct simd_sq *q, const void *base, size_t stride, size_t n,
+                             float *out);
+typedef void simd_sq_ids_fn(const struct simd_sq *q, const void *base, size_t stride,
+                            const uint32_t *ids, size_t n, float *out);
+struct simd_sq_dist {
+    simd_sq_rows_fn *rows;
+    simd_sq_ids_fn *ids;
+};
+
+/* Rows as 4-bit codes in blocks of 16, laid out so that a vector register holds the same dimensions
+ * of many rows and sums need no step across lanes. A block is
+ *
+ *     16 f32 a, 16 f32 e, then for each group of 8 dimensions 64 bytes: byte 4 r + j holds dimension
+ *     j of the group for row r in its low half and dimension 4 + j in its high half
+ *
+ * with dimensions past the last as zeros. The scan computes for every row
+ *
+ *     v = g * sum w_i u_i + ka * a + ke * e
+ *
+ * (the sum is exact) and reports rows whose v is not below cut, NaN included, in ascending order.
+ * |v - exact| <= 4 * 2^-24 * (|g sum| + |ka a| + |ke e|). Largest dim: SIMD_I8_DIM_MAX. */
+#define SIMD_BLOCK_ROWS 16
+#define SIMD_BLOCK4_HEAD 128 /* bytes before the first group */
+struct simd_block4 {
+    const uint8_t *blocks;
+    size_t nblocks, groups;
+    const int8_t *w; /* 8 a group, -127 .. 127 */
+    float g, ka, ke, cut;
+    const uint8_t *allow; /* NULL, or two bytes a block: bit r of them set = row r may be reported */
+};
+static inline size_t simd_block4_bytes(size_t groups)
+{
+    return SIMD_BLOCK4_HEAD + groups * 64;
+}
+
 struct simd_ops {
     enum simd_level level;
     /* Float-like types; q has the rows' type. cos is ip / (|q| |x|), 0 when either norm is 0.
      * norm2 ignores q (pass NULL) and writes the sum of squares of each row. */
     struct simd_dist l2[SIMD_NTYPES], ip[SIMD_NTYPES], cos[SIMD_NTYPES], norm2[SIMD_NTYPES];
+    /* The same with an f32 query, whatever type the rows have. */
+    struct simd_dist l2q[SIMD_NTYPES], ipq[SIMD_NTYPES];
+    struct simd_sq_dist sq_l2[SIMD_SQ_NBITS], sq_ip[SIMD_SQ_NBITS], sq_term[SIMD_SQ_NBITS];
     /* Packed bits; dim in bits, a multiple of 8. jaccard is 1 - |q & x| / |q | x|, 0 when both are
      * empty. subset writes 0 where every bit of q is in x, else 1; superset 0 where every bit of x
      * is in q, else 1. */
@@ -92,6 +181,8 @@ struct simd_ops {
 
     /* out[i * dim ..] = row i widened to f32, for n rows. */
     void (*widen[SIMD_NTYPES])(const void *base, size_t stride, size_t n, size_t dim, float *out);
+    /* n floats to halves or bf16, nearest, ties to even; a NaN stays one. F16 and BF16 only. */
+    void (*narrow[SIMD_NTYPES])(const float *v, size_t n, void *out);
     /* Positions i with v[i] <= bound (select_le) or v[i] >= bound (select_ge), ascending; never a
      * NaN. idx has room for n. Returns their number. */
     size_t (*select_le)(const float *v, size_t n, float bound, uint32_t *idx);
@@ -100,6 +191,9 @@ struct simd_ops {
      * inner product is one chain of dim fused or unfused f32 steps: |error| <= (dim + 1) * 2^-24 *
      * sum |q_i x_i|. */
     size_t (*tile_f32)(const struct simd_tile *t, struct simd_hit *hits);
+    /* See struct simd_block4. rows (counted from the first block's first) and v have room for every
+     * row. Returns their number. */
+    size_t (*scan_block4)(const struct simd_block4 *b, uint32_t *rows, float *v);
 };
 
 /* The table of the best level this machine has, at most the cap. The first call detects and fills

@@ -163,11 +163,74 @@ INL bool vb_is_zero(vb v)
     return _mm256_testz_si256(v, v) != 0;
 }
 
+/* Blocks: products of a 4-bit code with a signed byte stay below 2^11, so eight pairs are added in
+ * 16 bits before they are widened. */
+typedef __m256 bf;
+#define BL_LANES 8
+#define BL_FLUSH 4
+struct bl_acc {
+    __m256i sum, part;
+};
+INL void bl_clear(struct bl_acc *s)
+{
+    s->sum = s->part = _mm256_setzero_si256();
+}
+INL __m256i bl_weights(const int8_t *w)
+{
+    int32_t four;
+    memcpy(&four, w, sizeof four);
+    return _mm256_set1_epi32(four);
+}
+INL void bl_step(struct bl_acc *s, int odd, const uint8_t *codes, const int8_t *w)
+{
+    const __m256i low = _mm256_set1_epi8(15);
+    __m256i c = _mm256_loadu_si256((const __m256i *)(const void *)codes);
+    __m256i lo = _mm256_maddubs_epi16(_mm256_and_si256(c, low), bl_weights(w));
+    __m256i hi = _mm256_maddubs_epi16(_mm256_and_si256(_mm256_srli_epi16(c, 4), low),
+                                      bl_weights(w + 4));
+    (void)odd;
+    s->part = _mm256_add_epi16(s->part, _mm256_add_epi16(lo, hi));
+}
+INL void bl_flush(struct bl_acc *s)
+{
+    s->sum = _mm256_add_epi32(s->sum, _mm256_madd_epi16(s->part, _mm256_set1_epi16(1)));
+    s->part = _mm256_setzero_si256();
+}
+INL bf bl_total(struct bl_acc *s)
+{
+    return _mm256_cvtepi32_ps(s->sum);
+}
+INL bf bl_load(const uint8_t *p)
+{
+    return _mm256_loadu_ps((const float *)(const void *)p);
+}
+INL bf bl_set1(float f)
+{
+    return _mm256_set1_ps(f);
+}
+INL bf bl_mul(bf a, bf b)
+{
+    return _mm256_mul_ps(a, b);
+}
+INL bf bl_fma(bf a, bf b, bf c)
+{
+    return _mm256_fmadd_ps(a, b, c);
+}
+INL void bl_store(float *p, bf v)
+{
+    _mm256_storeu_ps(p, v);
+}
+INL unsigned bl_hits(bf v, bf cut)
+{
+    return (unsigned)_mm256_movemask_ps(_mm256_cmp_ps(v, cut, _CMP_NLT_UQ));
+}
+
 /* 6 rows x 16 queries: 12 sums, 2 query vectors and a row scalar of the 16 registers. */
 #define TILE_ROWS 6
 #define TILE_GROUPS 1
 
 #include "simd/simd_bits.h"
+#include "simd/simd_block.h"
 #include "simd/simd_float.h"
 #include "simd/simd_i8.h"
 #include "simd/simd_tile.h"
@@ -231,4 +294,5 @@ void simd__fill_avx2(struct simd_ops *ops)
     ops->select_le = select_le;
     ops->select_ge = select_ge;
     ops->tile_f32 = tile_f32;
+    ops->scan_block4 = scan_block4;
 }

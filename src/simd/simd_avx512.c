@@ -132,11 +132,42 @@ INL vb vb_count(vb acc, vb v)
     return _mm512_add_epi64(acc, sums);
 }
 
+/* Block sums without VNNI: products of a 4-bit code fit 16 bits eight at a time, as in AVX2. */
+struct bl_acc {
+    __m512i sum, part;
+};
+#define BL_FLUSH 4
+INL void bl_clear(struct bl_acc *s)
+{
+    s->sum = s->part = _mm512_setzero_si512();
+}
+INL __m512i bl_weights(const int8_t *w);
+INL void bl_step(struct bl_acc *s, int odd, const uint8_t *codes, const int8_t *w)
+{
+    const __m512i low = _mm512_set1_epi8(15);
+    __m512i c = _mm512_loadu_si512(codes);
+    __m512i lo = _mm512_maddubs_epi16(_mm512_and_si512(c, low), bl_weights(w));
+    __m512i hi = _mm512_maddubs_epi16(_mm512_and_si512(_mm512_srli_epi16(c, 4), low),
+                                      bl_weights(w + 4));
+    (void)odd;
+    s->part = _mm512_add_epi16(s->part, _mm512_add_epi16(lo, hi));
+}
+INL void bl_flush(struct bl_acc *s)
+{
+    s->sum = _mm512_add_epi32(s->sum, _mm512_madd_epi16(s->part, _mm512_set1_epi16(1)));
+    s->part = _mm512_setzero_si512();
+}
+INL __m512 bl_total(struct bl_acc *s)
+{
+    return _mm512_cvtepi32_ps(s->sum);
+}
+
 /* 8 rows x 48 queries: 24 sums, 3 query vectors and a row scalar of the 32 registers. */
 #define TILE_ROWS 8
 #define TILE_GROUPS 3
 
 #include "simd/simd_avx512_bits.h"
+#include "simd/simd_avx512_block.h"
 #include "simd/simd_float.h"
 #include "simd/simd_i8.h"
 #include "simd/simd_tile.h"
@@ -206,4 +237,5 @@ void simd__fill_avx512(struct simd_ops *ops)
     ops->select_le = select_le;
     ops->select_ge = select_ge;
     ops->tile_f32 = tile_f32;
+    ops->scan_block4 = scan_block4;
 }

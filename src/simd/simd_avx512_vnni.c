@@ -72,9 +72,39 @@ INL uint32_t vi_total(__m512i v)
         }                                                                                          \
     } while (0)
 
+/* Block sums. The high halves stay where they are, sixteen times too large; their sums are divided
+ * once at the end. Four chains: the instruction takes four cycles. */
+struct bl_acc {
+    __m512i lo[2], hi[2];
+};
+#define BL_FLUSH 2
+INL void bl_clear(struct bl_acc *s)
+{
+    s->lo[0] = s->lo[1] = s->hi[0] = s->hi[1] = _mm512_setzero_si512();
+}
+INL __m512i bl_weights(const int8_t *w);
+INL void bl_step(struct bl_acc *s, int odd, const uint8_t *codes, const int8_t *w)
+{
+    const __m512i low = _mm512_set1_epi8(15);
+    __m512i c = _mm512_loadu_si512(codes);
+    s->lo[odd] = _mm512_dpbusd_epi32(s->lo[odd], _mm512_and_si512(c, low), bl_weights(w));
+    s->hi[odd] = _mm512_dpbusd_epi32(s->hi[odd], _mm512_andnot_si512(low, c), bl_weights(w + 4));
+}
+INL void bl_flush(struct bl_acc *s)
+{
+    (void)s;
+}
+INL __m512 bl_total(struct bl_acc *s)
+{
+    __m512i hi = _mm512_srai_epi32(_mm512_add_epi32(s->hi[0], s->hi[1]), 4);
+    return _mm512_cvtepi32_ps(_mm512_add_epi32(_mm512_add_epi32(s->lo[0], s->lo[1]), hi));
+}
+
+#include "simd/simd_avx512_block.h"
 #include "simd/simd_i8.h"
 
 void simd__fill_vnni(struct simd_ops *ops)
 {
     ti_fill(ops);
+    ops->scan_block4 = scan_block4;
 }

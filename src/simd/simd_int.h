@@ -66,6 +66,40 @@ INL float simd_f16_to_f32(uint16_t h)
     return simd_bits_to_f32(sign | (exp + 112) << 23 | man << 13);
 }
 
+INL uint32_t simd_f32_bits(float f)
+{
+    uint32_t b;
+    memcpy(&b, &f, sizeof b);
+    return b;
+}
+
+/* Nearest, ties to even. */
+INL uint16_t simd_f32_to_f16(float f)
+{
+    uint32_t b = simd_f32_bits(f), sign = b >> 16 & 0x8000u, a = b & 0x7fffffffu;
+    if (a > 0x7f800000u) {
+        return (uint16_t)(sign | 0x7e00u | (a >> 13 & 0x3ffu));
+    }
+    if (a >= 0x477ff000u) { /* rounds to 2^16 or more */
+        return (uint16_t)(sign | 0x7c00u);
+    }
+    if (a < 0x38800000u) { /* below 2^-14: adding 0.5 leaves multiples of 2^-24 in the low bits */
+        float m = simd_bits_to_f32(a) + 0.5f;
+        return (uint16_t)(sign | (simd_f32_bits(m) - 0x3f000000u));
+    }
+    a += 0xfffu + (a >> 13 & 1u);
+    return (uint16_t)(sign | ((a - 0x38000000u) >> 13));
+}
+
+INL uint16_t simd_f32_to_bf16(float f)
+{
+    uint32_t b = simd_f32_bits(f);
+    if ((b & 0x7fffffffu) > 0x7f800000u) {
+        return (uint16_t)(b >> 16 | 0x40u);
+    }
+    return (uint16_t)((b + 0x7fffu + (b >> 16 & 1u)) >> 16);
+}
+
 INL float simd_elem_f32(enum simd_type t, const uint8_t *p, size_t i)
 {
     switch (t) {

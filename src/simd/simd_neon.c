@@ -166,11 +166,72 @@ INL bool vb_is_zero(vb v)
     return (vgetq_lane_u64(w, 0) | vgetq_lane_u64(w, 1)) == 0;
 }
 
+/* Blocks: four rows of four dimensions a vector. */
+typedef float32x4_t bf;
+#define BL_LANES 4
+#define BL_FLUSH 1
+struct bl_acc {
+    int32x4_t front, back; /* rows 0 and 1, rows 2 and 3: two lanes each */
+};
+INL void bl_clear(struct bl_acc *s)
+{
+    s->front = s->back = vdupq_n_s32(0);
+}
+INL void bl_step(struct bl_acc *s, int odd, const uint8_t *codes, const int8_t *w)
+{
+    uint32_t four[2];
+    memcpy(four, w, sizeof four);
+    int8x8_t wl = vreinterpret_s8_u32(vdup_n_u32(four[0]));
+    int8x8_t wh = vreinterpret_s8_u32(vdup_n_u32(four[1]));
+    uint8x16_t c = vld1q_u8(codes);
+    int8x16_t lo = vreinterpretq_s8_u8(vandq_u8(c, vdupq_n_u8(15)));
+    int8x16_t hi = vreinterpretq_s8_u8(vshrq_n_u8(c, 4));
+    (void)odd;
+    s->front = vpadalq_s16(
+        s->front, vmlal_s8(vmull_s8(vget_low_s8(lo), wl), vget_low_s8(hi), wh));
+    s->back = vpadalq_s16(
+        s->back, vmlal_s8(vmull_s8(vget_high_s8(lo), wl), vget_high_s8(hi), wh));
+}
+INL void bl_flush(struct bl_acc *s)
+{
+    (void)s;
+}
+INL bf bl_total(struct bl_acc *s)
+{
+    return vcvtq_f32_s32(vpaddq_s32(s->front, s->back));
+}
+INL bf bl_load(const uint8_t *p)
+{
+    return vreinterpretq_f32_u8(vld1q_u8(p));
+}
+INL bf bl_set1(float f)
+{
+    return vdupq_n_f32(f);
+}
+INL bf bl_mul(bf a, bf b)
+{
+    return vmulq_f32(a, b);
+}
+INL bf bl_fma(bf a, bf b, bf c)
+{
+    return vfmaq_f32(c, a, b);
+}
+INL void bl_store(float *p, bf v)
+{
+    vst1q_f32(p, v);
+}
+INL unsigned bl_hits(bf v, bf cut)
+{
+    static const uint32_t bit[4] = { 1, 2, 4, 8 };
+    return vaddvq_u32(vbicq_u32(vld1q_u32(bit), vcltq_f32(v, cut)));
+}
+
 /* 6 rows x 16 queries: 24 sums, 4 query vectors and a row scalar of the 32 registers. */
 #define TILE_ROWS 6
 #define TILE_GROUPS 1
 
 #include "simd/simd_bits.h"
+#include "simd/simd_block.h"
 #include "simd/simd_float.h"
 #include "simd/simd_i8.h"
 #include "simd/simd_tile.h"
@@ -202,4 +263,5 @@ void simd__fill_neon(struct simd_ops *ops)
     ti_fill(ops);
     tb_fill(ops);
     ops->tile_f32 = tile_f32;
+    ops->scan_block4 = scan_block4;
 }

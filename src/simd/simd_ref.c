@@ -109,6 +109,82 @@ REF_WIDEN(f16, SIMD_F16)
 REF_WIDEN(bf16, SIMD_BF16)
 REF_WIDEN(i8, SIMD_I8)
 
+/* f32 query, rows of any type */
+static float ref_pair_q(bool l2, enum simd_type t, const float *q, const uint8_t *x, size_t dim)
+{
+    float sum = 0;
+    for (size_t i = 0; i < dim; i++) {
+        float a = simd_load_f32((const uint8_t *)q + 4 * i), b = simd_elem_f32(t, x, i);
+        sum += l2 ? (a - b) * (a - b) : a * b;
+    }
+    return sum;
+}
+#define REF_FLOAT_Q(type, TYPE)                                                                    \
+    REF_ROWS(ref_l2q_##type, ref_pair_q(true, TYPE, q, x, dim))                                    \
+    REF_ROWS(ref_ipq_##type, ref_pair_q(false, TYPE, q, x, dim))
+REF_FLOAT_Q(f32, SIMD_F32)
+REF_FLOAT_Q(f16, SIMD_F16)
+REF_FLOAT_Q(bf16, SIMD_BF16)
+REF_FLOAT_Q(i8, SIMD_I8)
+
+enum ref_sq { REF_SQ_L2, REF_SQ_IP, REF_SQ_TERM };
+
+static float ref_sq_pair(enum ref_sq kind, enum simd_sq_bits bits, const struct simd_sq *q,
+                         const uint8_t *x)
+{
+    int32_t s = 0, h = 0, l = 0;
+    for (size_t i = 0; i < q->dim; i++) {
+        int32_t c = (int32_t)simd_sq_code(bits, x, q->dim, i);
+        size_t at = simd_sq_plane(bits, i);
+        s += c * (bits == SIMD_SQ8 ? c - 128 : c);
+        h += c * q->hi[at];
+        l += bits == SIMD_SQ4 ? 0 : c * q->lo[at];
+    }
+    float cross = q->cross * 128 * (float)h + q->cross * (float)l;
+    float term = kind == REF_SQ_L2     ? q->self * (float)s
+                 : kind == REF_SQ_TERM ? simd_load_f32(x + SIMD_SQ_BYTES(bits, q->dim))
+                                       : 0;
+    return q->add + term + cross;
+}
+#define REF_SQ(name, KIND, BITS)                                                                   \
+    static void name##_rows(const struct simd_sq *q, const void *base, size_t stride, size_t n,    \
+                            float *out)                                                            \
+    {                                                                                              \
+        for (size_t i = 0; i < n; i++) {                                                           \
+            out[i] = ref_sq_pair(KIND, BITS, q, (const uint8_t *)base + i * stride);               \
+        }                                                                                          \
+    }                                                                                              \
+    static void name##_ids(const struct simd_sq *q, const void *base, size_t stride,               \
+                           const uint32_t *ids, size_t n, float *out)                              \
+    {                                                                                              \
+        for (size_t i = 0; i < n; i++) {                                                           \
+            out[i] = ref_sq_pair(KIND, BITS, q, (const uint8_t *)base + ids[i] * stride);          \
+        }                                                                                          \
+    }
+#define REF_SQ_BITS(n)                                                                             \
+    REF_SQ(ref_sq##n##_l2, REF_SQ_L2, SIMD_SQ##n)                                                  \
+    REF_SQ(ref_sq##n##_ip, REF_SQ_IP, SIMD_SQ##n)                                                  \
+    REF_SQ(ref_sq##n##_term, REF_SQ_TERM, SIMD_SQ##n)
+REF_SQ_BITS(8)
+REF_SQ_BITS(6)
+REF_SQ_BITS(4)
+
+static void ref_narrow_f16(const float *v, size_t n, void *out)
+{
+    for (size_t i = 0; i < n; i++) {
+        uint16_t h = simd_f32_to_f16(v[i]);
+        memcpy((uint8_t *)out + 2 * i, &h, 2);
+    }
+}
+
+static void ref_narrow_bf16(const float *v, size_t n, void *out)
+{
+    for (size_t i = 0; i < n; i++) {
+        uint16_t h = simd_f32_to_bf16(v[i]);
+        memcpy((uint8_t *)out + 2 * i, &h, 2);
+    }
+}
+
 static size_t ref_select_le(const float *v, size_t n, float bound, uint32_t *idx)
 {
     size_t found = 0;
@@ -153,6 +229,30 @@ static size_t ref_tile_f32(const struct simd_tile *t, struct simd_hit *hits)
     return found;
 }
 
+static size_t ref_scan_block4(const struct simd_block4 *b, uint32_t *rows, float *v)
+{
+    size_t found = 0;
+    for (size_t i = 0; i < b->nblocks * SIMD_BLOCK_ROWS; i++) {
+        size_t block = i / SIMD_BLOCK_ROWS, r = i % SIMD_BLOCK_ROWS;
+        const uint8_t *p = b->blocks + block * simd_block4_bytes(b->groups);
+        if (b->allow && !(simd_load_u16(b->allow + 2 * block) >> r & 1)) {
+            continue;
+        }
+        int32_t sum = 0;
+        for (size_t k = 0; k < b->groups * 8; k++) {
+            uint8_t two = p[SIMD_BLOCK4_HEAD + k / 8 * 64 + 4 * r + k % 4];
+            sum += b->w[k] * (k % 8 < 4 ? two & 15 : two >> 4);
+        }
+        float val = (float)sum * b->g + simd_load_f32(p + 4 * r) * b->ka +
+                    simd_load_f32(p + 64 + 4 * r) * b->ke;
+        if (!(val < b->cut)) {
+            rows[found] = (uint32_t)i;
+            v[found++] = val;
+        }
+    }
+    return found;
+}
+
 #define REF_SLOT(op, type, TYPE)                                                                   \
     ops->op[TYPE].rows = ref_##op##_##type##_rows;                                                 \
     ops->op[TYPE].ids = ref_##op##_##type##_ids
@@ -161,7 +261,14 @@ static size_t ref_tile_f32(const struct simd_tile *t, struct simd_hit *hits)
     REF_SLOT(ip, type, TYPE);                                                                      \
     REF_SLOT(cos, type, TYPE);                                                                     \
     REF_SLOT(norm2, type, TYPE);                                                                   \
+    REF_SLOT(l2q, type, TYPE);                                                                     \
+    REF_SLOT(ipq, type, TYPE);                                                                     \
     ops->widen[TYPE] = ref_widen_##type
+
+#define REF_SQ_SET(n)                                                                              \
+    ops->sq_l2[SIMD_SQ##n] = (struct simd_sq_dist){ ref_sq##n##_l2_rows, ref_sq##n##_l2_ids };     \
+    ops->sq_ip[SIMD_SQ##n] = (struct simd_sq_dist){ ref_sq##n##_ip_rows, ref_sq##n##_ip_ids };     \
+    ops->sq_term[SIMD_SQ##n] = (struct simd_sq_dist){ ref_sq##n##_term_rows, ref_sq##n##_term_ids }
 
 void simd__fill_ref(struct simd_ops *ops)
 {
@@ -176,4 +283,10 @@ void simd__fill_ref(struct simd_ops *ops)
     ops->select_le = ref_select_le;
     ops->select_ge = ref_select_ge;
     ops->tile_f32 = ref_tile_f32;
+    ops->scan_block4 = ref_scan_block4;
+    REF_SQ_SET(8);
+    REF_SQ_SET(6);
+    REF_SQ_SET(4);
+    ops->narrow[SIMD_F16] = ref_narrow_f16;
+    ops->narrow[SIMD_BF16] = ref_narrow_bf16;
 }

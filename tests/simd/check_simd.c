@@ -406,6 +406,7 @@ long check_all(const struct simd_ops *ops)
     }
     check_select(ops);
     check_tile(ops);
+    check_block(ops);
     return failures;
 }
 
@@ -444,13 +445,19 @@ static size_t broken_tile(const struct simd_tile *t, struct simd_hit *hits)
     size_t n = good.tile_f32(t, hits);
     return n > 1 ? n - 1 : n;
 }
+static size_t broken_block(const struct simd_block4 *b, uint32_t *rows, float *v)
+{
+    struct simd_block4 less = *b;
+    less.ke = 0;
+    return good.scan_block4(&less, rows, v);
+}
 
 static int selftest(void)
 {
     int missed = 0;
     quiet = true;
     simd_ops_at(SIMD_LEVEL_REF, &good);
-    for (int i = 0; i < 6; i++) {
+    for (int i = 0; i < 7; i++) {
         struct simd_ops bad = good;
         switch (i) {
         case 0:
@@ -468,8 +475,11 @@ static int selftest(void)
         case 4:
             bad.select_le = broken_select;
             break;
-        default:
+        case 5:
             bad.tile_f32 = broken_tile;
+            break;
+        default:
+            bad.scan_block4 = broken_block;
             break;
         }
         if (check_all(&bad) == 0) {

@@ -28,4 +28,5 @@ void check_fail(const char *slot, size_t dim, const char *what, double got, doub
 long check_all(const struct simd_ops *ops);
 void check_select(const struct simd_ops *ops);
 void check_tile(const struct simd_ops *ops);
+void check_block(const struct simd_ops *ops);
 void bench_all(const struct simd_ops *ops);
