@@ -1,26 +1,27 @@
 /*
- * plan.c - the choices of the engine.
+ * plan.c - the type AUTOINDEX stands for.
  *
- * AUTOINDEX follows the API's documented picks: a graph for dense vectors, lists for bits.
+ * WHAT        Few rows are scanned: building anything would cost more than all searches it saves.
+ *             Binary rows get lists; everything else a graph.
+ * THREADS     No state.
  */
 #include "index/scan/plan.h"
 
-#define AUTO_BIN_NLIST 1024
+/* Below this many bytes of rows an exact scan takes less than half a millisecond. */
+#define AUTO_FLAT_BYTES (8u << 20)
 
 void plan_auto(struct index_params *p, enum metric metric, enum vec_type type, size_t dim,
                uint32_t nrows)
 {
     uint64_t seed = p->seed;
-    (void)metric;
-    (void)dim;
-    (void)nrows;
+    size_t bytes = vec_bytes(type, dim) * nrows;
+    enum index_type pick = INDEX_HNSW;
     if (type == VEC_BIN) {
-        index_params_init(p, INDEX_BIN_IVF_FLAT);
-        p->nlist = AUTO_BIN_NLIST;
-    } else {
-        index_params_init(p, INDEX_HNSW);
-        p->M = 18;
-        p->ef_construction = 240;
+        bool listed = metric == METRIC_HAMMING || metric == METRIC_JACCARD;
+        pick = listed && bytes > AUTO_FLAT_BYTES ? INDEX_BIN_IVF_FLAT : INDEX_BIN_FLAT;
+    } else if (bytes <= AUTO_FLAT_BYTES) {
+        pick = INDEX_FLAT;
     }
+    index_params_init(p, pick);
     p->seed = seed;
 }
