@@ -30,6 +30,18 @@
 #define GRAPH_CLUSTER_ROWS 1000u
 #define GRAPH_GROUP_ROWS 32u
 
+#define GRAPH_META IX_TAG('M', 'E', 'T', 'A')
+#define GRAPH_CODC IX_TAG('C', 'O', 'D', 'C')
+#define GRAPH_CODE IX_TAG('C', 'O', 'D', 'E')
+#define GRAPH_PERM IX_TAG('P', 'E', 'R', 'M')
+#define GRAPH_LINK IX_TAG('L', 'I', 'N', 'K')
+#define GRAPH_CLUS IX_TAG('C', 'L', 'U', 'S')
+#define GRAPH_CENT IX_TAG('C', 'E', 'N', 'T')
+#define GRAPH_PIVF IX_TAG('P', 'I', 'V', 'F')
+#define GRAPH_PIVN IX_TAG('P', 'I', 'V', 'N')
+#define GRAPH_SUPF IX_TAG('S', 'U', 'P', 'F')
+#define GRAPH_ROUT IX_TAG('R', 'O', 'U', 'T')
+
 struct graph_meta {
     uint32_t n, degree;
     uint32_t nclusters, npivots, nsupers, unused;
@@ -103,9 +115,9 @@ struct graph_scratch {
     uint64_t *visited; /* n bits, all 0 between searches */
     uint32_t *seen;    /* nodes whose bit was set; past seen_cap visited is cleared as a whole */
     size_t nseen, seen_cap, nwords;
-    uint32_t *ids;  /* batch_cap */
-    float *keys;    /* batch_cap */
-    uint32_t *pick; /* batch_cap */
+    uint32_t *ids;  /* batch_cap each: nodes at work, their keys */
+    float *keys, *dist;
+    uint32_t *pick;
     size_t batch_cap;
     uint64_t *pool; /* pool_cap: results, sorted or as a heap */
     size_t pool_cap;
@@ -113,9 +125,11 @@ struct graph_scratch {
     size_t heap_cap;
     uint32_t *rows; /* pool_cap: for exact scores */
     void *pq;       /* prepared query */
+    const float *lift; /* while an IP graph is built: what keys are lowered by, times query_lift */
+    float query_lift;
     size_t bytes;
 };
-/* Of the graph's pool or new; room for ef results. *ret_s goes back with graph__scratch_put(). */
+/* Of the graph's pool or new; room for ef candidates. *ret_s goes back with graph__scratch_put(). */
 int graph__scratch_get(const struct graph *g, size_t ef, struct graph_scratch **ret_s,
                        struct status *st);
 void graph__scratch_put(const struct graph *g, struct graph_scratch *s);
@@ -150,7 +164,8 @@ struct graph_wide {
     size_t ef;             /* results kept */
     const uint64_t *allow; /* rows that may be results; NULL: all */
     float low_key;         /* no result is below */
-    float radius_key;      /* go on while nodes up to here are found; -Inf: no such rule */
+    float radius_key;      /* under a range: after miss_max nodes in turn that are farther than */
+    size_t miss_max;       /* this and no nearer than any before, the walk ends; SIZE_MAX: never */
     index_check_fn *check;
     void *check_arg;
 };
@@ -160,6 +175,9 @@ int graph__walk_wide(const struct graph *g, struct graph_scratch *s, size_t nent
                      const struct graph_wide *how, size_t *ret_n, struct index_counters *c,
                      struct status *st);
 
+/* Ascending. */
+void graph__sort(uint64_t *cand, size_t n);
+
 /* ---- graph_search.c ---- */
 
 int graph__search(const struct index *ix, const struct index_query *q, struct topk *tk,
@@ -167,6 +185,8 @@ int graph__search(const struct index *ix, const struct index_query *q, struct to
 /* Walks the graph for query j whatever the filter, with exact scores of the best into tk. */
 int graph__search_walk(const struct graph *g, const struct index_query *q, uint32_t j,
                        struct topk *tk, struct index_counters *c, struct status *st);
+
+int graph__build(const struct index_build *in, struct ixw *w, struct status *st); /* graph_build.c */
 
 /* ---- graph_filter.c ---- */
 

@@ -1,0 +1,50 @@
+/* graph_build_int.h - shared by the files that build a graph index. */
+#pragma once
+#include "index/graph/graph_int.h"
+
+struct graph_builder {
+    const struct index_build *in;
+    struct graph g;            /* walks run on it while it grows; views into what follows */
+    struct codec *codec;       /* of walks and pruning while building */
+    uint8_t *codes;            /* in node order */
+    uint32_t *perm, *links, *cluster_first, *pivot_first, *pivot_node, *super_first;
+    uint32_t *super_cluster;   /* nsupers: the cluster whose code stands for each */
+    void *centroids;           /* in cluster order */
+    uint8_t *routing;          /* codes of supers, clusters, pivots */
+    float *lift;               /* IP: per node, what lifts rows onto a sphere; else NULL */
+    float lift2;               /* the sphere's radius squared */
+    float origin;              /* of keys: key + origin is 0 between equal rows */
+    uint32_t ef;               /* of walks */
+    uint32_t forward;          /* links a node chooses itself, at most */
+    float alpha;               /* above 1: longer links survive pruning */
+    uint32_t *order, *rank;    /* node of each insertion; insertion of each node */
+    uint32_t *node_cluster;    /* n */
+    /* Of the batch in work. */
+    uint32_t batch_first, batch_n;
+    uint64_t *edges, *edges_tmp; /* target << 32 | source */
+    size_t nedges;
+    uint32_t *runs;            /* first edge of each target, and nedges */
+    size_t nruns;
+    _Atomic int rc;            /* first failure of a block; the others stop */
+    struct status st;
+};
+
+/* graph_order.c: clusters, node order, codes, routing. Progress up to a tenth. */
+int graph__order(struct graph_builder *b, struct status *st);
+/* Bytes of one centroid. */
+size_t graph__centroid_bytes(const struct index_rows *rows);
+/* graph_insert.c: links. */
+int graph__insert_all(struct graph_builder *b, struct status *st);
+/* graph_repair.c: every node is reachable from every entry's node; returns how many were not in
+ * *ret_repaired. */
+int graph__repair(struct graph_builder *b, uint32_t *ret_repaired, struct status *st);
+/* Records the first failure of blocks that run in parallel; thread: any. */
+void graph__fail(struct graph_builder *b, int rc, const struct status *st);
+/* A seeded stream of 64-bit numbers. */
+static inline uint64_t graph_random(uint64_t *state)
+{
+    uint64_t z = *state += UINT64_C(0x9e3779b97f4a7c15);
+    z = (z ^ z >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
+    z = (z ^ z >> 27) * UINT64_C(0x94d049bb133111eb);
+    return z ^ z >> 31;
+}

@@ -1,0 +1,502 @@
+/*
+ * graph_walk.c - walking the graph from a query's entries to its neighbourhood.
+ *
+ * WHAT        Best-first search. The plain walk keeps one sorted array of candidates that are
+ *             results and frontier at once, each with a bit that says whether it was expanded; it
+ *             ends when all of the ef best are. Two candidates are expanded at a time: since the
+ *             walk ends only when everything in the pool is expanded, the second would have come
+ *             anyway, and the misses of both overlap. The links of the next two are fetched
+ *             meanwhile.
+ *             The wide walk serves many results, filters and ranges: results and frontier are two
+ *             heaps, nodes that may not be results still lead on.
+ * INVARIANTS  s->visited is all zero between walks. No node number from a file is used before it
+ *             was compared with n: unused slots end a list, and so does a damaged one.
+ * THREADS     The graph is only read; the scratch belongs to the caller.
+ * WHY         A bitmap cleared by the list of nodes visited costs a few lines per search and stays
+ *             in the second-level cache up to some million nodes; epochs take eight or sixteen
+ *             times its space.
+ */
+#include <math.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/bitset.h"
+#include "index/graph/graph_int.h"
+#include "simd/simd.h"
+
+/* Candidates expanded together. */
+#define BEAM 2
+/* Lines of a code fetched ahead; the rest follows in the hardware's stream. */
+#define CODE_LINES_MAX 8
+/* Supers and clusters looked into for entries, and entries a walk starts from. */
+#define ENTRY_SUPERS 3
+#define ENTRY_CLUSTERS 3
+
+/* ---- Scratch ---- */
+
+void graph__scratch_free(struct graph_scratch *s)
+{
+    if (s) {
+        mem_free(s->visited);
+        mem_free(s->seen);
+        mem_free(s->ids);
+        mem_free(s->keys);
+        mem_free(s->dist);
+        mem_free(s->pick);
+        mem_free(s->pool);
+        mem_free(s->heap);
+        mem_free(s->rows);
+        mem_free(s->pq);
+        mem_free(s);
+    }
+}
+
+static int scratch_new(const struct graph *g, struct graph_scratch **ret_s, struct status *st)
+{
+    int rc = 0;
+    struct graph_scratch *s = xalloc(sizeof *s);
+    size_t pq = ROUND_UP(codec_query_bytes(g->codec), 64);
+    s->nwords = bits_words(g->n);
+    s->seen_cap = g->n / 32 + 1024;
+    s->visited = alloc_try_zero(s->nwords * 8);
+    s->seen = alloc_try(s->seen_cap * 4);
+    s->pq = alloc_try_aligned(64, pq);
+    if (!s->visited || !s->seen || !s->pq) {
+        FAIL(st, ST_NO_MEMORY, "no memory for the scratch of a search over %u nodes", g->n);
+    }
+    s->bytes = s->nwords * 8 + s->seen_cap * 4 + pq + sizeof *s;
+    *ret_s = TAKE(s);
+out:
+    graph__scratch_free(s);
+    return rc;
+}
+
+/* Nodes of one step: neighbours of a beam, or all there is to look at for entries. */
+static size_t batch_room(const struct graph *g)
+{
+    size_t clusters = 0, pivots = 0;
+    for (uint32_t i = 0; i < g->nsupers; i++) {
+        clusters = MAX(clusters, (size_t)g->super_first[i + 1] - g->super_first[i]);
+    }
+    for (uint32_t i = 0; i < g->nclusters; i++) {
+        pivots = MAX(pivots, (size_t)g->pivot_first[i + 1] - g->pivot_first[i]);
+    }
+    const size_t entries = MAX(clusters * ENTRY_SUPERS, pivots * ENTRY_CLUSTERS);
+    const size_t beam = MAX((size_t)BEAM * g->degree, (size_t)g->nsupers);
+    return MAX(entries, beam);
+}
+
+static int scratch_room(const struct graph *g, struct graph_scratch *s, size_t ef,
+                        struct status *st)
+{
+    if (s->pool && ef <= s->pool_cap) {
+        return 0;
+    }
+    size_t cap = MAX(ROUND_UP(ef, 64), (size_t)256);
+    s->bytes -= s->pool_cap * 12 + s->batch_cap * 16;
+    s->pool_cap = cap;
+    s->batch_cap = MAX(cap, ROUND_UP(batch_room(g), 64));
+    s->bytes += s->pool_cap * 12 + s->batch_cap * 16;
+    mem_free(s->pool);
+    mem_free(s->rows);
+    mem_free(s->ids);
+    mem_free(s->keys);
+    mem_free(s->dist);
+    mem_free(s->pick);
+    s->pool = alloc_try_aligned(64, s->pool_cap * sizeof *s->pool);
+    s->rows = alloc_try(s->pool_cap * sizeof *s->rows);
+    s->ids = alloc_try(s->batch_cap * sizeof *s->ids);
+    s->keys = alloc_try(s->batch_cap * sizeof *s->keys);
+    s->dist = alloc_try(s->batch_cap * sizeof *s->dist);
+    s->pick = alloc_try(s->batch_cap * sizeof *s->pick);
+    if (!s->pool || !s->rows || !s->ids || !s->keys || !s->dist || !s->pick) {
+        mem_free(s->pool);
+        s->pool = NULL; /* the next search tries again */
+        return st_fail(st, ST_NO_MEMORY, "no memory for %zu candidates of a search", ef);
+    }
+    return 0;
+}
+
+int graph__scratch_get(const struct graph *g, size_t ef, struct graph_scratch **ret_s,
+                       struct status *st)
+{
+    struct graph *mine = (struct graph *)(uintptr_t)g; /* the pool is the one thing that changes */
+    struct graph_scratch *s = scratch_take(&mine->scratch);
+    int rc = 0;
+    if (!s) {
+        TRY(scratch_new(g, &s, st));
+        atomic_fetch_add_explicit(&mine->scratch_bytes, s->bytes, memory_order_relaxed);
+    }
+    size_t before = s->bytes;
+    rc = scratch_room(g, s, ef, st);
+    atomic_fetch_add_explicit(&mine->scratch_bytes, s->bytes - before, memory_order_relaxed);
+    if (rc != 0) {
+        graph__scratch_put(g, s);
+        goto out;
+    }
+    *ret_s = s;
+out:
+    return rc;
+}
+
+void graph__scratch_put(const struct graph *g, struct graph_scratch *s)
+{
+    struct graph *mine = (struct graph *)(uintptr_t)g;
+    if (s && !scratch_give(&mine->scratch, s)) {
+        atomic_fetch_sub_explicit(&mine->scratch_bytes, s->bytes, memory_order_relaxed);
+        graph__scratch_free(s);
+    }
+}
+
+void graph__unvisit(struct graph_scratch *s)
+{
+    if (s->nseen > s->seen_cap) {
+        memset(s->visited, 0, s->nwords * 8);
+    } else {
+        for (size_t i = 0; i < s->nseen; i++) {
+            s->visited[s->seen[i] >> 6] = 0;
+        }
+    }
+    s->nseen = 0;
+}
+
+/* ---- Entries ---- */
+
+/* Positions of the want smallest of keys[0 .. n) into best, in no order that matters; ties and NaN
+ * go to the earlier. Returns their number. */
+static size_t smallest(const float *keys, size_t n, size_t want, uint32_t *best)
+{
+    size_t m = 0;
+    float key[8];
+    for (size_t i = 0; i < n; i++) {
+        float k = keys[i];
+        if (m == want && !(k < key[m - 1])) {
+            continue;
+        }
+        size_t at = m < want ? m++ : m - 1;
+        for (; at > 0 && k < key[at - 1]; at--) {
+            key[at] = key[at - 1];
+            best[at] = best[at - 1];
+        }
+        key[at] = k;
+        best[at] = (uint32_t)i;
+    }
+    return m;
+}
+
+size_t graph__entries(const struct graph *g, struct graph_scratch *s, struct index_counters *c)
+{
+    uint32_t super[ENTRY_SUPERS], pick[ENTRY_CLUSTERS];
+    size_t nsuper = 1, n = 0, looked = 0;
+    super[0] = 0;
+    if (g->nsupers > ENTRY_SUPERS) {
+        codec_rows(g->codec, s->pq, g->super_codes, g->stride, g->nsupers, s->keys);
+        nsuper = smallest(s->keys, g->nsupers, ENTRY_SUPERS, super);
+        looked += g->nsupers;
+    } else {
+        nsuper = g->nsupers;
+        for (uint32_t i = 0; i < nsuper; i++) {
+            super[i] = i;
+        }
+    }
+    for (size_t i = 0; i < nsuper; i++) {
+        uint32_t first = g->super_first[super[i]], end = g->super_first[super[i] + 1];
+        codec_rows(g->codec, s->pq, g->cluster_codes + first * g->stride, g->stride, end - first,
+                   s->keys + n);
+        for (uint32_t k = first; k < end; k++) {
+            s->pick[n++] = k;
+        }
+    }
+    looked += n;
+    size_t npick = smallest(s->keys, n, ENTRY_CLUSTERS, pick);
+    for (size_t i = 0; i < npick; i++) {
+        pick[i] = s->pick[pick[i]];
+    }
+    n = 0;
+    for (size_t i = 0; i < npick; i++) {
+        uint32_t first = g->pivot_first[pick[i]], end = g->pivot_first[pick[i] + 1];
+        codec_rows(g->codec, s->pq, g->pivot_codes + first * g->stride, g->stride, end - first,
+                   s->keys + n);
+        for (uint32_t k = first; k < end; k++) {
+            s->ids[n++] = g->pivot_node[k];
+        }
+    }
+    looked += n;
+    c->distances += looked;
+    c->bytes += looked * g->stride;
+    return n;
+}
+
+/* ---- The plain walk ---- */
+
+/* Into a sorted pool of *n items, at most ef; returns where. */
+static inline size_t pool_insert(uint64_t *pool, size_t *n, size_t ef, uint64_t x)
+{
+    size_t lo = 0, len = *n;
+    while (len > 1) { /* branch-free: a conditional move per step */
+        size_t half = len / 2;
+        lo += pool[lo + half - 1] < x ? half : 0;
+        len -= half;
+    }
+    lo += len == 1 && pool[lo] < x;
+    if (lo >= ef) {
+        return lo;
+    }
+    size_t move = (*n < ef ? *n : ef - 1) - lo;
+    memmove(pool + lo + 1, pool + lo, move * sizeof *pool);
+    pool[lo] = x;
+    *n += *n < ef;
+    return lo;
+}
+
+static inline void fetch_code(const uint8_t *code, size_t lines)
+{
+    for (size_t l = 0; l < lines; l++) {
+        __builtin_prefetch(code + l * CACHE_LINE, 0, 3);
+    }
+}
+
+static inline void fetch_links(const struct graph *g, uint32_t node)
+{
+    const uint32_t *links = graph_links(g, node);
+    for (size_t l = 0; l < g->degree; l += CACHE_LINE / 4) {
+        __builtin_prefetch(links + l, 0, 3);
+    }
+}
+
+/* Appends the unvisited neighbours of node to s->ids and fetches their codes. */
+static inline size_t gather(const struct graph *g, struct graph_scratch *s, uint32_t node, size_t n,
+                            size_t lines)
+{
+    const uint32_t *links = graph_links(g, node);
+    uint32_t *ids = s->ids;
+    size_t before = n;
+    for (size_t i = 0; i < g->degree; i++) {
+        uint32_t id = links[i];
+        if (id >= g->n) {
+            break;
+        }
+        uint64_t *w = &s->visited[id >> 6], old = *w, bit = UINT64_C(1) << (id & 63);
+        *w = old | bit;
+        ids[n] = id;
+        n += !(old & bit);
+    }
+    for (size_t i = before; i < n; i++) {
+        fetch_code(graph_code(g, ids[i]), lines);
+    }
+    return n;
+}
+
+static inline void remember(struct graph_scratch *s, size_t n)
+{
+    if (s->nseen + n <= s->seen_cap) {
+        memcpy(s->seen + s->nseen, s->ids, n * sizeof *s->ids);
+        s->nseen += n;
+    } else {
+        s->nseen = s->seen_cap + 1;
+    }
+}
+
+size_t graph__walk(const struct graph *g, struct graph_scratch *s, size_t nentries, size_t ef,
+                   struct index_counters *c)
+{
+    const struct simd_ops *ops = simd_ops();
+    const size_t lines = MIN((g->stride + CACHE_LINE - 1) / CACHE_LINE, (size_t)CODE_LINES_MAX);
+    uint64_t *pool = s->pool;
+    size_t n = 0, cursor = 0, distances = 0, hops = 0;
+    for (size_t i = 0; i < nentries; i++) {
+        if (s->ids[i] < g->n && graph_visit(s, s->ids[i]) && s->keys[i] == s->keys[i]) {
+            pool_insert(pool, &n, ef, graph_cand(s->keys[i], s->ids[i]));
+        }
+    }
+    while (cursor < n) {
+        size_t m = 0, next = cursor;
+        for (int b = 0; b < BEAM; b++) {
+            while (next < n && (pool[next] & 1)) {
+                next++;
+            }
+            if (next == n) {
+                break;
+            }
+            pool[next] |= 1;
+            hops++;
+            m = gather(g, s, graph_cand_node(pool[next]), m, lines);
+        }
+        cursor = next;
+        for (size_t ahead = 0; next < n && ahead < BEAM; next++) {
+            if (!(pool[next] & 1)) {
+                fetch_links(g, graph_cand_node(pool[next]));
+                ahead++;
+            }
+        }
+        codec_ids(g->codec, s->pq, g->codes, g->stride, s->ids, m, s->keys);
+        for (size_t i = 0; s->lift && i < m; i++) {
+            s->keys[i] -= s->query_lift * s->lift[s->ids[i]];
+        }
+        distances += m;
+        remember(s, m);
+        float tail = n < ef ? INFINITY : graph_cand_key(pool[n - 1]);
+        size_t npick = ops->select_le(s->keys, m, tail, s->pick);
+        for (size_t i = 0; i < npick; i++) {
+            uint32_t at = s->pick[i];
+            size_t where = pool_insert(pool, &n, ef, graph_cand(s->keys[at], s->ids[at]));
+            cursor = where < cursor ? where : cursor;
+        }
+    }
+    graph__unvisit(s);
+    c->distances += distances;
+    c->hops += hops;
+    c->bytes += distances * g->stride + hops * g->degree * sizeof *g->links;
+    return n;
+}
+
+/* ---- The wide walk ---- */
+
+static inline void heap_up(uint64_t *h, size_t i, uint64_t x, uint64_t flip)
+{
+    for (; i > 0 && (x ^ flip) < (h[(i - 1) / 2] ^ flip); i = (i - 1) / 2) {
+        h[i] = h[(i - 1) / 2];
+    }
+    h[i] = x;
+}
+
+static inline void heap_down(uint64_t *h, size_t n, uint64_t x, uint64_t flip)
+{
+    size_t i = 0;
+    for (size_t child; (child = 2 * i + 1) < n; i = child) {
+        child += child + 1 < n && (h[child + 1] ^ flip) < (h[child] ^ flip);
+        if ((x ^ flip) <= (h[child] ^ flip)) {
+            break;
+        }
+        h[i] = h[child];
+    }
+    h[i] = x;
+}
+
+/* Both heaps hold candidates; flip orders them: 0 smallest first, all ones largest first. */
+#define NEAREST_FIRST UINT64_C(0)
+#define FARTHEST_FIRST UINT64_MAX
+
+static int frontier_push(struct graph_scratch *s, size_t *n, uint64_t x, struct status *st)
+{
+    if (*n == s->heap_cap) {
+        size_t cap = s->heap_cap ? s->heap_cap * 2 : 1024;
+        uint64_t *heap = realloc_try(s->heap, cap * sizeof *heap);
+        if (!heap) {
+            return st_fail(st, ST_NO_MEMORY, "no memory for a search's frontier of %zu nodes", cap);
+        }
+        s->bytes += (cap - s->heap_cap) * sizeof *heap;
+        s->heap = heap;
+        s->heap_cap = cap;
+    }
+    heap_up(s->heap, (*n)++, x, NEAREST_FIRST);
+    return 0;
+}
+
+struct wide {
+    const struct graph *g;
+    struct graph_scratch *s;
+    const struct graph_wide *how;
+    size_t nresults, nfrontier;
+};
+
+static float wide_bound(const struct wide *w)
+{
+    return w->nresults < w->how->ef ? INFINITY : graph_cand_key(w->s->pool[0]);
+}
+
+/* A node just measured: into the frontier, and into the results where it may be one. */
+static int wide_take(struct wide *w, float key, uint32_t node, struct status *st)
+{
+    uint64_t x = graph_cand(key, node);
+    int rc = frontier_push(w->s, &w->nfrontier, x, st);
+    if (key < w->how->low_key ||
+        (w->how->allow && !bit_get(w->how->allow, graph_row(w->g, node)))) {
+        return rc;
+    }
+    if (w->nresults < w->how->ef) {
+        heap_up(w->s->pool, w->nresults++, x, FARTHEST_FIRST);
+    } else if (x < w->s->pool[0]) {
+        heap_down(w->s->pool, w->nresults, x, FARTHEST_FIRST);
+    }
+    return rc;
+}
+
+/* A heap, farthest first, becomes ascending. */
+static void unheap(uint64_t *h, size_t n)
+{
+    while (n > 1) {
+        uint64_t last = h[--n];
+        h[n] = h[0];
+        heap_down(h, n, last, FARTHEST_FIRST);
+    }
+}
+
+void graph__sort(uint64_t *cand, size_t n)
+{
+    if (n <= 64) {
+        for (size_t i = 1; i < n; i++) {
+            uint64_t x = cand[i];
+            size_t at = i;
+            for (; at > 0 && x < cand[at - 1]; at--) {
+                cand[at] = cand[at - 1];
+            }
+            cand[at] = x;
+        }
+        return;
+    }
+    for (size_t i = 0; i < n; i++) {
+        heap_up(cand, i, cand[i], FARTHEST_FIRST);
+    }
+    unheap(cand, n);
+}
+
+int graph__walk_wide(const struct graph *g, struct graph_scratch *s, size_t nentries,
+                     const struct graph_wide *how, size_t *ret_n, struct index_counters *c,
+                     struct status *st)
+{
+    int rc = 0;
+    const struct simd_ops *ops = simd_ops();
+    const size_t lines = MIN((g->stride + CACHE_LINE - 1) / CACHE_LINE, (size_t)CODE_LINES_MAX);
+    struct wide w = { .g = g, .s = s, .how = how };
+    size_t distances = 0, hops = 0, misses = 0;
+    float best = INFINITY;
+    for (size_t i = 0; i < nentries; i++) {
+        if (s->ids[i] < g->n && graph_visit(s, s->ids[i]) && s->keys[i] == s->keys[i]) {
+            TRY(wide_take(&w, s->keys[i], s->ids[i], st));
+        }
+    }
+    while (w.nfrontier > 0) {
+        uint64_t top = s->heap[0];
+        float key = graph_cand_key(top);
+        misses = key <= how->radius_key || key < best ? 0 : misses + 1;
+        best = MIN(best, key);
+        if (key > wide_bound(&w) || misses > how->miss_max) {
+            break;
+        }
+        uint64_t last = s->heap[--w.nfrontier];
+        heap_down(s->heap, w.nfrontier, last, NEAREST_FIRST);
+        size_t m = gather(g, s, graph_cand_node(top), 0, lines);
+        if (w.nfrontier) {
+            fetch_links(g, graph_cand_node(s->heap[0]));
+        }
+        codec_ids(g->codec, s->pq, g->codes, g->stride, s->ids, m, s->keys);
+        distances += m;
+        remember(s, m);
+        size_t npick = ops->select_le(s->keys, m, wide_bound(&w), s->pick);
+        for (size_t i = 0; i < npick; i++) {
+            TRY(wide_take(&w, s->keys[s->pick[i]], s->ids[s->pick[i]], st));
+        }
+        if ((++hops & 63) == 0 && how->check) {
+            TRY(how->check(how->check_arg, st));
+        }
+    }
+    unheap(s->pool, w.nresults);
+    *ret_n = w.nresults;
+out:
+    graph__unvisit(s);
+    c->distances += distances;
+    c->hops += hops;
+    c->bytes += distances * g->stride + hops * g->degree * sizeof *g->links;
+    return rc;
+}
