@@ -90,9 +90,9 @@ struct simd_tile {
  *         r codes has min(32, (r+1)/2) bytes
  * The query is a vector v of 15-bit integers in two signed planes, v_i = 128 hi_i + lo_i with lo_i
  * in [-64, 63]. With C = sum c_i v_i and S = sum c_i (c_i - 128) for 8 bits, sum c_i^2 for others:
- *     l2      add + self * S + cross * C
+ *     l2      add + self * S + cross * C, at least 0
  *     ip      add + cross * C
- *     term    add + cross * C + the f32 that follows the row's codes (unaligned)
+ *     term    add + cross * C + the f32 that follows the row's codes (unaligned), at least 0
  * 4-bit kernels do not read lo: it counts as zero there.
  * S and C are exact integers in 32-bit lanes up to dim SIMD_SQ_DIM_MAX; the rest is f32, in any
  * order: |error| <= 48 * 2^-24 * (|add| + |self| sum c_i (c_i + 128) + |cross| sum c_i (|128 hi_i| +

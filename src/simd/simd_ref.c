@@ -144,7 +144,8 @@ static float ref_sq_pair(enum ref_sq kind, enum simd_sq_bits bits, const struct 
     float term = kind == REF_SQ_L2     ? q->self * (float)s
                  : kind == REF_SQ_TERM ? simd_load_f32(x + SIMD_SQ_BYTES(bits, q->dim))
                                        : 0;
-    return q->add + term + cross;
+    float out = q->add + term + cross;
+    return kind != REF_SQ_IP && out < 0 ? 0 : out;
 }
 #define REF_SQ(name, KIND, BITS)                                                                   \
     static void name##_rows(const struct simd_sq *q, const void *base, size_t stride, size_t n,    \

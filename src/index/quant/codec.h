@@ -47,6 +47,9 @@ struct codec_spec {
     uint32_t nrq;      /* PRQ */
     uint32_t bits;     /* RABITQ */
     uint64_t seed;
+    /* Codes of F32, F16, BF16 and SQ* carry the length of their error, which codec_*_bound() needs:
+     * 4 to 8 bytes more. I8, BIN and RABITQ have bounds anyway. */
+    bool bounds;
 };
 
 struct codec;
