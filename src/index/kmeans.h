@@ -1,7 +1,7 @@
 /*
  * kmeans.h - Lloyd's k-means and nearest-centroid assignment, the same result for any thread count.
  *
- * Rows are drawn by the order of a hash of their number, sums are reduced over fixed blocks in a
+ * Rows are drawn by a seeded permutation of their numbers, sums are reduced over fixed blocks in a
  * fixed order, ties go to the lower centroid. COSINE clusters normalised rows by inner product with
  * normalised centroids; IP clusters by L2 (lists of like rows), probing by inner product is the
  * caller's. VEC_BIN: k-majority over bits by Hamming distance.
