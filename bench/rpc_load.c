@@ -6,6 +6,11 @@
  * server that stalls is not flattered. One thread, raw HTTP/2 frames and a request head encoded
  * once: the generator should cost less than the server it measures, and prints its own share.
  *
+ * One request for all calls, or many (--bodies: each a little-endian u32 length and its bytes), taken
+ * in turn. --once sends each of them once and --answers keeps what came back, in the order of the
+ * requests and the same form, for whoever looks at the answers. With --status an answer whose first
+ * field is a Status with a code is a failure, as is every other than OK of gRPC.
+ *
  * Relies on nghttp2 for decoding response heads only. Plain TCP.
  */
 #include "base/clock.h"
@@ -34,9 +39,22 @@
 enum { F_DATA = 0, F_HEADERS = 1, F_RST = 3, F_SETTINGS = 4, F_PING = 6, F_GOAWAY = 7, F_WINDOW = 8,
        F_CONTINUATION = 9 };
 
+struct body {
+    uint8_t *p; /* with the five-byte prefix */
+    size_t n;
+};
+
+/* What is looked at of an answer's beginning: prefix, and codes before any long text. */
+#define START_MAX 32
+
 struct call {
     uint32_t stream;
+    const struct body *body;
     size_t body_off;  /* sent, prefix included */
+    uint8_t start[START_MAX];
+    size_t answer_n;
+    uint8_t *answer;  /* --answers */
+    size_t answer_cap;
     int64_t due_us;
     int64_t window;
     bool used, failed;
@@ -60,11 +78,14 @@ struct conn {
 
 static struct {
     const char *addr, *path;
-    uint8_t *body; /* with the five-byte prefix */
-    size_t body_n;
+    struct body *bodies;
+    size_t nbodies;
+    size_t longest; /* of them */
     int conns, inflight;
     double seconds, warmup;
     double rate;
+    bool once, status;
+    FILE *answers;
     char md[8][2][256];
     int md_count;
 } opt = { .addr = "127.0.0.1:19530", .path = "/milvus.proto.milvus.MilvusService/GetVersion",
@@ -72,7 +93,9 @@ static struct {
 
 static uint8_t head[4096];
 static size_t head_n;
-static uint64_t hist[HIST_COUNT], done, failed, bytes_in;
+static uint64_t hist[HIST_COUNT], done, failed, bytes_in, bytes_out;
+static size_t next_body;
+static struct body *kept; /* --answers: of each request */
 static int64_t max_us, stop_us, measure_us;
 static double next_due_us;
 static int last_status = -1;
@@ -193,15 +216,15 @@ static void put_window(struct conn *c, uint32_t stream, uint32_t by)
 /* Sends as much of the call's body as windows allow; not more than a few MiB ahead of the socket. */
 static void pump(struct conn *c, struct call *ca)
 {
-    while (ca->body_off < opt.body_n && c->out_n - c->out_off < (4u << 20)) {
-        size_t n = MIN(opt.body_n - ca->body_off, c->frame_max);
+    while (ca->body_off < ca->body->n && c->out_n - c->out_off < (4u << 20)) {
+        size_t n = MIN(ca->body->n - ca->body_off, c->frame_max);
         int64_t win = MIN(c->window, ca->window);
         if (win <= 0) {
             return;
         }
         n = MIN(n, (size_t)win);
-        put_frame(c, n, F_DATA, ca->body_off + n == opt.body_n ? 1 : 0, ca->stream,
-                  opt.body + ca->body_off);
+        put_frame(c, n, F_DATA, ca->body_off + n == ca->body->n ? 1 : 0, ca->stream,
+                  ca->body->p + ca->body_off);
         ca->body_off += n;
         c->window -= (int64_t)n;
         ca->window -= (int64_t)n;
@@ -213,20 +236,30 @@ static bool can_pump(const struct conn *c)
 {
     for (int i = 0; c->busy && c->window > 0 && i < opt.inflight; i++) {
         const struct call *ca = &c->calls[i];
-        if (ca->used && ca->body_off < opt.body_n && ca->window > 0) {
+        if (ca->used && ca->body_off < ca->body->n && ca->window > 0) {
             return true;
         }
     }
     return false;
 }
 
+/* --once, and each has been. */
+static bool all_sent(void)
+{
+    return opt.once && next_body == opt.nbodies;
+}
+
 static void start_call(struct conn *c, int64_t due_us)
 {
+    if (all_sent()) {
+        return;
+    }
     for (int i = 0; i < opt.inflight; i++) {
         struct call *ca = &c->calls[i];
         if (!ca->used) {
             *ca = (struct call){ .stream = c->next_stream, .due_us = due_us, .used = true,
-                                 .window = c->window_init };
+                                 .window = c->window_init,
+                                 .body = &opt.bodies[next_body++ % opt.nbodies] };
             c->next_stream += 2;
             c->busy++;
             put_frame(c, head_n, F_HEADERS, 4, ca->stream, head);
@@ -246,15 +279,39 @@ static struct call *find(struct conn *c, uint32_t stream)
     return NULL;
 }
 
+/* A Status as field 1 with error_code (1) or code (3) other than 0; other fields are not so small. */
+static bool says_failure(const uint8_t *p, size_t n)
+{
+    size_t at = 5 + 2, end;
+    if (n < 5 + 4 || p[5] != 0x0a || p[6] == 0) {
+        return false;
+    }
+    end = MIN(n, at + p[6]);
+    return p[at] == 0x08 || (p[at] == 0x18 && end > at + 1);
+}
+
+static void keep_answer(const struct call *ca)
+{
+    struct body *k = &kept[ca->body - opt.bodies];
+    *k = (struct body){ ca->answer, ca->answer_n };
+}
+
 static void end_call(struct conn *c, struct call *ca, int64_t now)
 {
     int64_t us = now - ca->due_us;
     ca->used = false;
     c->busy--;
+    if (opt.status && says_failure(ca->start, MIN(ca->answer_n, (size_t)START_MAX))) {
+        ca->failed = true;
+    }
+    if (opt.answers) {
+        keep_answer(ca);
+    }
     if (now >= measure_us) {
         hist[hist_slot(us)]++;
         max_us = MAX(max_us, us);
         done++;
+        bytes_out += ca->body->n;
         failed += ca->failed;
     }
     if (opt.rate <= 0 && now < stop_us) {
@@ -312,6 +369,24 @@ static void on_settings(struct conn *c, const uint8_t *p, size_t n)
     put_frame(c, 0, F_SETTINGS, 1, 0, "");
 }
 
+static void on_answer(struct call *ca, const uint8_t *p, size_t n)
+{
+    if (ca->answer_n < START_MAX) {
+        memcpy(ca->start + ca->answer_n, p, MIN(n, START_MAX - ca->answer_n));
+    }
+    if (opt.answers) {
+        if (ca->answer_n + n > ca->answer_cap) {
+            ca->answer_cap = (ca->answer_n + n) * 2;
+            ca->answer = realloc(ca->answer, ca->answer_cap);
+            if (!ca->answer) {
+                die("memory");
+            }
+        }
+        memcpy(ca->answer + ca->answer_n, p, n);
+    }
+    ca->answer_n += n;
+}
+
 static void on_frame(struct conn *c, int type, int flags, uint32_t stream, const uint8_t *p,
                      size_t n, int64_t now)
 {
@@ -325,6 +400,9 @@ static void on_frame(struct conn *c, int type, int flags, uint32_t stream, const
         break;
     case F_DATA:
         bytes_in += n;
+        if (ca) {
+            on_answer(ca, p, n);
+        }
         c->eaten += (int64_t)n;
         if (c->eaten > 256 << 20) {
             put_window(c, 0, (uint32_t)c->eaten);
@@ -404,7 +482,7 @@ static void flush(struct conn *c, int ep)
 {
     struct epoll_event ev = { .events = EPOLLIN, .data.ptr = c };
     bool want;
-    if (c->busy && opt.body_n > FRAME_MAX) {
+    if (c->busy && opt.longest > FRAME_MAX) {
         for (int i = 0; i < opt.inflight; i++) {
             if (c->calls[i].used) {
                 pump(c, &c->calls[i]);
@@ -486,21 +564,25 @@ static void open_conn(struct conn *c, int ep)
     }
 }
 
-static void set_body(const uint8_t *p, size_t n)
+static void add_body(const uint8_t *p, size_t n)
 {
-    opt.body = malloc(n + 5);
-    if (!opt.body) {
+    struct body b = { malloc(n + 5), n + 5 };
+    if (opt.nbodies % 1024 == 0) {
+        opt.bodies = realloc(opt.bodies, (opt.nbodies + 1024) * sizeof *opt.bodies);
+    }
+    if (!b.p || !opt.bodies) {
         die("memory");
     }
-    opt.body[0] = 0;
-    opt.body[1] = (uint8_t)(n >> 24);
-    opt.body[2] = (uint8_t)(n >> 16);
-    opt.body[3] = (uint8_t)(n >> 8);
-    opt.body[4] = (uint8_t)n;
+    b.p[0] = 0;
+    b.p[1] = (uint8_t)(n >> 24);
+    b.p[2] = (uint8_t)(n >> 16);
+    b.p[3] = (uint8_t)(n >> 8);
+    b.p[4] = (uint8_t)n;
     if (n) {
-        memcpy(opt.body + 5, p, n);
+        memcpy(b.p + 5, p, n);
     }
-    opt.body_n = n + 5;
+    opt.bodies[opt.nbodies++] = b;
+    opt.longest = MAX(opt.longest, b.n);
 }
 
 static void body_from_hex(const char *s)
@@ -514,11 +596,11 @@ static void body_from_hex(const char *s)
         }
         p[i] = (uint8_t)v;
     }
-    set_body(p, n);
+    add_body(p, n);
     free(p);
 }
 
-static void body_from_file(const char *name)
+static uint8_t *read_file(const char *name, size_t *ret_n)
 {
     FILE *f = fopen(name, "rb");
     uint8_t *p;
@@ -532,15 +614,46 @@ static void body_from_file(const char *name)
         die(name);
     }
     (void)fclose(f);
-    set_body(p, (size_t)n);
+    *ret_n = (size_t)n;
+    return p;
+}
+
+static void body_from_file(const char *name)
+{
+    size_t n;
+    uint8_t *p = read_file(name, &n);
+    add_body(p, n);
+    free(p);
+}
+
+static void bodies_from_file(const char *name)
+{
+    size_t n, at = 0;
+    uint8_t *p = read_file(name, &n);
+    errno = 0;
+    while (at < n) {
+        uint32_t len;
+        if (n - at < 4) {
+            die(name);
+        }
+        memcpy(&len, p + at, 4);
+        at += 4;
+        if (n - at < len) {
+            die(name);
+        }
+        add_body(p + at, len);
+        at += len;
+    }
     free(p);
 }
 
 static void usage(void)
 {
     (void)fprintf(stderr, "usage: rpc_load [--addr host:port] [--path /service/method]\n"
-                          "  [--body-file f | --body-hex hex | --body-zeros n] [--md name=value]...\n"
-                          "  [--conns n] [--inflight per connection] [--seconds s] [--rate calls/s]\n");
+                          "  [--body-file f | --body-hex hex | --body-zeros n | --bodies f]\n"
+                          "  [--md name=value]... [--conns n] [--inflight per connection]\n"
+                          "  [--seconds s] [--warmup s] [--rate calls/s] [--status]\n"
+                          "  [--once [--answers f]]\n");
     exit(2);
 }
 
@@ -550,7 +663,9 @@ static void parse_args(int argc, char **argv)
         { "addr", 1, NULL, 'a' },     { "path", 1, NULL, 'p' },      { "body-file", 1, NULL, 'f' },
         { "body-hex", 1, NULL, 'x' }, { "body-zeros", 1, NULL, 'z' }, { "conns", 1, NULL, 'c' },
         { "inflight", 1, NULL, 'i' }, { "seconds", 1, NULL, 's' },   { "rate", 1, NULL, 'r' },
-        { "md", 1, NULL, 'm' },       { NULL, 0, NULL, 0 },
+        { "md", 1, NULL, 'm' },       { "bodies", 1, NULL, 'b' },    { "warmup", 1, NULL, 'w' },
+        { "once", 0, NULL, '1' },     { "answers", 1, NULL, 'o' },   { "status", 0, NULL, 't' },
+        { NULL, 0, NULL, 0 },
     };
     int o;
     while ((o = getopt_long(argc, argv, "", longs, NULL)) != -1) {
@@ -563,10 +678,20 @@ static void parse_args(int argc, char **argv)
         case 'z': {
             size_t n = strtoul(optarg, NULL, 10);
             uint8_t *p = calloc(n + 1, 1);
-            set_body(p, n);
+            add_body(p, n);
             free(p);
             break;
         }
+        case 'b': bodies_from_file(optarg); break;
+        case 'w': opt.warmup = atof(optarg); break;
+        case '1': opt.once = true; break;
+        case 't': opt.status = true; break;
+        case 'o':
+            opt.answers = fopen(optarg, "wb");
+            if (!opt.answers) {
+                die(optarg);
+            }
+            break;
         case 'c': opt.conns = atoi(optarg); break;
         case 'i': opt.inflight = atoi(optarg); break;
         case 's': opt.seconds = atof(optarg); break;
@@ -582,11 +707,21 @@ static void parse_args(int argc, char **argv)
         default: usage();
         }
     }
-    if (opt.conns < 1 || opt.inflight < 1 || opt.seconds <= 0) {
+    if (opt.conns < 1 || opt.inflight < 1 || opt.seconds <= 0 || (opt.answers && !opt.once)) {
         usage();
     }
-    if (!opt.body) {
-        set_body(NULL, 0);
+    if (!opt.nbodies) {
+        add_body(NULL, 0);
+    }
+    if (opt.once) {
+        opt.warmup = 0;
+        opt.seconds = 1e6;
+    }
+    if (opt.answers) {
+        kept = calloc(opt.nbodies, sizeof *kept);
+        if (!kept) {
+            die("memory");
+        }
     }
 }
 
@@ -595,7 +730,7 @@ static void start_due(struct conn *conns, int ep)
 {
     static int turn;
     int64_t now = clock_mono_us();
-    while (next_due_us <= (double)now && now < stop_us) {
+    while (next_due_us <= (double)now && now < stop_us && !all_sent()) {
         struct conn *c = NULL;
         for (int i = 0; i < opt.conns && !c; i++) {
             struct conn *x = &conns[turn++ % opt.conns];
@@ -607,6 +742,21 @@ static void start_due(struct conn *conns, int ep)
         start_call(c, (int64_t)next_due_us);
         flush(c, ep);
         next_due_us += 1e6 / opt.rate;
+    }
+}
+
+static void write_answers(void)
+{
+    for (size_t i = 0; i < opt.nbodies; i++) {
+        const struct body *k = &kept[i];
+        uint32_t n = k->n > 5 ? (uint32_t)(k->n - 5) : 0;
+        if (fwrite(&n, 4, 1, opt.answers) != 1 ||
+            (n && fwrite(k->p + 5, 1, n, opt.answers) != n)) {
+            die("--answers");
+        }
+    }
+    if (fclose(opt.answers) != 0) {
+        die("--answers");
     }
 }
 
@@ -668,13 +818,16 @@ int main(int argc, char **argv)
             flush(c, ep);
         }
         busy = 0;
-        if (now < stop_us) {
+        if (now < stop_us && !all_sent()) {
             busy = 1;
         } else if (now < stop_us + 5000000) {
             for (int i = 0; i < opt.conns; i++) {
                 busy += conns[i].busy;
             }
         }
+    }
+    if (opt.answers) {
+        write_answers();
     }
     wall = ((double)clock_mono_us() - wall) / 1e6;
     cpu = cpu_seconds() - cpu;
@@ -683,7 +836,7 @@ int main(int argc, char **argv)
                  (unsigned long long)done, (unsigned long long)failed,
                  (double)done / (wall - opt.warmup), (long long)percentile(0.5),
                  (long long)percentile(0.99), (long long)percentile(0.999), (long long)max_us,
-                 (double)bytes_in / wall / 1e6, (double)done * (double)opt.body_n / wall / 1e6,
+                 (double)bytes_in / wall / 1e6, (double)bytes_out / wall / 1e6,
                  cpu / wall);
     if (failed) {
         (void)printf("last grpc-status=%d\n", last_status);
