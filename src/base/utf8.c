@@ -59,6 +59,10 @@ bool utf8_valid(struct slice s)
                 continue;
             }
         }
+        if (LIKELY((unsigned char)s.p[i] < 0x80)) {
+            i++;
+            continue;
+        }
         size_t len = utf8_sequence(slice_n(s.p + i, s.n - i));
         if (len == 0) {
             return false;

@@ -311,6 +311,15 @@ static int eval_node(struct eval *ev, const struct expr *e, uint32_t depth, bool
     }
 }
 
+static uint32_t depth_of(const struct expr *e)
+{
+    uint32_t most = 0;
+    for (uint32_t i = 0; i < e->nkids; i++) {
+        most = MAX(most, depth_of(e->kids[i]));
+    }
+    return most + 1;
+}
+
 int filter_eval(const struct expr *e, const struct chunk_reader *cr, struct arena *ar,
                 uint64_t *out, struct status *st)
 {
@@ -320,7 +329,7 @@ int filter_eval(const struct expr *e, const struct chunk_reader *cr, struct aren
         bits_fill(out, cr->nrows, true);
         return 0;
     }
-    ev.scratch = arena_try_array(ar, (PLAN_DEPTH_MAX + 2) * SCRATCH_PER_LEVEL, sizeof *ev.scratch);
+    ev.scratch = arena_try_array(ar, (size_t)depth_of(e) * SCRATCH_PER_LEVEL, sizeof *ev.scratch);
     uint64_t *all = arena_try_array(ar, ev.nwords, sizeof *all);
     if (!ev.scratch || !all) {
         return no_memory(&ev);
