@@ -17,11 +17,14 @@
 #include "base/pool.h"
 #include "base/alloc.h"
 #include "base/lock.h"
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 /* Turns the caller spins for its helpers before it sleeps: about the cost of one sleep and wake. */
 #define SPIN_TURNS 1000
@@ -62,6 +65,24 @@ struct thread *thread_start(const char *name, void (*fn)(void *), void *arg)
         abort();
     }
     return t;
+}
+
+/* The kernel's struct sched_attr; the C library has neither it nor the calls. */
+struct sched_attr_ {
+    uint32_t size, policy;
+    uint64_t flags;
+    int32_t nice;
+    uint32_t priority;
+    uint64_t runtime, deadline, period;
+};
+
+void thread_set_slice(int64_t us)
+{
+    struct sched_attr_ a = {.size = sizeof a};
+    if (syscall(SYS_sched_getattr, 0, &a, sizeof a, 0) == 0 && a.policy == SCHED_OTHER) {
+        a.runtime = (uint64_t)us * 1000;
+        (void)syscall(SYS_sched_setattr, 0, &a, 0);
+    }
 }
 
 void thread_join(struct thread *t)

@@ -24,4 +24,8 @@ void parallel_for(struct pool *p, size_t n, void (*fn)(void *ctx, size_t i), voi
 /* One named thread; join with thread_join(). */
 struct thread;
 struct thread *thread_start(const char *name, void (*fn)(void *), void *arg);
+/* The calling thread runs for so long at a time when others want its processor. With a short time it
+ * comes sooner when it wakes up, and gets no more in all. Kernels that know no such thing (before
+ * Linux 6.12) ignore it. */
+void thread_set_slice(int64_t us);
 void thread_join(struct thread *t);

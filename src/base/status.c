@@ -193,6 +193,7 @@ const char *st_code_name(int code)
         [ST_TOO_LARGE] = "too large",
         [ST_INTERNAL] = "internal error",
         [ST_NOT_READY] = "not ready",
+        [ST_WOULD_WAIT] = "would have to wait",
     };
     if (code >= 0 && (size_t)code < ARRAY_LEN(names)) {
         return names[code];

@@ -31,6 +31,7 @@ enum {
     ST_TOO_LARGE,       /* a message or value over its limit */
     ST_INTERNAL,        /* a bug, reported instead of a crash */
     ST_NOT_READY,       /* still starting or already stopping */
+    ST_WOULD_WAIT,      /* the caller must not wait, and would have to: again from another thread */
     ST_CODE_API = 100,  /* first of the API's own numbers */
 };
 

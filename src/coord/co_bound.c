@@ -163,6 +163,11 @@ static void want(struct co_bound *b)
     }
 }
 
+bool co__bound_has(struct co_bound *b, uint32_t count)
+{
+    return MAX(atomic_load(&b->next), clock_floor(b)) + count <= atomic_load(&b->bound);
+}
+
 int co__bound_take(struct co_bound *b, uint32_t count, int64_t deadline_us, uint64_t *ret_first,
                    struct status *st)
 {

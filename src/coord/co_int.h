@@ -239,6 +239,8 @@ void co__bound_init(struct co_bound *b, struct coord *co, const char *key, uint6
                     bool follows_clock);
 void co__bound_done(struct co_bound *b);
 int co__bound_load(struct co_bound *b, uint64_t first, struct status *st);
+/* Whether taking needs no waiting (now, unless others take at the same time). */
+bool co__bound_has(struct co_bound *b, uint32_t count);
 /* `count` numbers nobody was given before; the first of them. ST_TIMEOUT, ST_FENCED. */
 int co__bound_take(struct co_bound *b, uint32_t count, int64_t deadline_us, uint64_t *ret_first,
                    struct status *st);

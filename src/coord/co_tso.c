@@ -30,8 +30,13 @@ int co__ts(struct coord *co, uint32_t count, int64_t deadline_us, uint64_t *ret_
 int co__root_alloc_ts(void *self, const struct call *call, const Elanus__AllocReq *req,
                       Elanus__AllocResp *resp, struct status *st)
 {
-    int rc = co__ts(self, req->count, call->deadline_us, &resp->first, st);
+    struct coord *co = self;
+    int rc;
 
+    if (call->no_wait && !co__bound_has(&co->tso, req->count)) {
+        return st_fail(st, ST_WOULD_WAIT, "the oracle's bound is to be written first");
+    }
+    rc = co__ts(co, req->count, call->deadline_us, &resp->first, st);
     if (rc == 0) {
         resp->count = req->count;
     }

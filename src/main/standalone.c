@@ -279,6 +279,7 @@ static int open_public(struct server *sv, int *ret_port, struct status *st)
 
     net_opts_default(&no);
     no.threads = (int)config_int(cfg, "net.threads");
+    no.threads = no.threads ? no.threads : MIN(processors(), 16);
     no.limits.recv_max = (size_t)config_int(cfg, "proxy.grpc.serverMaxRecvSize");
     no.limits.send_max = (size_t)config_int(cfg, "proxy.grpc.serverMaxSendSize");
     no.pool[NET_POOL_READ].threads = searches ? (int)searches : 2 * processors();

@@ -58,9 +58,20 @@ struct grpc_method {
     int pool; /* enum net_pool */
     grpc_fn fn;
     void *arg; /* kept; must outlive the server */
+    /* Short calls need no change of threads: fn is tried on a net thread first. There it must not
+     * wait, nor go on for much longer than a tenth of a millisecond; when it would, it calls
+     * grpc_defer() instead of replying and is called once more, on a worker of its class. Unary
+     * methods of a worker class only. */
+    bool eager;
 };
-/* Before net_server_start(). Fails: ST_EXISTS, ST_INVALID (path, pool). */
+/* Before net_server_start(). Fails: ST_EXISTS, ST_INVALID (path, pool, eager). */
 int grpc_register(struct net_server *srv, const struct grpc_method *m, struct status *st);
+
+/* Whether this is the try on a net thread. */
+bool grpc_is_eager(const struct grpc_call *call);
+/* Gives the call back unanswered, to run on a worker. What the handler has put into the arena stays
+ * there. Takes the call. */
+void grpc_defer(struct grpc_call *call);
 
 /* --- reading a call --- */
 

@@ -93,6 +93,18 @@ bool grpc_at_end(const struct grpc_call *call)
     return call->request_ended;
 }
 
+bool grpc_is_eager(const struct grpc_call *call)
+{
+    return call->eager;
+}
+
+void grpc_defer(struct grpc_call *call)
+{
+    ASSERT(call->eager);
+    call->eager = false;
+    grpc__call_to_worker(call);
+}
+
 struct cancel_msg {
     struct net_msg msg;
     struct grpc_call *call;

@@ -67,6 +67,7 @@ struct grpc_call {
     uint8_t prefix[GRPC_PREFIX];
     uint8_t prefix_n;
     bool have_message, body_in_arena, inflated;
+    bool eager;                 /* on a net thread, for a try */
     uint8_t *body;
     size_t body_n, body_len, body_cap;
     size_t charged;
@@ -113,6 +114,8 @@ void grpc__call_back(struct net_msg *m);
 /* Queues a streamed message, or frees it when the stream is gone. */
 void grpc__call_take_out(struct grpc_out *o);
 bool grpc__call_on_loop(const struct grpc_call *call);
+/* To a worker of its class; ends the call when their queue is full. */
+void grpc__call_to_worker(struct grpc_call *call);
 
 /* h2_conn.c: the call has something to say: new output, or its end */
 void h2__call_output(struct grpc_call *call);

@@ -6,7 +6,10 @@
  *             the server's receive budget is in `charged` and is given back when the handler is done.
  * MEMORY      The body buffer follows the bytes that have come, never the announced length. Small
  *             bodies lie in the arena. Calls and the first block of their arenas are reused.
- * THREADS     the loop's thread, except work_run() (a worker, while the handler owns the call).
+ * EAGER       A call of an eager method waits in its loop's list of short work (net_short.c) and is
+ *             tried there; only a handler that says grpc_defer() costs a change of threads.
+ * THREADS     the loop's thread, except work_run() (a worker, while the handler owns the call) and
+ *             short_run() (this loop or another one that had nothing to do).
  * NOT HERE    What handlers call: grpc_call.c. HTTP/2: h2_conn.c.
  */
 #include "net/grpc_int.h"
@@ -31,6 +34,10 @@ int grpc_register(struct net_server *srv, const struct grpc_method *m, struct st
         (m->kind == GRPC_BIDI && m->pool != NET_INLINE)) {
         return st_fail(st, ST_INVALID, "method %s: pool %d", m->path, m->pool);
     }
+    if (m->eager && (m->kind != GRPC_UNARY || m->pool == NET_INLINE)) {
+        return st_fail(st, ST_INVALID, "method %s: only unary calls of workers are tried first",
+                       m->path);
+    }
     if (srv->started) {
         return st_fail(st, ST_INVALID, "method %s: the server runs already", m->path);
     }
@@ -39,7 +46,8 @@ int grpc_register(struct net_server *srv, const struct grpc_method *m, struct st
     }
     nm = xalloc(sizeof *nm);
     *nm = (struct net_method){
-        .path = xstrdup(m->path), .kind = (int)m->kind, .pool = m->pool, .fn = m->fn, .arg = m->arg
+        .path = xstrdup(m->path), .kind = (int)m->kind, .pool = m->pool, .fn = m->fn,
+        .arg = m->arg, .eager = m->eager
     };
     (void)str_map_put(srv->methods, slice_of(nm->path), nm);
     return 0;
@@ -461,16 +469,37 @@ static void run_handler(struct grpc_call *call)
     }
 }
 
-/* Thread: a worker. */
-static void work_run(struct net_work *w)
+/* What became of the call while it waited for its turn. */
+static void run_if_wanted(struct grpc_call *call)
 {
-    struct grpc_call *call = CONTAINER_OF(w, struct grpc_call, work);
     if (atomic_load_explicit(&call->cancelled, memory_order_relaxed)) {
         grpc_finish(call, GRPC_CANCELLED, "cancelled while waiting for a worker");
     } else if (call->deadline_us != DEADLINE_NONE && clock_mono_us() > call->deadline_us) {
         grpc_finish(call, GRPC_DEADLINE_EXCEEDED, "deadline passed while waiting for a worker");
     } else {
         run_handler(call);
+    }
+}
+
+/* Thread: a worker. */
+static void work_run(struct net_work *w)
+{
+    run_if_wanted(CONTAINER_OF(w, struct grpc_call, work));
+}
+
+/* Thread: a loop. */
+static void short_run(struct net_work *w)
+{
+    struct grpc_call *call = CONTAINER_OF(w, struct grpc_call, work);
+    call->eager = true;
+    run_if_wanted(call);
+}
+
+void grpc__call_to_worker(struct grpc_call *call)
+{
+    call->work.run = work_run;
+    if (!net__workers_push(call->ctx->srv->workers[call->method->pool], &call->work)) {
+        grpc_finish(call, GRPC_UNAVAILABLE, "too many requests are waiting");
     }
 }
 
@@ -482,14 +511,13 @@ static void dispatch(struct grpc_call *call)
         run_handler(call);
         return;
     }
-    call->work.run = work_run;
-    /* Before the push: a worker may be done with the call before it returns. */
+    /* Before the push: whoever takes it may be done with the call before it returns. */
     own_by_handler(call);
-    if (!net__workers_push(call->ctx->srv->workers[m->pool], &call->work)) {
-        call->state = CALL_HEADERS;
-        call->refs--;
-        atomic_fetch_sub_explicit(&call->ctx->srv->calls_open, 1, memory_order_relaxed);
-        grpc__call_reject(call, GRPC_UNAVAILABLE, "too many requests are waiting");
+    if (m->eager && call->ctx->sl) {
+        call->work.run = short_run;
+        net__short_push(call->ctx->sl, &call->work);
+    } else {
+        grpc__call_to_worker(call);
     }
 }
 

@@ -8,7 +8,8 @@
  * THREADS. A server owns `threads` net threads (each an event loop that frames requests and never
  * blocks) and NET_POOL_COUNT classes of worker threads, started on demand. A method or route runs
  * on the net thread (NET_INLINE: it must not block, and takes microseconds) or on a worker of its
- * class (it may block). Replies may come from any thread, exactly once per request.
+ * class (it may block), or is tried on the net thread first (grpc.h, eager). Replies may come from
+ * any thread, exactly once per request.
  *
  * ORDER. net_server_new, register methods (grpc.h, grpc_health.h), net_server_listen, then
  * net_server_start; nothing may be registered afterwards. All of these from one thread.

@@ -87,6 +87,8 @@ struct net_loop {
     uv_loop_t uv;
     uv_async_t async;
     uv_prepare_t prepare;
+    uv_check_t check;
+    uv_idle_t idle; /* active: the loop does not wait */
     uv_timer_t tick; /* active while links exist or tick_always */
     uv_thread_t thread;
     const char *name; /* shown in thread listings */
@@ -101,6 +103,10 @@ struct net_loop {
     struct net_msg stop_msg;
     int64_t stall_timeout_us;
     void (*on_tick)(struct net_loop *lp, int64_t now_us); /* may be NULL */
+    /* Called before the loop waits; true: there is more to do, look at the sockets and come back.
+     * And after it has waited. May be NULL, both or none. */
+    bool (*work)(struct net_loop *lp);
+    void (*awake)(struct net_loop *lp);
     void *owner;
 };
 #define NET_RBUF_CAP (256u << 10)
@@ -200,6 +206,7 @@ struct net_method {
     int kind, pool;
     void (*fn)(struct grpc_call *call, void *arg);
     void *arg;
+    bool eager;
 };
 
 struct net_listener {
@@ -218,6 +225,7 @@ struct net_listener {
 /* What the engines of one loop share. */
 struct net_ctx {
     struct net_server *srv;
+    struct net_server_loop *sl; /* NULL in a fuzz target */
     struct net_mbox *mbox;
     struct grpc_call *free_calls;
     int free_count;
@@ -230,10 +238,28 @@ struct net_ctx {
 void net__ctx_init(struct net_ctx *ctx, struct net_server *srv, struct net_mbox *mbox);
 void net__ctx_done(struct net_ctx *ctx);
 
+/* Short work of one loop; net_short.c */
+struct net_short {
+    struct lock lock; /* head, tail */
+    struct net_work *head, **tail;
+    _Atomic size_t n;
+    _Atomic bool running; /* the loop is inside a piece of work */
+    _Atomic bool asleep;  /* the loop waits, or is about to, and has seen nothing to do */
+};
+
 struct net_server_loop {
     struct net_loop loop;
     struct net_ctx ctx;
+    struct net_short todo;
 };
+
+void net__short_init(struct net_server_loop *sl);
+void net__short_done(struct net_server_loop *sl);
+/* Thread: the loop's own. */
+void net__short_push(struct net_server_loop *sl, struct net_work *w);
+/* The loop's `work` and `awake`, below. */
+bool net__short_run(struct net_loop *lp);
+void net__short_awake(struct net_loop *lp);
 
 struct net_server {
     struct net_opts opts; /* constant after net_server_new() */

@@ -10,11 +10,16 @@
 #include "net/net_int.h"
 #include "base/alloc.h"
 #include "base/clock.h"
+#include "base/pool.h"
 #include <signal.h>
 #include <sys/prctl.h>
 
-#define NET_STACK_BYTES (512u << 10)
+#define NET_STACK_BYTES (1u << 20) /* as a worker's: handlers of eager methods run here too */
 #define NET_TICK_MS 1000
+/* Loops and clients on the same processors: with the kernel's usual slice (1.4 ms, and a tick of 4 ms
+ * to end it) a loop that wakes up waits for whoever runs. Measured with 8 searches in flight on two
+ * processors: p99 0.4 ms instead of 3.9 ms, and 53,000 calls a second instead of 40,000. */
+#define NET_SLICE_US 200
 
 static _Thread_local struct net_loop *here;
 
@@ -94,13 +99,29 @@ static void on_async(uv_async_t *a)
     (void)net__mbox_run(&lp->mbox);
 }
 
+static void on_idle(uv_idle_t *i)
+{
+    (void)i;
+}
+
+static void on_check(uv_check_t *c)
+{
+    struct net_loop *lp = CONTAINER_OF(c, struct net_loop, check);
+    lp->awake(lp);
+}
+
 static void on_prepare(uv_prepare_t *p)
 {
     struct net_loop *lp = CONTAINER_OF(p, struct net_loop, prepare);
+    bool more;
     net__link_flush_dirty(lp);
-    if (lp->dirty) {
-        /* A link used up its share of this turn: come back at once. */
-        (void)uv_async_send(&lp->async);
+    more = lp->work && lp->work(lp);
+    /* A link used up its share of this turn, or there is work: come back at once. */
+    more = (more || lp->dirty) && !lp->stopping;
+    if (more && !uv_is_active((uv_handle_t *)&lp->idle)) {
+        (void)uv_idle_start(&lp->idle, on_idle);
+    } else if (!more && uv_is_active((uv_handle_t *)&lp->idle)) {
+        (void)uv_idle_stop(&lp->idle);
     }
     if ((lp->link_count || lp->tick_always) && !uv_is_active((uv_handle_t *)&lp->tick) &&
         !lp->stopping) {
@@ -134,6 +155,7 @@ static void loop_main(void *arg)
     struct net_loop *lp = arg;
     here = lp;
     (void)prctl(PR_SET_NAME, lp->name, 0, 0, 0);
+    thread_set_slice(NET_SLICE_US);
     (void)uv_run(&lp->uv, UV_RUN_DEFAULT);
     here = NULL;
 }
@@ -147,8 +169,13 @@ int net__loop_init(struct net_loop *lp, struct status *st)
     lp->inited = true;
     CHECK(uv_async_init(&lp->uv, &lp->async, on_async) == 0);
     CHECK(uv_prepare_init(&lp->uv, &lp->prepare) == 0);
+    CHECK(uv_check_init(&lp->uv, &lp->check) == 0);
+    CHECK(uv_idle_init(&lp->uv, &lp->idle) == 0);
     CHECK(uv_timer_init(&lp->uv, &lp->tick) == 0);
     CHECK(uv_prepare_start(&lp->prepare, on_prepare) == 0);
+    if (lp->awake) {
+        CHECK(uv_check_start(&lp->check, on_check) == 0);
+    }
     CHECK(uv_timer_start(&lp->tick, on_tick, NET_TICK_MS, NET_TICK_MS) == 0);
     net__mbox_init(&lp->mbox, loop_wake, lp);
     lp->rbuf = alloc_try(NET_RBUF_CAP);

@@ -429,6 +429,10 @@ int net_server_start(struct net_server *srv, struct status *st)
     for (int i = 0; i < n; i++) {
         struct net_server_loop *sl = &srv->loops[i];
         net__ctx_init(&sl->ctx, srv, &sl->loop.mbox);
+        sl->ctx.sl = sl;
+        net__short_init(sl);
+        sl->loop.work = net__short_run;
+        sl->loop.awake = net__short_awake;
         sl->loop.stall_timeout_us = srv->opts.limits.stall_timeout_ms * 1000;
         sl->loop.owner = srv;
         TRY(net__loop_init(&sl->loop, st));
@@ -548,6 +552,7 @@ void net_server_free(struct net_server *srv)
     for (int i = 0; srv->loops && i < srv->opts.threads; i++) {
         net__loop_stop(&srv->loops[i].loop);
         net__ctx_done(&srv->loops[i].ctx);
+        net__short_done(&srv->loops[i]);
     }
     while (srv->listeners) {
         struct net_listener *lis = srv->listeners;

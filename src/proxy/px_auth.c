@@ -163,6 +163,9 @@ int px_authenticate(struct px_call *pc, struct status *st)
     req.name = arena_strndup(pc->ar, text.p, (size_t)(colon - text.p));
     req.password = colon + 1;
     if (!px_auth_known(pc->px->auth, token, &generation)) {
+        if (pc->call.no_wait) {
+            FAIL(st, ST_WOULD_WAIT, "hashing a password takes long");
+        }
         TRY(root->authenticate(root->self, &pc->call, &req, &resp, st));
         if (!resp.ok) {
             rc = wrong(st);

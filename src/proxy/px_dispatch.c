@@ -8,6 +8,9 @@
  * STATUS   Where a response keeps its Status is found in its descriptor: it is one, or it has a
  *          field of that type. It is always sent, because some clients read it without asking
  *          whether it is there.
+ * EAGER    A search is tried on the net thread, where it must not wait (struct call, no_wait). Any
+ *          failure there, a wrong request too, has it made again on a worker: what is answered is
+ *          what the worker found.
  * FAST     GetVersion is a health probe of clients; its reply is packed once and sent as it is.
  * THREADS  proxy_register() runs before the server starts; the rest on workers, or on the net
  *          thread where methods.def says NET_INLINE.
@@ -156,7 +159,11 @@ static bool run(struct px_call *pc, struct buf *out)
     void *req;
 
     if (px_authenticate(pc, &st) != 0) {
-        grpc_fail_status(pc->gc, &st);
+        if (pc->call.no_wait) {
+            grpc_defer(pc->gc);
+        } else {
+            grpc_fail_status(pc->gc, &st);
+        }
         return false;
     }
     req = proto_unpack_borrow(m->req, grpc_request(pc->gc), pc->ar, &st);
@@ -168,6 +175,10 @@ static bool run(struct px_call *pc, struct buf *out)
     m->resp->message_init(resp);
     if (check_ready(m, &st) == 0) {
         (void)m->fn(pc, req, resp, &st); /* st has it */
+    }
+    if (st.code != 0 && pc->call.no_wait) {
+        grpc_defer(pc->gc);
+        return false;
     }
     if (st.code != 0 && !has_status(m)) {
         grpc_fail_status(pc->gc, &st);
@@ -201,6 +212,7 @@ static void serve(struct grpc_call *gc, void *arg)
     pc.gc = gc;
     pc.call.deadline_us = grpc_deadline_us(gc);
     pc.call.cancel = grpc_cancel_flag(gc);
+    pc.call.no_wait = grpc_is_eager(gc);
     pc.call.request_id = metadata_copy(gc, ar, "client-request-id").p;
     pc.db_metadata = metadata_copy(gc, ar, "dbname");
     buf_init(&out, REPLY_MAX);
@@ -273,6 +285,7 @@ int proxy_register(struct proxy *px, struct net_server *srv, struct status *st)
             .fn = m->fn ? serve : serve_none,
             .arg = m,
         };
+        gm.eager = m->fn && strcmp(m->name, "Search") == 0;
         if (strcmp(m->name, "GetVersion") == 0) {
             TRY(make_constant(m, st));
             gm.fn = serve_constant;

@@ -86,6 +86,7 @@ const char *px_db(const struct px_call *pc, const char *db_name);
 
 /* ---- collections ---- */
 struct px_route;
+#define PX_COSTS 32u
 struct px_coll {
     _Atomic int refs;
     struct arena *ar;
@@ -95,6 +96,7 @@ struct px_coll {
     const struct field *first_vector;
     size_t nvectors;
     struct px_route *_Atomic route; /* set once, by whoever asks first (px_shards) */
+    _Atomic uint32_t cost_us[PX_COSTS]; /* px_cost.c */
 };
 
 /* By name or alias. ret lives until the reply. ERR_COLLECTION_NOT_FOUND with the text most RPCs use
@@ -164,6 +166,15 @@ struct px_shard {
 /* The shards of a collection with their owners, in vchannel order. */
 int px_shards(struct px_call *pc, const struct px_coll *coll, struct px_shard **ret, size_t *ret_n,
               struct status *st);
+
+/* ---- how long searches take (px_cost.c) ---- */
+/* A search of a certain kind in a collection: where its time is remembered. */
+struct px_kind {
+    _Atomic uint32_t *us;
+};
+/* True when it is short enough for a net thread; a kind not seen yet is not. */
+bool px_kind_is_short(struct px_kind kind);
+void px_kind_took(struct px_kind kind, int64_t us);
 
 /* ---- status ---- */
 void px_status_fill(Milvus__Proto__Common__Status *out, const struct status *st, struct arena *ar);

@@ -53,6 +53,9 @@ static int ask(struct px_call *pc, const char *db, const char *name, int64_t id,
     struct px_coll *coll;
     int rc;
 
+    if (pc->call.no_wait) {
+        return st_fail(st, ST_WOULD_WAIT, "the coordinator is to be asked");
+    }
     req.db_name = db;
     req.name = name;
     req.collection_id = id;

@@ -126,6 +126,10 @@ struct px_search {
 int px_search_run(struct px_call *pc, const Milvus__Proto__Milvus__SearchRequest *req,
                   bool with_fields, struct px_search *ret, struct status *st);
 
+/* What searches like this one have in common: field, number of vectors and of hits, parameters, and
+ * whether there is a filter. */
+struct px_kind px_search_kind(const struct px_search *s);
+
 /* The pieces: queries of req->ids (px_search_ids.c), groups (px_group.c), pages of iterators. */
 int px_queries_of_ids(struct px_call *pc, const struct px_search *s,
                       const Milvus__Proto__Schema__IDs *ids, ProtobufCBinaryData *ret_queries,

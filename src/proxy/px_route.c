@@ -61,6 +61,9 @@ static int locate(struct px_call *pc, const struct px_coll *coll, struct px_rout
     struct px_route *r = NULL;
     int rc;
 
+    if (pc->call.no_wait) {
+        return st_fail(st, ST_WOULD_WAIT, "the coordinator is to be asked");
+    }
     req.collection_id = coll->pb->id;
     TRY(streaming->locate(streaming->self, &pc->call, &req, &resp, st));
     r = xalloc(sizeof *r + n * sizeof r->shards[0]);

@@ -170,6 +170,29 @@ out:
     return rc;
 }
 
+/* On a net thread: only what is known to be short. */
+static int check_short(const struct px_call *pc, const Milvus__Proto__Milvus__SearchRequest *req,
+                       const struct px_search *s, struct status *st)
+{
+    if (pc->call.no_wait &&
+        (by_ids(req) || s->group || s->sp.iter_v2 || !px_kind_is_short(px_search_kind(s)))) {
+        return st_fail(st, ST_WOULD_WAIT, "a search that may take long");
+    }
+    return 0;
+}
+
+/* What is before and after the search itself is short. */
+static int search_timed(struct px_call *pc, struct px_search *s, struct status *st)
+{
+    int64_t began_us = clock_mono_us();
+    int rc;
+
+    TRY(px_search_shards(pc, s->coll, &s->req, s->snapshot, &s->hits, st));
+    px_kind_took(px_search_kind(s), clock_mono_us() - began_us);
+out:
+    return rc;
+}
+
 /* The answer's rows of an ungrouped search: hits offset .. offset + limit - 1 of every query. */
 static int slice_hits(struct px_call *pc, struct px_search *s, struct status *st)
 {
@@ -205,6 +228,8 @@ int px_search_run(struct px_call *pc, const Milvus__Proto__Milvus__SearchRequest
     if (!by_ids(req)) {
         TRY(read_vectors(pc, req, s->field, &s->req, st));
     }
+    s->req.k = (uint32_t)(s->sp.topk + s->sp.offset);
+    TRY(check_short(pc, req, s, st));
     TRY(px_guarantee(pc, s->coll, (int)req->consistency_level, req->use_default_consistency,
                      req->guarantee_timestamp, s->sp.iterator, &s->req.guarantee_ts,
                      &s->req.read_ts, st));
@@ -229,8 +254,7 @@ int px_search_run(struct px_call *pc, const Milvus__Proto__Milvus__SearchRequest
         }
         TRY(px_iterator_search(pc, s, st));
     } else {
-        s->req.k = (uint32_t)(s->sp.topk + s->sp.offset);
-        TRY(px_search_shards(pc, s->coll, &s->req, s->snapshot, &s->hits, st));
+        TRY(search_timed(pc, s, st));
     }
     TRY(slice_hits(pc, s, st));
 out:

@@ -48,6 +48,7 @@ static const struct cause {
     { ST_TOO_LARGE, ERR_PARAMETER_TOO_LARGE },
     { ST_INTERNAL, API_INTERNAL },
     { ST_NOT_READY, API_NOT_READY },
+    { ST_WOULD_WAIT, API_RATE_LIMIT },
 };
 
 enum { RETRIABLE = 1, CALLER = 2 };

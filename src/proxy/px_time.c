@@ -82,6 +82,9 @@ static int wait_for_oracle(struct px_call *pc, hts ts, struct status *st)
         if (ts <= now) {
             break;
         }
+        if (pc->call.no_wait) {
+            FAIL(st, ST_WOULD_WAIT, "the oracle is behind the guarantee");
+        }
         int64_t left_ms = (end - clock_mono_us()) / 1000;
         int64_t gap_ms = hts_physical_ms(ts) - hts_physical_ms(now);
         if (gap_ms >= left_ms) {

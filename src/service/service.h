@@ -9,7 +9,7 @@
  *           `req` is borrowed for the call. `resp` comes initialised by the caller; the callee sets
  *           fields with memory from call->ar, borrowed from req, or immortal. On failure code,
  *           message and `retriable` arrive unchanged on both sides of the wire.
- * THREADS   Every call may block; any thread.
+ * THREADS   Every call may block, unless it says no_wait; any thread.
  */
 #pragma once
 #include "base/arena.h"
@@ -25,6 +25,9 @@ struct call {
     int64_t deadline_us;        /* clock.h; DEADLINE_NONE: the method's own limit */
     const char *request_id;     /* for logs; "" when there is none */
     const _Atomic bool *cancel; /* may be NULL; turns true when nobody waits any more */
+    /* The calling thread must neither wait nor work for long: whoever would have to fails with
+     * ST_WOULD_WAIT, having changed nothing, and the call is made again from a thread that may. */
+    bool no_wait;
 };
 
 /* A call made on the program's own behalf. */

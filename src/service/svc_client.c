@@ -82,6 +82,9 @@ static int svc_forward(void *self, enum svc_method_id id, const struct call *cal
     int64_t limit = deadline_in_ms(m->deadline_ms);
     int rc;
 
+    if (call->no_wait) {
+        return st_fail(st, ST_WOULD_WAIT, "%s.%s is in another process", m->service, m->name);
+    }
     buf_init(&packed, SVC_MESSAGE_MAX);
     if (!proto_pack(req, &packed)) {
         FAIL(st, ST_TOO_LARGE, "%s.%s: request over %zu bytes", m->service, m->name,

@@ -359,17 +359,19 @@ static void sequencer(void *arg)
 
 /* ---- readers ---- */
 
-int sn__wait_ts(struct sn_channel *ch, hts ts, int64_t deadline_us, hts *ret_read_ts,
+int sn__wait_ts(struct sn_channel *ch, hts ts, const struct call *call, hts *ret_read_ts,
                 struct status *st)
 {
     int rc = 0;
 
     lock_acquire(&ch->lock);
-    if (ts > ch->applied_ts && ch->busy) {
+    if (ts > ch->applied_ts && ch->busy && call->no_wait) {
+        rc = st_fail(st, ST_WOULD_WAIT, "writes up to the guarantee timestamp are being applied");
+    } else if (ts > ch->applied_ts && ch->busy) {
         uint64_t epoch = ch->epoch;
         net_wait_begin();
         while (ch->epoch == epoch) {
-            if (!cond_wait_until(&ch->applied, &ch->lock, deadline_us)) {
+            if (!cond_wait_until(&ch->applied, &ch->lock, call->deadline_us)) {
                 rc = st_fail(st, ST_TIMEOUT, "writes up to the guarantee timestamp were not "
                              "visible in time");
                 break;

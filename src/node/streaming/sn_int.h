@@ -255,7 +255,7 @@ int sn__take_timestamps(struct sn_channel *ch, size_t n, struct arena *ar, hts *
 int sn__take_id(struct sn_channel *ch, struct arena *ar, int64_t *ret, struct status *st);
 /* Returns when everything with a timestamp up to ts is applied; *ret_read_ts is the newest
  * snapshot that is complete. */
-int sn__wait_ts(struct sn_channel *ch, hts ts, int64_t deadline_us, hts *ret_read_ts,
+int sn__wait_ts(struct sn_channel *ch, hts ts, const struct call *call, hts *ret_read_ts,
                 struct status *st);
 
 /* sn_apply.c: called by the sequencer, and at open by replay. */

@@ -176,8 +176,7 @@ static int read_begin(struct sn *sn, const struct call *call, const struct ask *
     }
     lock_release(&r->sh->lock);
     TRY(rc);
-    TRY(sn__wait_ts(r->sh->ch, MAX(a->guarantee_ts, a->read_ts), call->deadline_us, &complete,
-                    st));
+    TRY(sn__wait_ts(r->sh->ch, MAX(a->guarantee_ts, a->read_ts), call, &complete, st));
     r->read_ts = a->read_ts ? a->read_ts : complete;
     TRY(pin_view(sn, r, a, call->ar, st));
 out:
@@ -388,7 +387,7 @@ int sn__search(struct sn *sn, const struct call *call, const Elanus__SearchReq *
 
     TRY(read_begin(sn, call, &a, &r, st));
     rc = search_view(&r, sn, call, req, resp, st);
-    for (int i = 0; rc != 0 && i < VIEWS_MAX && view_moved(&r, st); i++) {
+    for (int i = 0; rc != 0 && !call->no_wait && i < VIEWS_MAX && view_moved(&r, st); i++) {
         st_clear(st);
         TRY(pin_view(sn, &r, &a, call->ar, st));
         rc = search_view(&r, sn, call, req, resp, st);
@@ -452,7 +451,7 @@ int sn__query(struct sn *sn, const struct call *call, const Elanus__QueryReq *re
 
     TRY(read_begin(sn, call, &a, &r, st));
     rc = query_view(&r, sn, call, req, resp, st);
-    for (int i = 0; rc != 0 && i < VIEWS_MAX && view_moved(&r, st); i++) {
+    for (int i = 0; rc != 0 && !call->no_wait && i < VIEWS_MAX && view_moved(&r, st); i++) {
         st_clear(st);
         TRY(pin_view(sn, &r, &a, call->ar, st));
         rc = query_view(&r, sn, call, req, resp, st);

@@ -5,6 +5,8 @@
 #include "base/pool.h"
 #include <pthread.h>
 #include <stdatomic.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 struct marks {
     size_t n;
@@ -46,6 +48,24 @@ static void test_parallel_for_when_any_count_then_each_index_once(void **state)
         }
         pool_free(p);
     }
+}
+
+static void slice_main(void *arg)
+{
+    uint64_t before[7], after[7]; /* struct sched_attr of the kernel: 56 bytes, runtime at 24 */
+    (void)arg;
+    assert_int_equal(syscall(SYS_sched_getattr, 0, before, sizeof before, 0), 0);
+    thread_set_slice(200);
+    assert_int_equal(syscall(SYS_sched_getattr, 0, after, sizeof after, 0), 0);
+    assert_memory_equal(before, after, 24); /* policy, flags, nice */
+    if (before[3]) {                        /* the kernel knows it */
+        assert_int_equal(after[3], 200000);
+    }
+}
+
+static void test_slice_when_set_then_nothing_else_changes(void **state)
+{
+    thread_join(thread_start("slice", slice_main, NULL));
 }
 
 struct nest {
@@ -242,6 +262,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_parallel_for_when_any_count_then_each_index_once),
+        cmocka_unit_test(test_slice_when_set_then_nothing_else_changes),
         cmocka_unit_test(test_parallel_for_when_nested_then_no_deadlock),
         cmocka_unit_test(test_parallel_for_when_many_callers_then_all_complete),
         cmocka_unit_test(test_parallel_for_when_workers_are_idle_then_they_help),

@@ -17,7 +17,7 @@ static void test_fail_when_message_is_short_then_code_and_text_are_set(void **st
 static void test_fail_when_code_is_temporary_then_retriable(void **state)
 {
     static const int yes[] = {ST_TIMEOUT, ST_BUSY, ST_UNAVAILABLE, ST_NOT_READY};
-    for (int code = 1; code <= ST_NOT_READY; code++) {
+    for (int code = 1; code <= ST_WOULD_WAIT; code++) {
         struct status st = STATUS_INIT;
         bool want = false;
         for (size_t i = 0; i < ARRAY_LEN(yes); i++) {
@@ -143,7 +143,7 @@ static void test_clear_when_called_then_ok(void **state)
 
 static void test_code_name_when_any_number_then_named_and_stable(void **state)
 {
-    for (int code = 0; code <= ST_NOT_READY; code++) {
+    for (int code = 0; code <= ST_WOULD_WAIT; code++) {
         assert_null(strstr(st_code_name(code), "error "));
     }
     assert_string_equal(st_code_name(ST_NOT_FOUND), "not found");
@@ -151,7 +151,7 @@ static void test_code_name_when_any_number_then_named_and_stable(void **state)
     assert_string_equal(api, "error 1100");
     assert_string_equal(negative, "error -5");
     assert_ptr_equal(api, st_code_name(1100));
-    assert_string_equal(st_code_name(ST_NOT_READY + 1), "error 21");
+    assert_string_equal(st_code_name(ST_WOULD_WAIT + 1), "error 22");
 }
 
 static int with_try(int code, bool *reached, struct status *st)
