@@ -13,6 +13,8 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 struct file {
     const struct file_backend *be;
@@ -357,5 +359,14 @@ void mapping_free(struct mapping *map)
         struct owned_mapping *own = CONTAINER_OF(map, struct owned_mapping, map);
         own->be->unmap(map);
         mem_free(own);
+    }
+}
+
+void map_willneed(const void *p, size_t n)
+{
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), from = (uintptr_t)p & ~(page - 1);
+
+    if (n > 0) {
+        (void)madvise((void *)from, (uintptr_t)p + n - from, MADV_WILLNEED);
     }
 }

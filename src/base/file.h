@@ -70,3 +70,5 @@ struct mapping {
 };
 int file_map(const char *path, struct mapping **ret_map, struct status *st);
 void mapping_free(struct mapping *map);
+/* Bytes of a mapping will be needed soon: starts reading them, waits for nothing. */
+void map_willneed(const void *p, size_t n);

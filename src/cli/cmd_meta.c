@@ -36,6 +36,7 @@ static const struct {
     { "/elanus/data/index/", &elanus__index__descriptor },
     { "/elanus/data/segment/", &elanus__segment__descriptor },
     { "/elanus/data/delta/", &elanus__delta__descriptor },
+    { "/elanus/data/segindex/", &elanus__segment_index__descriptor },
     { "/elanus/data/shard/", &elanus__shard__descriptor },
     { "/elanus/query/load/", &elanus__load__descriptor },
 };

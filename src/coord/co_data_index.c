@@ -1,10 +1,14 @@
 /*
- * co_data_index.c - index definitions: create, drop, alter, describe.
+ * co_data_index.c - index definitions: create, drop, alter, describe; which files there are.
  *
- * A definition is all there is here; whoever loads a segment builds or reads the index that the
- * definitions ask for. One index a field, except JSON fields: one for each path.
+ * One index a field, except JSON fields: one for each path. A definition is all that is stored when
+ * an index is created: co_build.c sees to the files. What describe tells is counted anew each time:
+ * rows of a segment are indexed when its file is there or it needs none.
  */
 #include "coord/co_int.h"
+
+#define LOG_ROOM "coord"
+#include "base/log.h"
 
 static bool same_pairs(size_t n, pb_kv *const *a, size_t m, pb_kv *const *b)
 {
@@ -101,6 +105,7 @@ int co__data_create_index(void *self, const struct call *call, const Elanus__Cre
     co__put(&tx, CO_INDEX, &idx);
     co__notice(&no, c);
     TRY(co__commit(&tx, st));
+    co__builds_wake(co);
 out:
     co__txn_done(&tx);
     co__ddl_end(co, &no);
@@ -113,6 +118,24 @@ static bool chosen(const Elanus__Index *idx, const char *field_name, const char 
            (!field_name[0] || strcmp(idx->field_name, field_name) == 0);
 }
 
+/* The files of an index, to be removed when the index is gone. Takes state. */
+static size_t file_prefixes(struct coord *co, const struct co_rec *idx, const struct co_coll *c,
+                            struct arena *ar, const char ***ret)
+{
+    size_t n = 0;
+
+    rwlock_read(&co->state);
+    *ret = arena_alloc(ar, (idx->files.n + 1) * sizeof **ret);
+    for (size_t i = 0; i < idx->files.n; i++) {
+        const struct co_rec *seg = co__list_get(&c->segs, idx->files.v[i]->id);
+        if (seg) {
+            (*ret)[n++] = co__index_prefix(seg->pb, idx->id, ar);
+        }
+    }
+    rwlock_release(&co->state);
+    return n;
+}
+
 int co__data_drop_index(void *self, const struct call *call, const Elanus__IndexReq *req,
                         Elanus__Empty *resp, struct status *st)
 {
@@ -120,12 +143,16 @@ int co__data_drop_index(void *self, const struct call *call, const Elanus__Index
     struct co_coll *c;
     struct co_notice no;
     struct co_txn tx;
+    const char ***files = NULL;
+    size_t *nfiles = NULL, n = 0;
     int rc = 0;
 
     (void)resp;
     co__ddl_begin(co, &no, call->ar);
     co__txn_init(&tx, co, call->ar);
     TRY(co__ddl_coll(co, req->db_name, req->collection_name, &c, st));
+    files = arena_alloc(call->ar, (c->indexes.n + 1) * sizeof *files);
+    nfiles = arena_alloc(call->ar, (c->indexes.n + 1) * sizeof *nfiles);
     for (size_t i = 0; i < c->indexes.n; i++) {
         const Elanus__Index *idx = c->indexes.v[i]->pb;
         const pb_field *f;
@@ -138,10 +165,21 @@ int co__data_drop_index(void *self, const struct call *call, const Elanus__Index
                  "index cannot be dropped, collection is loaded, please release it first");
         }
         co__delete(&tx, CO_INDEX, idx);
+        co__raw(&tx, meta_op_delete_prefix(slice_of(arena_printf(
+                         call->ar, "%.*s%020" PRId64 "/%020" PRId64 "/",
+                         SLICE_ARG(co__kind_prefix(CO_SEGINDEX)), c->id, idx->id))));
+        nfiles[n] = file_prefixes(co, c->indexes.v[i], c, call->ar, &files[n]);
+        n++;
     }
     if (tx.n > 0) {
         co__notice(&no, c);
         TRY(co__commit(&tx, st));
+        co__builds_wake(co);
+    }
+    for (size_t i = 0; i < n; i++) {
+        for (size_t j = 0; j < nfiles[i]; j++) {
+            co__gc_prefix(co, files[i][j]);
+        }
     }
 out:
     co__txn_done(&tx);
@@ -201,19 +239,31 @@ out:
     return rc;
 }
 
+/* Holds: state */
+static void progress(struct coord *co, const struct co_coll *c, const struct co_rec *idx,
+                     struct arena *ar, Elanus__IndexStatus *ret)
+{
+    for (size_t i = 0; i < c->segs.n; i++) {
+        const Elanus__Segment *seg = c->segs.v[i]->pb;
+        ret->total_rows += seg->num_rows;
+        if (co__list_get(&idx->files, seg->id) || !co__index_wants_file(co, c, idx->pb, seg)) {
+            ret->indexed_rows += seg->num_rows;
+        } else if (!ret->failure[0]) {
+            const char *why = co__build_failure(co, idx->id, seg->id, ar);
+            ret->failure = why ? why : "";
+        }
+    }
+}
+
 int co__data_describe_index(void *self, const struct call *call, const Elanus__IndexReq *req,
                             Elanus__IndexList *resp, struct status *st)
 {
     struct coord *co = self;
     struct co_coll *c;
-    int64_t rows = 0;
     int rc = 0;
 
     rwlock_read(&co->state);
     TRY(co__find(co, req->db_name, req->collection_name, &c, st));
-    for (size_t i = 0; i < c->segs.n; i++) {
-        rows += ((const Elanus__Segment *)c->segs.v[i]->pb)->num_rows;
-    }
     resp->indexes = arena_alloc(call->ar, (c->indexes.n + 1) * sizeof(Elanus__IndexStatus *));
     for (size_t i = 0; i < c->indexes.n; i++) {
         const Elanus__Index *idx = c->indexes.v[i]->pb;
@@ -224,8 +274,7 @@ int co__data_describe_index(void *self, const struct call *call, const Elanus__I
         is = ARENA_NEW(call->ar, Elanus__IndexStatus);
         elanus__index_status__init(is);
         is->index = co__copy(&idx->pb, call->ar);
-        is->total_rows = rows; /* a flushed segment is searchable through its index at once */
-        is->indexed_rows = rows;
+        progress(co, c, c->indexes.v[i], call->ar, is);
         resp->indexes[resp->n_indexes++] = is;
     }
     if (resp->n_indexes == 0) {
@@ -233,5 +282,106 @@ int co__data_describe_index(void *self, const struct call *call, const Elanus__I
     }
 out:
     rwlock_release(&co->state);
+    return rc;
+}
+
+/* ---- files ---- */
+
+static bool in_ids(const int64_t *ids, size_t n, int64_t id)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (ids[i] == id) {
+            return true;
+        }
+    }
+    return n == 0;
+}
+
+int co__data_segment_indexes(void *self, const struct call *call,
+                             const Elanus__SegmentIndexesReq *req,
+                             Elanus__SegmentIndexesResp *resp, struct status *st)
+{
+    struct coord *co = self;
+    struct co_coll *c;
+    size_t n = 0;
+    int rc = 0;
+
+    rwlock_read(&co->state);
+    c = co__by_id(co, req->collection_id);
+    if (!c) {
+        FAIL(st, ERR_COLLECTION_NOT_FOUND, "collection not found[collection=%" PRId64 "]",
+             req->collection_id);
+    }
+    for (size_t i = 0; i < c->indexes.n; i++) {
+        n += c->indexes.v[i]->files.n;
+    }
+    resp->indexes = arena_alloc(call->ar, (c->indexes.n + 1) * sizeof(Elanus__Index *));
+    resp->files = arena_alloc(call->ar, (n + 1) * sizeof(Elanus__SegmentIndex *));
+    for (size_t i = 0; i < c->indexes.n; i++) {
+        const struct co_rec *idx = c->indexes.v[i];
+        if (idx->files.n > 0) {
+            resp->indexes[resp->n_indexes++] = co__copy(idx->pb, call->ar);
+        }
+        for (size_t j = 0; j < idx->files.n; j++) {
+            if (in_ids(req->segment_ids, req->n_segment_ids, idx->files.v[j]->id)) {
+                resp->files[resp->n_files++] = co__copy(idx->files.v[j]->pb, call->ar);
+            }
+        }
+    }
+out:
+    rwlock_release(&co->state);
+    return rc;
+}
+
+/* The file's record goes, unless it names another file by now; then the file does. */
+static int forget_file(struct coord *co, const Elanus__SegmentIndex *file, struct arena *ar,
+                       bool *ret_done, struct status *st)
+{
+    const struct co_rec *idx, *rec, *seg;
+    struct co_coll *c;
+    struct co_txn tx;
+    int rc = 0;
+
+    co__txn_init(&tx, co, ar);
+    lock_acquire(&co->commit);
+    c = co__by_id(co, file->collection_id);
+    idx = c ? co__list_get(&c->indexes, file->index_id) : NULL;
+    rec = idx ? co__list_get(&idx->files, file->segment_id) : NULL;
+    seg = c ? co__list_get(&c->segs, file->segment_id) : NULL;
+    *ret_done = rec && seg && ((const Elanus__SegmentIndex *)rec->pb)->build_id == file->build_id;
+    if (*ret_done) {
+        const char *prefix = co__index_prefix(seg->pb, file->index_id, ar);
+        co__delete(&tx, CO_SEGINDEX, file);
+        TRY(co__commit_locked(&tx, st));
+        co__gc_prefix(co, arena_printf(ar, "%s%" PRId64 "/", prefix, file->build_id));
+    }
+out:
+    lock_release(&co->commit);
+    co__txn_done(&tx);
+    return rc;
+}
+
+int co__data_reject_index(void *self, const struct call *call, const Elanus__RejectIndexReq *req,
+                          Elanus__Empty *resp, struct status *st)
+{
+    struct coord *co = self;
+    struct status why = STATUS_INIT;
+    bool done;
+    int rc = 0;
+
+    (void)resp;
+    if (!req->file) {
+        FAIL(st, ST_INVALID, "reject_index without a file");
+    }
+    TRY(forget_file(co, req->file, call->ar, &done, st));
+    if (done) {
+        LOG_W("index file is damaged, it is built again: coll=%" PRId64 " seg=%" PRId64
+              " key=%s error=\"%s\"", req->file->collection_id, req->file->segment_id,
+              req->file->object_key, req->reason);
+        st_fail(&why, ST_CORRUPT, "%s", req->reason);
+        co__build_spoiled(co, req->file->collection_id, req->file->index_id,
+                          req->file->segment_id, &why);
+    }
+out:
     return rc;
 }

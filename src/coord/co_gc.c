@@ -2,7 +2,8 @@
  * co_gc.c - files nobody needs any more.
  *
  * ORPHANS   When the program starts, before any node writes, every object under segments/ and
- *           deltas/ that metadata does not name is left over from a crash and removed. Only with
+ *           deltas/ that metadata does not name (a segment by its folder, an index file in it by its
+ *           key) is left over from a crash and removed. Only with
  *           nodes in this process: in a cluster nodes may be writing.
  * DROPPED   Later the files of what was dropped: by prefix, at once, and once more after
  *           dataCoord.gc.interval, for a flush that was still writing when the collection went.
@@ -79,7 +80,7 @@ void co__gc_collection(struct coord *co, int64_t collection_id)
 
 /* ---- orphans ---- */
 
-/* Prefixes of segments ("segments/7/12/4711") and keys of delete files. */
+/* Prefixes of segments ("segments/7/12/4711"), keys of index files and delete files. */
 static struct str_map *referenced(struct coord *co)
 {
     struct str_map *m = str_map_new();
@@ -96,16 +97,27 @@ static struct str_map *referenced(struct coord *co)
         for (size_t i = 0; i < c->deltas.n; i++) {
             str_map_put(m, slice_of(((const Elanus__Delta *)c->deltas.v[i]->pb)->object_key), c);
         }
+        for (size_t i = 0; i < c->indexes.n; i++) {
+            const struct co_list *files = &c->indexes.v[i]->files;
+            for (size_t j = 0; j < files->n; j++) {
+                const Elanus__SegmentIndex *file = files->v[j]->pb;
+                str_map_put(m, slice_of(file->object_key), c);
+            }
+        }
     }
     return m;
 }
 
-/* An object belongs to what is referenced when its key is that, or lies below it. */
+/* An object belongs to what is referenced when its key is that, or lies below it; index files have
+ * to be named themselves. */
 static bool is_referenced(const struct str_map *m, struct slice key)
 {
     for (size_t n = key.n; n > 0; n--) {
-        if ((n == key.n || key.p[n] == '/') && str_map_get(m, slice_n(key.p, n))) {
+        if (n == key.n && str_map_get(m, key)) {
             return true;
+        }
+        if (n < key.n && key.p[n] == '/' && str_map_get(m, slice_n(key.p, n))) {
+            return !slice_starts(slice_n(key.p + n, key.n - n), SLICE_LIT("/index/"));
         }
     }
     return false;

@@ -8,7 +8,8 @@
  *           beside the records and is found again or decided anew after a restart.
  * LOCKS     ddl     one change of the catalogue at a time. Held over metadata transactions and over
  *                   calls to nodes, which is why a node may call back only functions that do not
- *                   take it: alloc_ts, alloc_id, place_segments, commit_flush, list_segments.
+ *                   take it: alloc_ts, alloc_id, place_segments, commit_flush, list_segments,
+ *                   segment_indexes, reject_index.
  *                   Loading takes long: it marks its collection busy instead and lets go; whoever
  *                   else wants to change that collection waits (co__ddl_coll).
  *           commit  one metadata transaction and its effect on the tables, so that memory takes
@@ -17,8 +18,8 @@
  *                   held over I/O or a call.
  *           Proxies are told of a change when no lock is held (their cache lock is an outer one).
  * POINTERS  A collection and its records of kind collection, partition, index, alias and load
- *           change only under ddl, so its holder reads them freely. Segments, deltas, shards and
- *           placements need state. Answers are copied out under state.
+ *           change only under ddl, so its holder reads them freely. Segments, deltas, shards, index
+ *           files and placements need state. Answers are copied out under state.
  */
 #pragma once
 #include "base/alloc.h"
@@ -54,8 +55,14 @@ enum co_kind {
     CO_SHARD,
     CO_SEGMENT,
     CO_DELTA,
+    CO_SEGINDEX,
     CO_LOAD,
     CO_KINDS
+};
+
+struct co_list {
+    struct co_rec **v;
+    size_t n, cap;
 };
 
 struct co_rec {
@@ -63,11 +70,7 @@ struct co_rec {
     void *pb;        /* message of its kind; immutable */
     int64_t id;      /* what lists are sorted by */
     int64_t version; /* of its key in the store */
-};
-
-struct co_list {
-    struct co_rec **v;
-    size_t n, cap;
+    struct co_list files; /* of an index: its files, by segment. Holds: state */
 };
 
 /* A load under way: what readers of the load state and place_segments() see meanwhile. */
@@ -90,7 +93,7 @@ struct co_coll {
 
 struct co_node {
     int64_t id;
-    bool streaming, query;
+    bool streaming, query, data;
     char *address;
     int64_t term;
     int64_t rows; /* of the segments placed here */
@@ -146,6 +149,7 @@ struct coord {
     bool bg_stop;
     struct thread *bound_thread, *gc_thread;
     struct co_gc *gc;
+    struct co_builds *builds;
 };
 
 /* ---- co_rec.c: records, keys, lists ---- */
@@ -295,6 +299,11 @@ int co__send_definition(struct coord *co, const struct call *call, const struct 
 /* Sets what is loaded on every shard; counts in c->loading.shards_done. */
 int co__send_load(struct coord *co, const struct call *call, struct co_coll *c,
                   const Elanus__Load *load, struct status *st);
+/* Tells the query nodes that serve segments of a collection (ids NULL: all placed ones) that there
+ * may be new index files. With wait they are in use afterwards. Failures are logged: nodes ask by
+ * themselves when they load. Takes state. */
+void co__send_refresh(struct coord *co, const struct call *call, int64_t collection_id,
+                      const int64_t *ids, size_t n, bool wait);
 /* Tells query nodes to forget segments (ids NULL: the whole collection). Failures are logged: query
  * nodes hold nothing durable. */
 void co__send_release(struct coord *co, const struct call *call, int64_t collection_id,
@@ -317,10 +326,35 @@ int co__place(struct coord *co, struct co_coll *c, const Elanus__Load *target,
  * Takes state. */
 void co__unplace(struct coord *co, struct co_coll *c, const Elanus__Load *load, struct arena *ar,
                  int64_t **ret_ids, size_t *ret_n);
-size_t co__nodes(struct coord *co, bool streaming, int64_t *ret_ids); /* Holds: state */
+/* Ids of the nodes of one role. Holds: state */
+enum co_role { CO_STREAMING, CO_QUERY, CO_WORK };
+size_t co__nodes(struct coord *co, enum co_role role, int64_t *ret_ids);
 /* Holds: state, as writer */
 void co__unplace_one(struct coord *co, struct co_coll *c, const Elanus__Segment *seg);
 struct co_node *co__node(struct coord *co, int64_t id); /* Holds: state */
+
+/* ---- co_build.c: index files, built by data nodes ---- */
+
+void co__builds_new(struct coord *co);
+void co__builds_start(struct coord *co);
+void co__builds_stop(struct coord *co); /* cancels what runs, waits for it */
+void co__builds_free(struct coord *co);
+/* Segments, indexes, loads or nodes may have come or gone. Thread: any, under any lock but its
+ * own. */
+void co__builds_wake(struct coord *co);
+/* Why a build was given up, in ar; NULL: it was not. Holds: state */
+const char *co__build_failure(struct coord *co, int64_t index_id, int64_t segment_id,
+                              struct arena *ar);
+/* A file was found damaged: its next build is one more try. */
+void co__build_spoiled(struct coord *co, int64_t collection_id, int64_t index_id,
+                       int64_t segment_id, const struct status *why);
+/* The definition's own word for a parameter; "" when it has none. */
+const char *co__index_param(const Elanus__Index *idx, const char *key);
+/* Whether the segment is to have a file of the index. Holds: state */
+bool co__index_wants_file(struct coord *co, const struct co_coll *c, const Elanus__Index *idx,
+                          const Elanus__Segment *seg);
+/* The prefix of an index's files in a segment, with a '/' at its end. */
+const char *co__index_prefix(const Elanus__Segment *seg, int64_t index_id, struct arena *ar);
 
 /* ---- co_root_coll.c, co_root_describe.c ---- */
 

@@ -18,12 +18,13 @@ struct co_node *co__node(struct coord *co, int64_t id)
     return NULL;
 }
 
-size_t co__nodes(struct coord *co, bool streaming, int64_t *ret_ids)
+size_t co__nodes(struct coord *co, enum co_role role, int64_t *ret_ids)
 {
     size_t n = 0;
 
     for (size_t i = 0; i < co->nnodes; i++) {
-        if (streaming ? co->nodes[i].streaming : co->nodes[i].query) {
+        const struct co_node *node = &co->nodes[i];
+        if (role == CO_STREAMING ? node->streaming : role == CO_QUERY ? node->query : node->data) {
             ret_ids[n++] = co->nodes[i].id;
         }
     }

@@ -147,7 +147,7 @@ static int check_nodes(struct coord *co, const Elanus__Load *load, struct arena 
     size_t n;
 
     rwlock_read(&co->state);
-    n = co__nodes(co, false, ids);
+    n = co__nodes(co, CO_QUERY, ids);
     rwlock_release(&co->state);
     if (load->replica_number < 0 || (size_t)load->replica_number > n) {
         return st_fail(st, ST_UNAVAILABLE,
@@ -249,6 +249,9 @@ int co__query_load(void *self, const struct call *call, const Elanus__LoadReq *r
     set_loading(co, c, &load);
     co__busy_begin(co, c);
     rc = co__send_load(co, call, c, &load, st);
+    if (rc == 0) { /* whoever loads expects its indexes */
+        co__send_refresh(co, call, c->id, NULL, 0, true);
+    }
     co__busy_end(co, c);
     if (rc == 0) {
         co__put(&tx, CO_LOAD, &load);
@@ -261,6 +264,7 @@ int co__query_load(void *self, const struct call *call, const Elanus__LoadReq *r
     }
     LOG_I("collection loaded: coll=%" PRId64 " whole=%d partitions=%zu", c->id, load.whole,
           load.n_partition_ids);
+    co__builds_wake(co); /* its segments come first now */
 out:
     co__txn_done(&tx);
     co__ddl_end(co, &no);

@@ -24,6 +24,7 @@ static const struct kind_info kinds[CO_KINDS] = {
     [CO_SHARD] = { "/elanus/data/shard/", &elanus__shard__descriptor },
     [CO_SEGMENT] = { "/elanus/data/segment/", &elanus__segment__descriptor },
     [CO_DELTA] = { "/elanus/data/delta/", &elanus__delta__descriptor },
+    [CO_SEGINDEX] = { "/elanus/data/segindex/", &elanus__segment_index__descriptor },
     [CO_LOAD] = { "/elanus/query/load/", &elanus__load__descriptor },
 };
 
@@ -47,7 +48,7 @@ int co__key(enum co_kind kind, const void *pb, struct arena *ar, struct slice *r
 {
     const char *prefix = kinds[kind].prefix;
     const char *name = "x", *name2 = "x";
-    int64_t a = 0, b = 0;
+    int64_t a = 0, b = 0, c = 0;
     int ids = 0;
     int rc = 0;
 
@@ -93,6 +94,12 @@ int co__key(enum co_kind kind, const void *pb, struct arena *ar, struct slice *r
         b = ((const Elanus__Delta *)pb)->id;
         ids = 2;
         break;
+    case CO_SEGINDEX:
+        a = ((const Elanus__SegmentIndex *)pb)->collection_id;
+        b = ((const Elanus__SegmentIndex *)pb)->index_id;
+        c = ((const Elanus__SegmentIndex *)pb)->segment_id;
+        ids = 3;
+        break;
     case CO_KINDS:
         FAIL(st, ST_INTERNAL, "no such kind of record");
     }
@@ -102,6 +109,9 @@ int co__key(enum co_kind kind, const void *pb, struct arena *ar, struct slice *r
         *ret = slice_of(arena_printf(ar, "%s%020" PRId64, prefix, a));
     } else if (ids == 2) {
         *ret = slice_of(arena_printf(ar, "%s%020" PRId64 "/%020" PRId64, prefix, a, b));
+    } else if (ids == 3) {
+        *ret = slice_of(arena_printf(ar, "%s%020" PRId64 "/%020" PRId64 "/%020" PRId64, prefix, a,
+                                     b, c));
     } else if (kind == CO_ALIAS) {
         *ret = slice_of(arena_printf(ar, "%s%s/%s", prefix, name, name2));
     } else {
@@ -131,6 +141,8 @@ static int64_t rec_id(enum co_kind kind, const void *pb)
         return ((const Elanus__Segment *)pb)->id;
     case CO_DELTA:
         return ((const Elanus__Delta *)pb)->id;
+    case CO_SEGINDEX:
+        return ((const Elanus__SegmentIndex *)pb)->segment_id;
     case CO_SHARD:
         return shard_number(((const Elanus__Shard *)pb)->vchannel);
     case CO_LOAD:
@@ -165,6 +177,7 @@ int co__rec_new(enum co_kind kind, struct slice value, struct co_rec **ret, stru
 void co__rec_free(struct co_rec *rec)
 {
     if (rec) {
+        co__list_free(&rec->files, true);
         arena_free(rec->ar);
         mem_free(rec);
     }

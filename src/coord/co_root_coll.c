@@ -380,7 +380,8 @@ static void drop_shards(struct coord *co, const struct call *call, const struct 
 int co__drop_finish(struct coord *co, const struct call *call, struct co_coll *c,
                     struct status *st)
 {
-    static const enum co_kind below[] = { CO_PARTITION, CO_INDEX, CO_SEGMENT, CO_DELTA };
+    static const enum co_kind below[] = { CO_PARTITION, CO_INDEX, CO_SEGMENT, CO_DELTA,
+                                          CO_SEGINDEX };
     int64_t id = c->id;
     struct co_txn tx;
     struct slice key;
@@ -409,6 +410,7 @@ int co__drop_finish(struct coord *co, const struct call *call, struct co_coll *c
     LOG_I("collection dropped: coll=%" PRId64, id);
     TRY(FAULT_POINT("drop_before_gc", st));
     co__gc_collection(co, id);
+    co__builds_wake(co);
 out:
     co__txn_done(&tx);
     return rc;

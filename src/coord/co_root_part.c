@@ -67,19 +67,23 @@ out:
     return rc;
 }
 
-/* Holds: commit */
+/* Of the segments and their index files. Holds: commit */
 static size_t segment_keys(const struct co_coll *c, int64_t partition_id, struct arena *ar,
                            struct slice **ret)
 {
     struct status st = STATUS_INIT;
     size_t n = 0;
 
-    *ret = arena_alloc(ar, (c->segs.n + 1) * sizeof **ret);
+    *ret = arena_alloc(ar, (c->segs.n * (1 + c->indexes.n) + 1) * sizeof **ret);
     for (size_t i = 0; i < c->segs.n; i++) {
         const Elanus__Segment *seg = c->segs.v[i]->pb;
-        if (seg->partition_id == partition_id &&
-            co__key(CO_SEGMENT, seg, ar, &(*ret)[n], &st) == 0) {
-            n++;
+        if (seg->partition_id != partition_id) {
+            continue;
+        }
+        n += co__key(CO_SEGMENT, seg, ar, &(*ret)[n], &st) == 0;
+        for (size_t j = 0; j < c->indexes.n; j++) {
+            const struct co_rec *file = co__list_get(&c->indexes.v[j]->files, seg->id);
+            n += file && co__key(CO_SEGINDEX, file->pb, ar, &(*ret)[n], &st) == 0;
         }
     }
     return n;
@@ -154,6 +158,7 @@ static int drop(struct coord *co, const struct call *call, struct co_coll *c,
     TRY(drop_stored(co, &tx, c, p, st));
     TRY(tell_shards(co, call, c, id, st));
     co__gc_prefix(co, arena_printf(call->ar, "segments/%" PRId64 "/%" PRId64 "/", c->id, id));
+    co__builds_wake(co);
 out:
     co__txn_done(&tx);
     return rc;

@@ -128,7 +128,7 @@ void co__send_release(struct coord *co, const struct call *call, int64_t collect
     size_t nnodes;
 
     rwlock_read(&co->state);
-    nnodes = co__nodes(co, false, nodes);
+    nnodes = co__nodes(co, CO_QUERY, nodes);
     rwlock_release(&co->state);
     elanus__release_segments_req__init(&req);
     req.collection_id = collection_id;
@@ -142,6 +142,74 @@ void co__send_release(struct coord *co, const struct call *call, int64_t collect
             LOG_W("segments not released: node=%" PRId64 " coll=%" PRId64 " error=\"%s\"",
                   nodes[i], collection_id, st.msg);
         }
+    }
+}
+
+/* The placed ones of the segments, by node: ids[i] is on nodes[i]. Holds: state */
+static size_t placed_segments(const struct co_coll *c, const int64_t *ids, size_t n,
+                              int64_t *ret_ids, int64_t *ret_nodes)
+{
+    size_t found = 0;
+
+    for (size_t i = 0; i < (ids ? n : c->segs.n); i++) {
+        int64_t id = ids ? ids[i] : c->segs.v[i]->id;
+        uint64_t node;
+        if (id_map_get(c->placed, id, &node)) {
+            ret_ids[found] = id;
+            ret_nodes[found++] = (int64_t)node;
+        }
+    }
+    return found;
+}
+
+static void refresh_on(struct coord *co, const struct call *call, int64_t node,
+                       Elanus__RefreshIndexesReq *req)
+{
+    struct status st = STATUS_INIT;
+    const struct qnode_service *qn;
+    Elanus__Empty resp;
+
+    elanus__empty__init(&resp);
+    if (svc_dir_qnode(co->opts.dir, node, &qn, &st) != 0 ||
+        qn->refresh_indexes(qn->self, call, req, &resp, &st) != 0) {
+        LOG_W("query node not told of index files: node=%" PRId64 " coll=%" PRId64
+              " error=\"%s\"", node, req->collection_id, st.msg);
+    }
+}
+
+void co__send_refresh(struct coord *co, const struct call *call, int64_t collection_id,
+                      const int64_t *ids, size_t n, bool wait)
+{
+    Elanus__RefreshIndexesReq req;
+    int64_t *placed = NULL, *nodes = NULL;
+    struct co_coll *c;
+    size_t nplaced = 0;
+
+    rwlock_read(&co->state);
+    c = co__by_id(co, collection_id);
+    if (c) {
+        placed = arena_alloc(call->ar, (MAX(n, c->segs.n) + 1) * sizeof *placed);
+        nodes = arena_alloc(call->ar, (MAX(n, c->segs.n) + 1) * sizeof *nodes);
+        nplaced = placed_segments(c, ids, n, placed, nodes);
+    }
+    rwlock_release(&co->state);
+    elanus__refresh_indexes_req__init(&req);
+    req.collection_id = collection_id;
+    req.wait = wait;
+    req.segment_ids = arena_alloc(call->ar, (nplaced + 1) * sizeof(int64_t));
+    for (size_t i = 0; i < nplaced; i++) {
+        int64_t node = nodes[i];
+        if (node == 0) {
+            continue; /* told with an earlier one */
+        }
+        req.n_segment_ids = 0;
+        for (size_t j = i; j < nplaced; j++) {
+            if (nodes[j] == node) {
+                req.segment_ids[req.n_segment_ids++] = placed[j];
+                nodes[j] = 0;
+            }
+        }
+        refresh_on(co, call, node, &req);
     }
 }
 

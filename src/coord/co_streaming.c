@@ -4,8 +4,8 @@
  * A registering streaming node gets a term greater than every one before, takes the shards that
  * policy_takes_shard() gives it, and has opened them (replayed their log) when register_node()
  * returns. The term stands in the shard's record: a flush of an earlier owner is refused, and its
- * log is fenced by the node that opens it. A query node only becomes known; whoever loads next uses
- * it. One that registers again has lost what it held: the shards are told to load there again.
+ * log is fenced by the node that opens it. A data node only becomes known, and a query node; whoever
+ * loads next uses it. A query node that registers again has lost what it held: the shards are told to load there again.
  */
 #include "coord/co_int.h"
 #include "coord/policy.h"
@@ -67,7 +67,7 @@ static size_t shards_to_take(struct coord *co, int64_t node_id, struct arena *ar
     void *v;
 
     rwlock_read(&co->state);
-    nlive = co__nodes(co, true, live);
+    nlive = co__nodes(co, CO_STREAMING, live);
     *ret_shards = arena_alloc(ar, (str_map_count(co->vchannels) + 1) * sizeof(Elanus__Shard *));
     *ret_colls = arena_alloc(ar, (str_map_count(co->names) + 1) * sizeof(struct co_coll *));
     while (str_map_next(co->names, &pos, &key, &v)) {
@@ -173,15 +173,17 @@ static void load_again(struct coord *co, const struct call *call)
 
 /* ---- registering ---- */
 
-static int remember(struct coord *co, const Elanus__NodeInfo *info, int64_t id, bool streaming,
-                    bool *ret_again, struct status *st)
+static int remember(struct coord *co, const Elanus__NodeInfo *info, int64_t id,
+                    enum co_role role, bool *ret_again, struct status *st)
 {
     struct co_node *node;
     int rc = 0;
 
     rwlock_write(&co->state);
     node = co__node(co, id);
-    *ret_again = node && (streaming ? node->streaming : node->query);
+    *ret_again = node && (role == CO_STREAMING ? node->streaming
+                          : role == CO_QUERY   ? node->query
+                                               : node->data);
     if (!node) {
         if (co->nnodes == CO_NODES_MAX) {
             FAIL(st, ST_QUOTA, "more than %d nodes", CO_NODES_MAX);
@@ -191,11 +193,13 @@ static int remember(struct coord *co, const Elanus__NodeInfo *info, int64_t id, 
     }
     mem_free(node->address);
     node->address = xstrdup(info->address);
-    if (!streaming) {
+    if (role == CO_QUERY) {
         node->query = true;
         if (*ret_again) {
             forget_placements(co, id);
         }
+    } else if (role == CO_WORK) {
+        node->data = true;
     }
 out:
     rwlock_release(&co->state);
@@ -222,6 +226,21 @@ static int64_t free_node_id(struct coord *co)
     return id;
 }
 
+static bool role_of(const char *name, enum co_role *ret)
+{
+    static const char *const names[] = { [CO_STREAMING] = "streamingnode",
+                                         [CO_QUERY] = "querynode",
+                                         [CO_WORK] = "datanode" };
+
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+        if (strcmp(names[i], name) == 0) {
+            *ret = (enum co_role)i;
+            return true;
+        }
+    }
+    return false;
+}
+
 int co__streaming_register_node(void *self, const struct call *call,
                                 const Elanus__RegisterReq *req, Elanus__RegisterResp *resp,
                                 struct status *st)
@@ -229,7 +248,8 @@ int co__streaming_register_node(void *self, const struct call *call,
     struct coord *co = self;
     const Elanus__NodeInfo *info = req->node;
     struct co_notice no;
-    bool streaming, again;
+    enum co_role role = CO_STREAMING;
+    bool again;
     int64_t id, term = 0;
     int rc = 0;
 
@@ -240,18 +260,20 @@ int co__streaming_register_node(void *self, const struct call *call,
     if (!info) {
         FAIL(st, ST_INVALID, "a node registers without saying who it is");
     }
-    streaming = strcmp(info->role, "streamingnode") == 0;
-    if (!streaming && strcmp(info->role, "querynode") != 0) {
-        FAIL(st, ST_INVALID, "node role \"%s\": streamingnode or querynode expected", info->role);
+    if (!role_of(info->role, &role)) {
+        FAIL(st, ST_INVALID, "node role \"%s\": streamingnode, querynode or datanode expected",
+             info->role);
     }
     id = info->node_id > 0 ? info->node_id : free_node_id(co);
     if (!co->opts.nodes_in_process) {
         TRY(svc_dir_add_remote(co->opts.dir, id, info->address, st));
     }
-    TRY(remember(co, info, id, streaming, &again, st));
-    if (streaming) {
+    TRY(remember(co, info, id, role, &again, st));
+    if (role == CO_STREAMING) {
         TRY(take_shards(co, call, id, &term, st));
         serves(co, id, term);
+    } else if (role == CO_WORK) {
+        co__builds_wake(co);
     } else if (again) {
         load_again(co, call);
     }

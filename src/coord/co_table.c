@@ -5,7 +5,7 @@
  * INVARIANTS  Every record belongs to a collection in `colls` (or is a database, user or alias).
  *             `names` holds exactly the created collections: one that is being dropped is found by
  *             id only, by those who finish the drop. A collection's lists are sorted by id.
- * STRAYS      Keys of a collection or partition that is gone, left by a crash between the chunks
+ * STRAYS      Keys of a collection, partition, index or segment that is gone, left by a crash between the chunks
  *             of a large change: not taken into the tables, deleted when the program starts.
  * THREADS     Holders of `state`; see co_int.h.
  */
@@ -108,6 +108,8 @@ static int64_t owner_id(enum co_kind kind, const void *pb)
         return ((const Elanus__Segment *)pb)->collection_id;
     case CO_DELTA:
         return ((const Elanus__Delta *)pb)->collection_id;
+    case CO_SEGINDEX:
+        return ((const Elanus__SegmentIndex *)pb)->collection_id;
     case CO_LOAD:
         return ((const Elanus__Load *)pb)->collection_id;
     case CO_DATABASE:
@@ -120,8 +122,14 @@ static int64_t owner_id(enum co_kind kind, const void *pb)
     return 0;
 }
 
-static struct co_list *list_of(struct co_coll *c, enum co_kind kind)
+/* NULL: none has it, or the index of a file is gone. */
+static struct co_list *list_of(struct co_coll *c, enum co_kind kind, const void *pb)
 {
+    if (kind == CO_SEGINDEX) {
+        struct co_rec *idx = co__list_get(&c->indexes,
+                                          ((const Elanus__SegmentIndex *)pb)->index_id);
+        return idx ? &idx->files : NULL;
+    }
     return kind == CO_PARTITION ? &c->parts
            : kind == CO_INDEX   ? &c->indexes
            : kind == CO_SHARD   ? &c->shards
@@ -130,8 +138,21 @@ static struct co_list *list_of(struct co_coll *c, enum co_kind kind)
                                 : NULL;
 }
 
+/* A changed index keeps its files. */
+static void put_in_list(struct co_list *l, struct co_rec *rec)
+{
+    struct co_rec *old = co__list_put(l, rec);
+
+    if (old) {
+        rec->files = old->files;
+        old->files = (struct co_list){ 0 };
+    }
+    co__rec_free(old);
+}
+
 void co__apply_put(struct coord *co, enum co_kind kind, struct co_rec *rec)
 {
+    struct co_list *list;
     struct co_coll *c;
 
     if (kind == CO_DATABASE) {
@@ -155,7 +176,9 @@ void co__apply_put(struct coord *co, enum co_kind kind, struct co_rec *rec)
         } else if (kind == CO_SHARD) {
             str_map_put(co->vchannels, slice_of(((const Elanus__Shard *)rec->pb)->vchannel), c);
         }
-        co__rec_free(co__list_put(list_of(c, kind), rec));
+        list = list_of(c, kind, rec->pb);
+        CHECK(list); /* as above: the index is there */
+        put_in_list(list, rec);
     }
 }
 
@@ -213,7 +236,16 @@ static int64_t own_id(enum co_kind kind, const void *pb)
     return kind == CO_PARTITION ? ((const Elanus__Partition *)pb)->id
            : kind == CO_INDEX   ? ((const Elanus__Index *)pb)->id
            : kind == CO_SEGMENT ? ((const Elanus__Segment *)pb)->id
+           : kind == CO_SEGINDEX ? ((const Elanus__SegmentIndex *)pb)->segment_id
                                 : ((const Elanus__Delta *)pb)->id;
+}
+
+/* Index files go with their segment. */
+static void remove_files(struct co_coll *c, int64_t segment_id)
+{
+    for (size_t i = 0; i < c->indexes.n; i++) {
+        co__rec_free(co__list_remove(&c->indexes.v[i]->files, segment_id));
+    }
 }
 
 /* Segments of a partition that is gone are no part of the tables, here as when they are read. */
@@ -226,6 +258,7 @@ static void remove_segments(struct coord *co, struct co_coll *c, int64_t partiti
         const Elanus__Segment *seg = rec->pb;
         if (seg->partition_id == partition_id) {
             co__unplace_one(co, c, seg);
+            remove_files(c, seg->id);
             co__rec_free(rec);
         } else {
             c->segs.v[n++] = rec;
@@ -251,12 +284,14 @@ void co__apply_delete(struct coord *co, enum co_kind kind, const void *pb)
         if (kind == CO_LOAD) {
             co__rec_free(TAKE(c->load));
         } else if (kind != CO_SHARD) { /* those go with their collection */
+            struct co_list *list = list_of(c, kind, pb);
             if (kind == CO_SEGMENT) {
                 co__unplace_one(co, c, pb);
+                remove_files(c, own_id(kind, pb));
             } else if (kind == CO_PARTITION) {
                 remove_segments(co, c, own_id(kind, pb));
             }
-            co__rec_free(co__list_remove(list_of(c, kind), own_id(kind, pb)));
+            co__rec_free(list ? co__list_remove(list, own_id(kind, pb)) : NULL);
         }
     }
 }
@@ -285,6 +320,9 @@ static bool is_stray(struct coord *co, enum co_kind kind, const struct co_rec *r
     c = coll_of(co, owner_id(kind, rec->pb));
     if (!c) {
         return true;
+    }
+    if (kind == CO_SEGINDEX) {
+        return !list_of(c, kind, rec->pb) || !co__list_get(&c->segs, rec->id);
     }
     return kind == CO_SEGMENT &&
            !co__list_get(&c->parts, ((const Elanus__Segment *)rec->pb)->partition_id);

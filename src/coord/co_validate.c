@@ -31,6 +31,16 @@ static int check_segments(const struct co_coll *c, struct status *st)
             FAIL(st, ST_INTERNAL, "segment %" PRId64 " is flushed and waits to be", seg->id);
         }
     }
+    for (size_t i = 0; i < c->indexes.n; i++) {
+        const struct co_list *files = &c->indexes.v[i]->files;
+        TRY(check_sorted(files, "index files", c->id, st));
+        for (size_t j = 0; j < files->n; j++) {
+            if (!co__list_get(&c->segs, files->v[j]->id)) {
+                FAIL(st, ST_INTERNAL, "an index file of segment %" PRId64 ", which does not exist",
+                     files->v[j]->id);
+            }
+        }
+    }
     while (id_map_next(c->placed, &pos, &id, &v)) {
         const struct co_rec *rec = co__list_get(&c->segs, id);
         if (!rec) {

@@ -3,7 +3,7 @@
  *
  * coord_new() reads everything and makes what every installation has: database `default`, user
  * `root`. coord_start() comes before nodes register: it ends drops that a crash cut short, removes
- * keys and files nobody refers to, and starts the two background threads.
+ * keys and files nobody refers to, and starts the background threads.
  * NOT HERE   What the services do: co_root_*.c, co_data*.c, co_query.c, co_place.c,
  *            co_streaming.c, co_tso.c, co_ids.c.
  */
@@ -67,6 +67,7 @@ int coord_new(const struct coord_opts *o, struct coord **ret_co, struct status *
 
     init(co, o);
     TRY(co__gc_new(co, st));
+    co__builds_new(co);
     TRY(co__tso_load(co, st));
     TRY(co__ids_load(co, st));
     TRY(co__load_all(co, st));
@@ -96,12 +97,14 @@ int coord_start(struct coord *co, struct status *st)
     lock_release(&co->ddl);
     TRY(rc);
     co__gc_start(co);
+    co__builds_start(co);
 out:
     return rc;
 }
 
 void coord_stop(struct coord *co)
 {
+    co__builds_stop(co);
     co__gc_stop(co);
     co__bound_stop(co);
 }
@@ -112,6 +115,7 @@ void coord_free(struct coord *co)
         return;
     }
     coord_stop(co);
+    co__builds_free(co);
     co__gc_free(co);
     co__tables_free(co);
     co__bound_done(&co->tso);

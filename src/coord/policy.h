@@ -17,3 +17,22 @@ bool policy_takes_shard(int64_t owner, int64_t registering, const int64_t *live,
 
 /* The physical channel for a new shard: the one with the fewest shards, the first on a tie. */
 size_t policy_pchannel(const size_t *nshards, size_t nchannels);
+
+/* Whether a segment of so many rows gets an index file of this type: in fewer than rows_min rows a scan
+ * is as fast as anything, and BIN_FLAT is nothing but a scan. */
+bool policy_index_has_file(const char *index_type, int64_t rows, int64_t rows_min);
+
+/* An index file that a segment should have and has not. */
+struct policy_build {
+    int64_t index_id, segment_id;
+    bool loaded;    /* searches scan the segment meanwhile */
+    bool taken;     /* being built, or given up */
+    int tries;      /* failed so far */
+    int64_t due_ms; /* not before */
+};
+/* Which one is to be built next; n: none now, *ret_next_ms is when one will be (INT64_MAX: never).
+ * Deterministic. */
+size_t policy_build_next(const struct policy_build *builds, size_t n, int64_t now_ms,
+                         int64_t *ret_next_ms);
+/* How long to wait after a build has failed for the tries-th time with this code; -1: for good. */
+int64_t policy_build_pause_ms(int tries, int code);

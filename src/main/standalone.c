@@ -41,6 +41,7 @@ struct wiring {
     struct streaming_service streaming;
     struct snode_service snode;
     struct qnode_service qnode;
+    struct dnode_service dnode;
     struct proxy_service proxy;
 };
 
@@ -55,6 +56,7 @@ struct server {
     struct coord *coord;
     struct qn *qn;
     struct sn *sn;
+    struct dn *dn;
     struct proxy *proxy;
     struct net_server *net;        /* public port */
     struct grpc_health *health;
@@ -110,13 +112,32 @@ static uint64_t growing_limit(const struct config *cfg)
     return (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE) / 2;
 }
 
+static size_t index_memory(const struct config *cfg)
+{
+    int64_t set = config_int(cfg, "dataNode.indexBuild.memory");
+    if (set > 0) {
+        return (size_t)set;
+    }
+    return (size_t)sysconf(_SC_PHYS_PAGES) * (size_t)sysconf(_SC_PAGESIZE) / 2;
+}
+
 static int make_nodes(struct server *sv, struct status *st)
 {
+    int64_t threads = config_int(sv->cfg, "dataNode.indexBuild.threads");
     struct qn_opts qo = {
         .node_id = NODE_ID,
         .address = "",
         .os = sv->os,
         .compute = sv->compute,
+        .streaming = &sv->use.streaming,
+        .data = &sv->use.data,
+    };
+    struct dn_opts dno = {
+        .node_id = NODE_ID,
+        .address = "",
+        .os = sv->os,
+        .index_threads = threads ? (int)threads : processors(),
+        .index_memory = index_memory(sv->cfg),
         .streaming = &sv->use.streaming,
     };
     struct sn_opts so = {
@@ -145,6 +166,7 @@ static int make_nodes(struct server *sv, struct status *st)
 
     TRY(qn_new(&qo, &sv->qn, st));
     TRY(sn_new(&so, &sv->sn, st));
+    TRY(dn_new(&dno, &sv->dn, st));
 out:
     return rc;
 }
@@ -177,6 +199,7 @@ static int make_roles(struct server *sv, struct status *st)
     TRY(make_nodes(sv, st));
     sv->impl.qnode = qn_service(sv->qn);
     sv->impl.snode = sn_service(sv->sn);
+    sv->impl.dnode = dn_service(sv->dn);
     TRY(proxy_new(&po, &sv->proxy, st));
     sv->impl.proxy = proxy_service_of(sv->proxy);
 out:
@@ -196,6 +219,7 @@ static int serve_all(struct server *sv, struct status *st)
     TRY(svc_serve(srv, "streaming", &sv->impl.streaming, sv->ar, st));
     TRY(svc_serve(srv, "snode", &sv->impl.snode, sv->ar, st));
     TRY(svc_serve(srv, "qnode", &sv->impl.qnode, sv->ar, st));
+    TRY(svc_serve(srv, "dnode", &sv->impl.dnode, sv->ar, st));
     TRY(svc_serve(srv, "proxy", &sv->impl.proxy, sv->ar, st));
     TRY(net_server_start(srv, st));
 out:
@@ -224,6 +248,7 @@ static int wire_remote(struct server *sv, struct status *st)
         .streaming = svc_remote_streaming(sv->remote),
         .snode = svc_remote_snode(sv->remote),
         .qnode = svc_remote_qnode(sv->remote),
+        .dnode = svc_remote_dnode(sv->remote),
         .proxy = svc_remote_proxy(sv->remote),
     };
     TRY(serve_all(sv, st));
@@ -324,10 +349,12 @@ static int start(struct server *sv, struct status *st)
         sv->use = sv->impl;
     }
     svc_dir_add(sv->dir, NODE_ID, &sv->use.snode, &sv->use.qnode);
+    svc_dir_add_dnode(sv->dir, NODE_ID, &sv->use.dnode);
     coord_add_proxy(sv->coord, &sv->use.proxy);
     TRY(coord_start(sv->coord, st));
     TRY(qn_start(sv->qn, st));
     TRY(sn_start(sv->sn, st));
+    TRY(dn_start(sv->dn, st));
     TRY(open_public(sv, &port, st));
     proxy_set_ready(sv->proxy, true);
     set_serving(sv, true);
@@ -354,7 +381,10 @@ static void stop(struct server *sv)
         sn_stop(sv->sn);
     }
     if (sv->coord) {
-        coord_stop(sv->coord);
+        coord_stop(sv->coord); /* cancels builds, which begin again at the next start */
+    }
+    if (sv->dn) {
+        dn_stop(sv->dn);
     }
     if (sv->inner) {
         (void)net_server_drain(sv->inner, deadline_in_ms(1000));
@@ -362,6 +392,7 @@ static void stop(struct server *sv)
     net_server_free(sv->inner);
     proxy_free(sv->proxy);
     sn_free(sv->sn);
+    dn_free(sv->dn);
     qn_free(sv->qn);
     coord_free(sv->coord);
     svc_dir_free(sv->dir);

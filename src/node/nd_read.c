@@ -21,6 +21,7 @@ struct seg_work {
     const uint32_t *rows;   /* query */
     uint32_t nrows;
     uint64_t count;
+    struct seg_search_work done; /* search */
     struct status st;
 };
 
@@ -116,10 +117,12 @@ static void search_one(void *ctx, size_t i)
 {
     struct search_job *job = ctx;
     struct seg_work *w = &job->work[i];
+    struct seg_search q = job->q;
 
+    q.work = &w->done;
     topk_free(TAKE(w->tk));
-    if (seg_topk_new(&job->q, job->k, &w->tk, &w->st) == 0) {
-        (void)seg_search(job->segs[i], &job->q, w->tk, w->scratch, &w->st);
+    if (seg_topk_new(&q, job->k, &w->tk, &w->st) == 0) {
+        (void)seg_search(job->segs[i], &q, w->tk, w->scratch, &w->st);
     }
 }
 
@@ -250,6 +253,38 @@ static void search_query(struct search_job *job, const Elanus__SearchReq *req,
     };
 }
 
+static int index_params(struct search_job *job, const Elanus__SearchReq *req, struct status *st)
+{
+    struct seg_param *p = arena_try_array(job->scratch, req->n_index_params + 1, sizeof *p);
+
+    if (!p) {
+        return no_memory(st);
+    }
+    for (size_t i = 0; i < req->n_index_params; i++) {
+        p[i] = (struct seg_param){ req->index_params[i]->key, req->index_params[i]->value };
+    }
+    job->q.params = p;
+    job->q.nparams = req->n_index_params;
+    return 0;
+}
+
+static void sum_work(const struct search_job *job, Elanus__SearchWork *w)
+{
+    for (size_t i = 0; i < job->nsegs; i++) {
+        const struct index_counters *c = &job->work[i].done.counters;
+        w->strategies |= UINT64_C(1) << c->strategy;
+        w->distances += c->distances;
+        w->exact += c->exact;
+        w->hops += c->hops;
+        w->lists += c->lists;
+        w->bytes += c->bytes;
+        w->reads += c->reads;
+        w->fallbacks += c->fallbacks;
+        w->indexed_segments += job->work[i].done.indexed;
+        w->other_segments += !job->work[i].done.indexed;
+    }
+}
+
 /* The hits of all segments, merged. */
 struct search_merge {
     struct seg_hits *hits;
@@ -355,6 +390,7 @@ int nd_search(struct segment *const *segs, size_t nsegs, const struct schema *sc
     job.scratch = arena_new(SCRATCH_LIMIT);
     TRY(check_field(schema, req, st));
     search_query(&job, req, call);
+    TRY(index_params(&job, req, st));
     TRY(decode_plan(&req->plan, job.scratch, &job.q.filter.expr, st));
     job.work = work_new(nsegs);
     compute = pool_for(compute, segs, nsegs, req->queries.len + (job.q.filter.expr ? 64 : 0));
@@ -367,6 +403,9 @@ int nd_search(struct segment *const *segs, size_t nsegs, const struct schema *sc
         }
         job.k = MIN(job.k * 2, (uint32_t)INDEX_TOPK_MAX); /* keys stood there several times */
     }
+    resp->work = ARENA_NEW(call->ar, Elanus__SearchWork);
+    elanus__search_work__init(resp->work);
+    sum_work(&job, resp->work);
 out:
     work_done(job.work, nsegs);
     arena_free(job.scratch);
@@ -595,6 +634,20 @@ out:
 
 /* ---- merging answers ---- */
 
+static void add_work(Elanus__SearchWork *sum, const Elanus__SearchWork *w)
+{
+    sum->strategies |= w->strategies;
+    sum->distances += w->distances;
+    sum->exact += w->exact;
+    sum->hops += w->hops;
+    sum->lists += w->lists;
+    sum->bytes += w->bytes;
+    sum->reads += w->reads;
+    sum->fallbacks += w->fallbacks;
+    sum->indexed_segments += w->indexed_segments;
+    sum->other_segments += w->other_segments;
+}
+
 int nd_merge_search(const Elanus__SearchResp *const *parts, size_t nparts,
                     const struct nd_merge *how, const struct call *call, Elanus__SearchResp *resp,
                     uint32_t **ret_part_of_hit, bool *retry_k, struct status *st)
@@ -609,12 +662,15 @@ int nd_merge_search(const Elanus__SearchResp *const *parts, size_t nparts,
     struct column pk_col;
     uint32_t *part_of = NULL;
     size_t most = 0, total = 0;
+    Elanus__SearchWork *work = ARENA_NEW(ar, Elanus__SearchWork);
     bool more = false;
     int rc = 0;
 
     if (!pks || !first || !lists || !merged) {
         return no_memory(st);
     }
+    elanus__search_work__init(work);
+    resp->work = work;
     for (size_t i = 0; i < nparts; i++) {
         TRY(decode_bytes(&parts[i]->pks, ar, &pks[i], st));
         if (parts[i]->n_counts != nq || pks[i].nrows != parts[i]->n_scores) {
@@ -623,6 +679,9 @@ int nd_merge_search(const Elanus__SearchResp *const *parts, size_t nparts,
         }
         most += parts[i]->n_scores;
         resp->searched_rows += parts[i]->searched_rows;
+        if (parts[i]->work) {
+            add_work(work, parts[i]->work);
+        }
     }
     TRY(resp_reserve(resp, nq, most, ar, st));
     part_of = arena_try_array(ar, most + 1, sizeof *part_of);

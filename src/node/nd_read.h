@@ -44,3 +44,23 @@ int nd_merge_query(const Elanus__QueryResp *const *parts, size_t nparts, int64_t
 /* A batch as the bytes field of an answer, memory from ar. */
 int nd_batch_bytes(const struct batch *b, struct arena *ar, ProtobufCBinaryData *ret,
                    struct status *st);
+
+/* Sums of what searches did, for /metrics (nd_work.c). */
+enum nd_measure {
+    ND_DISTANCES,
+    ND_EXACT,
+    ND_HOPS,
+    ND_LISTS,
+    ND_BYTES,
+    ND_READS,
+    ND_FALLBACKS,
+    ND_INDEXED,
+    ND_OTHER,
+    ND_MEASURES
+};
+struct measure;
+struct nd_measures {
+    struct measure *v[ND_MEASURES];
+};
+void nd_measures_find(struct nd_measures *m);
+void nd_measures_add(const struct nd_measures *m, const Elanus__SearchWork *w);

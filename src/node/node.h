@@ -1,9 +1,11 @@
 /*
- * node.h - the two roles that hold rows: streaming node (shards, growing segments, the log) and
- * query node (sealed segments). Each is reached through its struct of functions only.
+ * node.h - the roles that hold rows: streaming node (shards, growing segments, the log), query node
+ * (sealed segments), and the data node, which works on their files. Each is reached through its
+ * struct of functions only.
  *
- * Order of life: qn_new, sn_new, tell the directory about them, then qn_start and sn_start (which
- * register with the coordinator and receive their shards), later sn_stop, sn_free, qn_free.
+ * Order of life: qn_new, sn_new, dn_new, tell the directory about them, then qn_start, sn_start and
+ * dn_start (which register with the coordinator; shards and tasks come then), later sn_stop, dn_stop,
+ * sn_free, dn_free, qn_free.
  */
 #pragma once
 #include "base/pool.h"
@@ -22,11 +24,29 @@ struct qn_opts {
     struct object_store *os;
     struct pool *compute;            /* shared; may be NULL: searches run on the caller's thread */
     const struct streaming_service *streaming;
+    const struct data_service *data; /* which index files there are */
 };
 int qn_new(const struct qn_opts *o, struct qn **ret_qn, struct status *st);
 struct qnode_service qn_service(struct qn *qn);
 int qn_start(struct qn *qn, struct status *st);
 void qn_free(struct qn *qn);
+
+/* ---- data node ---- */
+
+struct dn;
+struct dn_opts {
+    int64_t node_id;
+    const char *address;
+    struct object_store *os;
+    int index_threads;               /* that build one index */
+    size_t index_memory;             /* heap a build should stay under; 0: no bound */
+    const struct streaming_service *streaming;
+};
+int dn_new(const struct dn_opts *o, struct dn **ret_dn, struct status *st);
+struct dnode_service dn_service(struct dn *dn);
+int dn_start(struct dn *dn, struct status *st);
+void dn_stop(struct dn *dn); /* ends what runs */
+void dn_free(struct dn *dn);
 
 /* ---- streaming node ---- */
 

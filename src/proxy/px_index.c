@@ -1,7 +1,8 @@
 /*
  * px_index.c - indexes: create, alter, describe, drop.
  *
- * An index is finished as soon as it is defined: segments without one are searched exactly.
+ * An index is finished when every flushed segment large enough to have one has its file; until then,
+ * and for good where it cannot be built, segments are searched exactly.
  * THREADS  Workers.
  */
 #include "proxy/px_index_params.h"
@@ -155,6 +156,13 @@ out:
     return rc;
 }
 
+static Milvus__Proto__Common__IndexState state_of(const Elanus__IndexStatus *is)
+{
+    return is->failure[0]                      ? MILVUS__PROTO__COMMON__INDEX_STATE__Failed
+           : is->indexed_rows < is->total_rows ? MILVUS__PROTO__COMMON__INDEX_STATE__InProgress
+                                               : MILVUS__PROTO__COMMON__INDEX_STATE__Finished;
+}
+
 static PX_PB(IndexDescription) *description(const Elanus__IndexStatus *is, struct arena *ar)
 {
     PX_PB(IndexDescription) *d = ARENA_NEW(ar, PX_PB(IndexDescription));
@@ -168,7 +176,8 @@ static PX_PB(IndexDescription) *description(const Elanus__IndexStatus *is, struc
     d->indexed_rows = is->indexed_rows;
     d->total_rows = is->total_rows;
     d->pending_index_rows = is->total_rows - is->indexed_rows;
-    d->state = MILVUS__PROTO__COMMON__INDEX_STATE__Finished;
+    d->state = state_of(is);
+    d->index_state_fail_reason = is->failure;
     return d;
 }
 
@@ -216,6 +225,14 @@ int px_get_index_state(struct px_call *pc, const PX_PB(GetIndexStateRequest) *re
 
     TRY(describe(pc, req->db_name, req->collection_name, req->field_name, req->index_name, &l, st));
     resp->state = MILVUS__PROTO__COMMON__INDEX_STATE__Finished;
+    for (size_t i = 0; i < l.n_indexes; i++) { /* of several, the one that is furthest from done */
+        Milvus__Proto__Common__IndexState state = state_of(l.indexes[i]);
+        if (resp->state == MILVUS__PROTO__COMMON__INDEX_STATE__Finished ||
+            state == MILVUS__PROTO__COMMON__INDEX_STATE__Failed) {
+            resp->state = state;
+            resp->fail_reason = l.indexes[i]->failure;
+        }
+    }
 out:
     return rc;
 }

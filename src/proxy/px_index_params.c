@@ -45,6 +45,7 @@ struct param_row {
 };
 
 #define INDEX_PARAM(type, key, kind, min, max, def, choices)
+#define SEARCH_PARAM(type, key, kind, min, max)
 #define INDEX_TYPE(name, fields) { name, fields },
 static const struct type_row types[] = {
 #include "proxy/index_params.def"
@@ -59,6 +60,14 @@ static const struct param_row params[] = {
 #include "proxy/index_params.def"
 };
 #undef INDEX_PARAM
+#undef SEARCH_PARAM
+#define INDEX_PARAM(type, key, kind, min, max, def, choices)
+#define SEARCH_PARAM(type, key, kind, min, max) { type, key, kind, min, max, "", NULL },
+static const struct param_row search_params[] = {
+#include "proxy/index_params.def"
+};
+#undef INDEX_PARAM
+#undef SEARCH_PARAM
 #undef INDEX_TYPE
 
 static unsigned group_of(enum dtype t)
@@ -450,6 +459,31 @@ int px_index_params_read(const struct field *f, size_t n, px_kv_pb *const *kv, s
     TRY(check_params(type, ar, &out.flat, st));
     TRY(check_together(f, type, &out.flat, st));
     *ret = out;
+out:
+    return rc;
+}
+
+/* ---- searches ---- */
+
+int px_index_search_params(const char *type, const struct json_value *obj, struct arena *ar,
+                           struct px_kv_list *ret, struct status *st)
+{
+    int rc = 0;
+
+    for (size_t i = 0; i < ARRAY_LEN(search_params); i++) {
+        const struct param_row *p = &search_params[i];
+        struct json_value v;
+        const char *text;
+        struct slice s;
+        if (strcmp(p->type, type) != 0 || !json_member(obj, slice_of(p->key), &v) ||
+            v.type == JSON_NULL) {
+            continue;
+        }
+        s = v.type == JSON_STRING ? json_string(&v, ar) : v.raw;
+        text = arena_strndup(ar, s.p ? s.p : "", s.n);
+        TRY(check_value(p, text, st));
+        px_kv_add(ret, ar, p->key, text);
+    }
 out:
     return rc;
 }

@@ -140,6 +140,22 @@ out:
     return rc;
 }
 
+static void add_work(Elanus__SearchWork *sum, const Elanus__SearchWork *w)
+{
+    if (w) {
+        sum->strategies |= w->strategies;
+        sum->distances += w->distances;
+        sum->exact += w->exact;
+        sum->hops += w->hops;
+        sum->lists += w->lists;
+        sum->bytes += w->bytes;
+        sum->reads += w->reads;
+        sum->fallbacks += w->fallbacks;
+        sum->indexed_segments += w->indexed_segments;
+        sum->other_segments += w->other_segments;
+    }
+}
+
 int px_search_shards(struct px_call *pc, const struct px_coll *coll, Elanus__SearchReq *req,
                      hts *snapshot, struct px_hits *ret, struct status *st)
 {
@@ -177,6 +193,7 @@ int px_search_shards(struct px_call *pc, const struct px_coll *coll, Elanus__Sea
         TRY(decode(pc, &sh[i].resp.fields, &sh[i].fields, st));
         TRY(check_hits(&sh[i], req->nq, req->n_output_field_ids, st));
         ret->read_ts = MAX(ret->read_ts, (hts)sh[i].resp.read_ts);
+        add_work(&ret->work, sh[i].resp.work);
     }
     if (n == 1) {
         struct room room = room_of(pc, "search");

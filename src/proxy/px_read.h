@@ -2,6 +2,7 @@
  * px_read.h - reading from the shards, shared by Search, HybridSearch, Query.
  */
 #pragma once
+#include "base/json.h"
 #include "proxy/px_int.h"
 #include "proxy/px_plan.h"
 #include "query/reduce.h"
@@ -18,6 +19,7 @@ struct px_hits {
     struct column pks;          /* total rows */
     struct batch fields;        /* the output fields, rows as the hits; ncols 0 when none asked */
     hts read_ts;
+    Elanus__SearchWork work;    /* of all shards */
 };
 
 /* Several reads of one request that must see the same rows share a snapshot: one timestamp for each
@@ -68,6 +70,9 @@ struct px_search_params {
     bool has_radius, has_range_filter;
     double radius, range_filter;
     const char *params;           /* JSON, "" when absent */
+    bool has_inner;
+    struct json_value inner;      /* the same, parsed */
+    bool explain;                 /* log what the search did */
     /* iterator v2 */
     bool iter_v2, has_bound;
     float bound;

@@ -3,10 +3,14 @@
  */
 #include "proxy/px_methods.h"
 #include "proto/proto.h"
+#include "proxy/px_index_params.h"
 #include "proxy/px_read.h"
 #include "schema/field_data.h"
 #include <inttypes.h>
 #include <math.h>
+
+#define LOG_ROOM "proxy"
+#include "base/log.h"
 
 static int no_memory(struct status *st)
 {
@@ -125,6 +129,23 @@ static int check_unserved(const Milvus__Proto__Milvus__SearchRequest *req, struc
     return 0;
 }
 
+/* What the field's index has to know; keys of other types are ignored, as the API does. */
+static int pick_index_params(struct px_call *pc, struct px_search *s, struct status *st)
+{
+    const Elanus__Index *idx = px_index_of(s->coll, s->field->id);
+    const char *type = px_index_param(idx, "index_type");
+    struct px_kv_list list = { 0 };
+    int rc = 0;
+
+    if (s->sp.has_inner && type) {
+        TRY(px_index_search_params(type, &s->sp.inner, pc->ar, &list, st));
+    }
+    s->req.index_params = list.kv;
+    s->req.n_index_params = list.n;
+out:
+    return rc;
+}
+
 /* Everything but queries and k. */
 static int prepare(struct px_call *pc, const Milvus__Proto__Milvus__SearchRequest *req,
                    bool with_fields, struct px_search *s, struct status *st)
@@ -140,6 +161,7 @@ static int prepare(struct px_call *pc, const Milvus__Proto__Milvus__SearchReques
     TRY(px_search_params(pc, req->n_search_params, req->search_params, &s->sp, st));
     TRY(pick_field(s, st));
     TRY(pick_metric(s, st));
+    TRY(pick_index_params(pc, s, st));
     if (s->sp.group_by) {
         TRY(px_group_field(s, st));
     }
@@ -219,9 +241,43 @@ static int slice_hits(struct px_call *pc, struct px_search *s, struct status *st
     return 0;
 }
 
+/* enum index_strategy of index/ann.h, which is not the proxy's to include. */
+static const char *strategies(uint64_t bits, struct arena *ar)
+{
+    static const char *const names[] = { NULL,    "flat",   "scan",  "clusters",
+                                         "graph", "graph2", "lists", "trees" };
+    const char *text = "";
+
+    for (size_t i = 1; i < ARRAY_LEN(names); i++) {
+        if (bits >> i & 1) {
+            text = arena_printf(ar, "%s%s%s", text, text[0] ? "+" : "", names[i]);
+        }
+    }
+    return text[0] ? text : "none";
+}
+
+/* A search that asks for it, or that was slow, leaves a line that says where its time went. */
+static void log_work(struct px_call *pc, const struct px_search *s, int64_t began_us)
+{
+    const Elanus__SearchWork *w = &s->hits.work;
+    int64_t us = clock_mono_us() - began_us, slow_ms = pc->px->lim.slow_query_ms;
+
+    if (!s->sp.explain && (slow_ms == 0 || us / 1000 < slow_ms)) {
+        return;
+    }
+    LOG_I("search: coll=%" PRId64 " field=%s nq=%u k=%u filter_bytes=%zu strategy=%s indexed=%u "
+          "other=%u distances=%" PRIu64 " exact=%" PRIu64 " hops=%" PRIu64 " lists=%" PRIu64
+          " bytes=%" PRIu64 " reads=%" PRIu64 " fallbacks=%" PRIu64 " hits=%zu us=%" PRId64
+          " request=%s", s->coll->pb->id, s->field->name, s->req.nq, s->req.k, s->req.plan.len,
+          strategies(w->strategies, pc->ar), w->indexed_segments, w->other_segments, w->distances,
+          w->exact, w->hops, w->lists, w->bytes, w->reads, w->fallbacks, s->hits.total, us,
+          pc->call.request_id);
+}
+
 int px_search_run(struct px_call *pc, const Milvus__Proto__Milvus__SearchRequest *req,
                   bool with_fields, struct px_search *s, struct status *st)
 {
+    int64_t began_us = clock_mono_us();
     int rc;
 
     TRY(prepare(pc, req, with_fields, s, st));
@@ -258,6 +314,9 @@ int px_search_run(struct px_call *pc, const Milvus__Proto__Milvus__SearchRequest
     }
     TRY(slice_hits(pc, s, st));
 out:
+    if (rc == 0) {
+        log_work(pc, s, began_us);
+    }
     return rc;
 }
 

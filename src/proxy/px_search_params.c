@@ -70,7 +70,7 @@ static int number_of(const struct json_value *obj, const char *key, bool *ret_ha
 
 static int read_inner(struct px_call *pc, struct px_search_params *p, struct status *st)
 {
-    struct json_value obj;
+    struct json_value obj, v;
     int rc = 0;
 
     if (!*p->params) {
@@ -87,6 +87,9 @@ static int read_inner(struct px_call *pc, struct px_search_params *p, struct sta
     if (p->has_range_filter && !p->has_radius) {
         FAIL(st, ERR_PARAMETER_INVALID, "range_filter requires radius to be set");
     }
+    p->explain = json_member(&obj, SLICE_LIT("explain"), &v) && v.type == JSON_BOOL && v.b;
+    p->has_inner = true;
+    p->inner = obj;
 out:
     return rc;
 }

@@ -74,6 +74,7 @@ static int set_columns(struct segment *seg, const struct schema *schema, struct 
         FAIL(st, ST_CORRUPT, "%s: the schema's primary key is not the file's", seg->name);
     }
     seg->pk = (uint32_t)pk;
+    s->indexes = xalloc((seg->nfields + 1) * sizeof *s->indexes);
     rc = 0;
 out:
     return rc;
@@ -107,7 +108,7 @@ int seg__open_bytes(const struct seg_ids *ids, const struct schema *schema, cons
     atomic_init(&seg->nrows, ft->nrows);
     seg__add_memory(seg, sizeof *seg + sizeof *seg->lock +
                              ft->ncols * (sizeof *seg->fields + sizeof *s->cols +
-                                          sizeof *s->file_col + 1));
+                                          sizeof *s->file_col + sizeof *s->indexes + 1));
     *ret_seg = TAKE(seg);
     rc = 0;
 out:
@@ -136,6 +137,7 @@ out:
 
 void seg__sealed_done(struct segment *seg)
 {
+    seg__indexes_done(seg); /* they point into the columns */
     mem_free(seg->s.cols);
     mem_free(seg->s.file_col);
     mem_free((void *)(uintptr_t)seg->s.checked);

@@ -123,6 +123,17 @@ struct seg_sealed {
     const uint32_t *order;    /* rows by (key, newer first) */
     const uint32_t *filter;
     uint32_t filter_blocks;
+    /* Per field: NULL until seg_index_open() stores one (release; searches load with acquire), which
+     * then stays as long as the segment. */
+    _Atomic(struct seg_index *) *indexes;
+};
+
+/* An open index file. Immutable. */
+struct seg_index {
+    struct mapping *map;
+    struct index *ix;
+    enum index_type declared; /* what the definition calls it: AUTOINDEX has parameters of its own */
+    enum metric metric;
 };
 
 /* ---- Deletes ---- */
@@ -267,6 +278,17 @@ struct seg_stop {
     const _Atomic bool *cancel;
 };
 int seg__stop_check(void *stop, struct status *st); /* index_check_fn */
+
+/* ---- Indexes ---- */
+
+void seg__indexes_done(struct segment *seg);
+uint32_t seg__indexes_count(const struct segment *seg);
+/* The index that answers q over field f; NULL: none does. */
+const struct seg_index *seg__index_for(const struct segment *seg, uint32_t f,
+                                       const struct seg_search *q);
+int seg__search_index(const struct segment *seg, const struct seg_index *si, uint32_t f,
+                      const struct seg_search *q, struct topk *tk, struct arena *scratch,
+                      struct status *st);
 
 /* Scratch of one span: reset after each. Bounded, so that one filter cannot take the machine. */
 #define SEG_TMP_MAX ((size_t)512 << 20)

@@ -6,7 +6,7 @@
  *             when every row passes.
  * THREADS     Any. One call runs on one thread; callers spread segments over threads, each with
  *             lists of its own.
- * NOT HERE    Index search: whoever holds the index asks seg_bits() for the allowed rows.
+ * NOT HERE    Searches through an index file: seg_index.c.
  */
 #include <math.h>
 #include "index/flat.h"
@@ -109,6 +109,11 @@ static int search_span(struct searching *s, const struct seg_span *sp, struct to
                               .row_base = sp->row0,
                               .allow = n == sp->nrows ? NULL : s->bits };
     TRY(flat_search(&rows, &s->fq, tk, st));
+    if (s->q->work) {
+        s->q->work->counters.strategy = STRAT_FLAT;
+        s->q->work->counters.exact += (uint64_t)n * s->q->nq;
+        s->q->work->counters.bytes += (uint64_t)n * s->q->nq * col.width;
+    }
 out:
     return rc;
 }
@@ -130,6 +135,11 @@ int seg_search(const struct segment *seg, const struct seg_search *q, struct top
         goto out; /* added after these rows: null in all of them */
     }
     s.f = (uint32_t)f;
+    const struct seg_index *si = seg__index_for(seg, s.f, q);
+    if (si) {
+        TRY(seg__search_index(seg, si, s.f, q, tk, scratch, st));
+        goto out;
+    }
     s.tmp = arena_new(SEG_TMP_MAX);
     s.fq = (struct flat_query){ .queries = q->queries,
                                 .query_stride = sf.width,

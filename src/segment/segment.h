@@ -10,6 +10,8 @@
  *           the first delete that falls into them; 0 = none. Readers need no lock: a row is visible
  *           at T when insert_ts <= T and not (0 < delete_ts <= T).
  * KEYS      growing: hash map key -> rows, behind the segment's lock; sealed: filter + sorted keys.
+ * INDEXES   A sealed segment may get an index file for a vector field at any time; a search uses it
+ *           from then on, and answers without one the same way, exactly.
  * THREADS   Reference counted. Append, seal: the shard's single writer. seg_delete: one thread at
  *           a time per segment. Everything else: any thread.
  */
@@ -17,6 +19,7 @@
 #include "base/arena.h"
 #include "base/pool.h"
 #include "base/status.h"
+#include "index/ann.h"
 #include "index/index.h"
 #include "index/topk.h"
 #include "object/object.h"
@@ -38,6 +41,7 @@ struct seg_info {
     size_t memory_bytes;         /* heap */
     size_t mapped_bytes;         /* files */
     uint32_t deleted_rows;       /* rows with any delete */
+    uint32_t indexes;            /* index files in use */
 };
 
 /* Caller frees with seg_unref(). */
@@ -78,6 +82,19 @@ int seg_open(int64_t id, int64_t collection_id, int64_t partition_id, const stru
 /* Every structure against itself and every checksum, blocks included; names what is wrong. */
 int seg_validate(const struct segment *seg, struct status *st);
 
+/* An index file of one field, and what its index is called and compares by in the definition. */
+struct seg_index_file {
+    int64_t field_id, build_id;
+    const char *key;                      /* of the object */
+    const char *index_type, *metric_type; /* the API's names */
+};
+/* Maps the file, checks it, warms it, and has searches of that field use it from then on. *ret_opened
+ * is false when the field has an index already; that one stays. Sealed segments only. Blocks on disk.
+ * Fails: ST_CORRUPT, ST_INVALID (the file is of other rows), ST_NOT_FOUND, ST_UNSUPPORTED,
+ * ST_NO_MEMORY, ST_IO. Thread: any. */
+int seg_index_open(struct segment *seg, const struct seg_index_file *f, struct object_store *os,
+                   bool *ret_opened, struct status *st);
+
 /* A reader's fixed picture: rows visible at ts (growing: rows published now). Threads that share
  * one seg_search/seg_query call need nothing more. */
 struct seg_filter {
@@ -98,6 +115,15 @@ struct seg_search {
     float bound;
     int64_t deadline_us;         /* clock.h */
     const _Atomic bool *cancel;  /* may be NULL */
+    const struct seg_param {
+        const char *key, *value;
+    } *params;                   /* of the index, as the API spells them; unknown ones are ignored */
+    size_t nparams;
+    struct seg_search_work *work; /* what was done, added up; may be NULL */
+};
+struct seg_search_work {
+    bool indexed;                /* through an index; else rows that pass were compared */
+    struct index_counters counters;
 };
 /* Lists fit for q: direction, and q's radius, range filter and bound as their range. Caller frees
  * with topk_free(). */
@@ -105,7 +131,9 @@ int seg_topk_new(const struct seg_search *q, uint32_t topk, struct topk **ret_tk
                  struct status *st);
 /* Adds this segment's hits to tk (one list per query; row ids are offsets in this segment), made by
  * seg_topk_new(): bounds are enforced there. The lists are finished (sorted) afterwards.
- * Null vectors are never hits. Fails: ERR_SEGCORE*, ST_TIMEOUT, ST_CANCELLED. */
+ * Null vectors are never hits. An index answers searches by its own metric; where the nearest rows are
+ * excluded (range_filter, bound), only an exact one does, and a scan stands in for the others.
+ * Fails: ERR_SEGCORE*, ST_INVALID (a parameter), ST_TIMEOUT, ST_CANCELLED. */
 int seg_search(const struct segment *seg, const struct seg_search *q, struct topk *tk,
                struct arena *scratch, struct status *st);
 

@@ -14,9 +14,11 @@ struct dir_node {
     int64_t id;
     const struct snode_service *snode;
     const struct qnode_service *qnode;
+    const struct dnode_service *dnode;
     struct svc_remote *remote; /* owned; NULL in process */
     struct snode_service remote_snode;
     struct qnode_service remote_qnode;
+    struct dnode_service remote_dnode;
 };
 
 struct svc_dir {
@@ -81,6 +83,14 @@ void svc_dir_add(struct svc_dir *d, int64_t node_id, const struct snode_service 
     rwlock_release(&d->lock);
 }
 
+void svc_dir_add_dnode(struct svc_dir *d, int64_t node_id, const struct dnode_service *dnode)
+{
+    rwlock_write(&d->lock);
+    struct dir_node *nd = find_or_add(d, node_id);
+    nd->dnode = nd->dnode ? nd->dnode : dnode;
+    rwlock_release(&d->lock);
+}
+
 int svc_dir_add_remote(struct svc_dir *d, int64_t node_id, const char *address, struct status *st)
 {
     struct svc_remote *r = NULL;
@@ -93,7 +103,9 @@ int svc_dir_add_remote(struct svc_dir *d, int64_t node_id, const char *address, 
         nd->remote = TAKE(r);
         nd->remote_snode = svc_remote_snode(nd->remote);
         nd->remote_qnode = svc_remote_qnode(nd->remote);
+        nd->remote_dnode = svc_remote_dnode(nd->remote);
         nd->snode = nd->snode ? nd->snode : &nd->remote_snode;
+        nd->dnode = nd->dnode ? nd->dnode : &nd->remote_dnode;
         nd->qnode = nd->qnode ? nd->qnode : &nd->remote_qnode;
     }
     rwlock_release(&d->lock);
@@ -127,5 +139,19 @@ int svc_dir_qnode(struct svc_dir *d, int64_t node_id, const struct qnode_service
         return st_fail(st, ST_UNAVAILABLE, "node %lld serves no segments", (long long)node_id);
     }
     *ret = q;
+    return 0;
+}
+
+int svc_dir_dnode(struct svc_dir *d, int64_t node_id, const struct dnode_service **ret,
+                  struct status *st)
+{
+    rwlock_read(&d->lock);
+    struct dir_node *nd = find(d, node_id);
+    const struct dnode_service *s = nd ? nd->dnode : NULL;
+    rwlock_release(&d->lock);
+    if (!s) {
+        return st_fail(st, ST_UNAVAILABLE, "node %lld takes no tasks", (long long)node_id);
+    }
+    *ret = s;
     return 0;
 }

@@ -17,10 +17,13 @@ void svc_dir_free(struct svc_dir *d);
  * missing. */
 void svc_dir_add(struct svc_dir *d, int64_t node_id, const struct snode_service *snode,
                  const struct qnode_service *qnode);
-/* Forwarders to both services of a node at an address. */
+void svc_dir_add_dnode(struct svc_dir *d, int64_t node_id, const struct dnode_service *dnode);
+/* Forwarders to all services of a node at an address. */
 int svc_dir_add_remote(struct svc_dir *d, int64_t node_id, const char *address, struct status *st);
 /* Valid for the life of the directory. ST_UNAVAILABLE names an unknown node. */
 int svc_dir_snode(struct svc_dir *d, int64_t node_id, const struct snode_service **ret,
                   struct status *st);
 int svc_dir_qnode(struct svc_dir *d, int64_t node_id, const struct qnode_service **ret,
+                  struct status *st);
+int svc_dir_dnode(struct svc_dir *d, int64_t node_id, const struct dnode_service **ret,
                   struct status *st);

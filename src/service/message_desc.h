@@ -13,6 +13,8 @@
 #define DESC_AlterIndexReq &elanus__alter_index_req__descriptor
 #define DESC_ApplyDeletesReq &elanus__apply_deletes_req__descriptor
 #define DESC_AuthResp &elanus__auth_resp__descriptor
+#define DESC_BuildIndexReq &elanus__build_index_req__descriptor
+#define DESC_BuildIndexResp &elanus__build_index_resp__descriptor
 #define DESC_CollectionInfo &elanus__collection_info__descriptor
 #define DESC_CollectionList &elanus__collection_list__descriptor
 #define DESC_CommitFlushReq &elanus__commit_flush_req__descriptor
@@ -48,8 +50,10 @@
 #define DESC_PlaceSegmentsResp &elanus__place_segments_resp__descriptor
 #define DESC_QueryReq &elanus__query_req__descriptor
 #define DESC_QueryResp &elanus__query_resp__descriptor
+#define DESC_RefreshIndexesReq &elanus__refresh_indexes_req__descriptor
 #define DESC_RegisterReq &elanus__register_req__descriptor
 #define DESC_RegisterResp &elanus__register_resp__descriptor
+#define DESC_RejectIndexReq &elanus__reject_index_req__descriptor
 #define DESC_ReleaseReq &elanus__release_req__descriptor
 #define DESC_ReleaseSegmentsReq &elanus__release_segments_req__descriptor
 #define DESC_RenameCollectionReq &elanus__rename_collection_req__descriptor
@@ -57,6 +61,8 @@
 #define DESC_SealResp &elanus__seal_resp__descriptor
 #define DESC_SearchReq &elanus__search_req__descriptor
 #define DESC_SearchResp &elanus__search_resp__descriptor
+#define DESC_SegmentIndexesReq &elanus__segment_indexes_req__descriptor
+#define DESC_SegmentIndexesResp &elanus__segment_indexes_resp__descriptor
 #define DESC_SegmentStatsResp &elanus__segment_stats_resp__descriptor
 #define DESC_SegmentsReq &elanus__segments_req__descriptor
 #define DESC_SegmentsResp &elanus__segments_resp__descriptor

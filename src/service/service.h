@@ -63,7 +63,7 @@ int svc_remote_new(const char *address, struct grpc_loop *loop, struct svc_remot
 void svc_remote_free(struct svc_remote *r); /* after the last call through it */
 
 /* Structs of functions that forward; valid as long as r. */
-#define SVC_EACH(X) X(root) X(data) X(query) X(streaming) X(snode) X(qnode) X(proxy)
+#define SVC_EACH(X) X(root) X(data) X(query) X(streaming) X(snode) X(qnode) X(dnode) X(proxy)
 #define SVC_DECLARE_REMOTE(name) struct name##_service svc_remote_##name(struct svc_remote *r);
 SVC_EACH(SVC_DECLARE_REMOTE)
 #undef SVC_DECLARE_REMOTE

@@ -25,6 +25,10 @@ struct qnode_service {
     void *self;
 #include "service/qnode.def"
 };
+struct dnode_service {
+    void *self;
+#include "service/dnode.def"
+};
 struct proxy_service {
     void *self;
 #include "service/proxy.def"

@@ -171,6 +171,13 @@ struct qnode_service svc_remote_qnode(struct svc_remote *r)
     };
 }
 
+struct dnode_service svc_remote_dnode(struct svc_remote *r)
+{
+    return (struct dnode_service){ .self = r,
+#include "service/dnode.def"
+    };
+}
+
 struct proxy_service svc_remote_proxy(struct svc_remote *r)
 {
     return (struct proxy_service){ .self = r,

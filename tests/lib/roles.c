@@ -73,6 +73,7 @@ FORWARD(search, SearchReq, SearchResp)
 FORWARD(fetch, FetchReq, FetchResp)
 FORWARD(query, QueryReq, QueryResp)
 FORWARD(stats, ReleaseSegmentsReq, SegmentStatsResp)
+FORWARD(refresh_indexes, RefreshIndexesReq, Empty)
 
 /* ---- life ---- */
 
@@ -104,6 +105,11 @@ int roles_start(struct roles *r)
     struct qn_opts qo = {
         .node_id = NODE, .address = "", .os = r->os, .compute = r->compute,
         .streaming = &r->streaming,
+        .data = &r->data,
+    };
+    struct dn_opts dno = {
+        .node_id = NODE, .address = "", .os = r->os, .index_threads = 2,
+        .streaming = &r->streaming,
     };
     struct sn_opts so = {
         .node_id = NODE,
@@ -125,6 +131,8 @@ int roles_start(struct roles *r)
     };
     TRY(qn_new(&qo, &r->qn, st));
     TRY(sn_new(&so, &r->sn, st));
+    TRY(dn_new(&dno, &r->dn, st));
+    r->dnode = dn_service(r->dn);
     r->snode = sn_service(r->sn);
     r->qnode_real = qn_service(r->qn);
     r->qnode = (struct qnode_service){ .self = r,
@@ -134,13 +142,16 @@ int roles_start(struct roles *r)
                                        .search = forward_search,
                                        .fetch = forward_fetch,
                                        .query = forward_query,
-                                       .stats = forward_stats };
+                                       .stats = forward_stats,
+                                       .refresh_indexes = forward_refresh_indexes };
     r->proxy = (struct proxy_service){ .invalidate = invalidate };
     svc_dir_add(r->svc, NODE, &r->snode, &r->qnode);
+    svc_dir_add_dnode(r->svc, NODE, &r->dnode);
     coord_add_proxy(r->co, &r->proxy);
     TRY(coord_start(r->co, st));
     TRY(qn_start(r->qn, st));
     TRY(sn_start(r->sn, st));
+    TRY(dn_start(r->dn, st));
 out:
     return rc;
 }
@@ -154,6 +165,7 @@ void roles_stop(struct roles *r)
         coord_stop(r->co);
     }
     sn_free(TAKE(r->sn));
+    dn_free(TAKE(r->dn));
     qn_free(TAKE(r->qn));
     coord_free(TAKE(r->co));
     svc_dir_free(TAKE(r->svc));
@@ -179,6 +191,12 @@ struct roles *roles_new(const struct roles_opts *o)
     r->o = *o;
     r->dir = o->dir ? xstrdup(o->dir) : unit_tmp_dir();
     r->cfg = config_new(rows, ARRAY_LEN(rows));
+    if (o->index_rows_min) {
+        char text[16];
+        snprintf(text, sizeof text, "%d", o->index_rows_min);
+        CHECK(config_set(r->cfg, "indexCoord.segment.minSegmentNumRowsToEnableIndex", slice_of(text),
+                         &r->st) == 0);
+    }
     r->meta = o->rocksdb ? NULL : meta_mem_new();
     r->ar = arena_new(0);
     r->call = call_internal(r->ar);
@@ -300,8 +318,10 @@ struct rcoll *rcoll_new(struct roles *r, const char *name, int nshards)
     ireq.collection_name = c->name;
     ireq.field_name = "vec";
     ireq.index_name = "vec";
-    ireq.params = kvs(r->ar, "index_type", "FLAT");
-    ireq.n_params = 1;
+    ireq.params = arena_alloc(r->ar, 2 * sizeof(pb_kv *));
+    ireq.params[0] = kv(r->ar, "index_type", r->o.index_type ? r->o.index_type : "FLAT");
+    ireq.params[1] = kv(r->ar, "metric_type", "L2");
+    ireq.n_params = 2;
     CALL_OK(r, data, create_index, &ireq, &e);
     rcoll_refresh(c);
     return c;
@@ -889,13 +909,28 @@ const char *rcoll_values(struct rcoll *c, const char *name, const char *filter)
 
 /* ---- counts ---- */
 
-size_t rcoll_qnode_segments(struct rcoll *c)
+static Elanus__SegmentStatsResp qnode_stats(struct rcoll *c)
 {
     Elanus__ReleaseSegmentsReq req = ELANUS__RELEASE_SEGMENTS_REQ__INIT;
     Elanus__SegmentStatsResp resp = ELANUS__SEGMENT_STATS_RESP__INIT;
     req.collection_id = c->id;
     CALL_OK(c->r, qnode, stats, &req, &resp);
-    return resp.n_segments;
+    return resp;
+}
+
+size_t rcoll_qnode_segments(struct rcoll *c)
+{
+    return qnode_stats(c).n_segments;
+}
+
+size_t rcoll_indexed_segments(struct rcoll *c)
+{
+    Elanus__SegmentStatsResp resp = qnode_stats(c);
+    size_t n = 0;
+    for (size_t i = 0; i < resp.n_segments; i++) {
+        n += resp.segments[i]->indexes > 0;
+    }
+    return n;
 }
 
 static Elanus__SegmentsResp segments(struct rcoll *c)

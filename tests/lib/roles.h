@@ -25,6 +25,8 @@ struct roles_opts {
     uint64_t wal_file_size;     /* 0: 1 MiB */
     uint64_t wal_max_bytes;     /* 0: 1 GiB */
     uint64_t memory_high_bytes; /* 0: no bound */
+    const char *index_type;     /* of vec; NULL: FLAT */
+    int index_rows_min;         /* of a segment with an index file; 0: the default */
     const char *dir;            /* NULL: a new temporary folder */
 };
 
@@ -39,12 +41,14 @@ struct roles {
     struct coord *co;
     struct qn *qn;
     struct sn *sn;
+    struct dn *dn;
     struct root_service root;
     struct data_service data;
     struct query_service query;
     struct streaming_service streaming;
     struct snode_service snode;
     struct qnode_service qnode;
+    struct dnode_service dnode;
     struct qnode_service qnode_real; /* what qnode forwards to, unless told to fail */
     struct proxy_service proxy;
     _Atomic int fail_load, fail_deletes; /* so many of the next calls to the query node fail */
@@ -132,6 +136,7 @@ const char *rcoll_values(struct rcoll *c, const char *field, const char *filter)
 int64_t rcoll_total(struct rcoll *c); /* count of everything; fails the test on error */
 
 size_t rcoll_qnode_segments(struct rcoll *c); /* loaded on the query node */
+size_t rcoll_indexed_segments(struct rcoll *c); /* of these, with an index in use */
 size_t rcoll_flushed(struct rcoll *c);        /* segments in metadata */
 size_t rcoll_deltas(struct rcoll *c);
 hts roles_now(struct roles *r);               /* a timestamp from the oracle */

@@ -8,32 +8,15 @@
  * THREADS   One read-write lock over the table; readers take references under it and work outside.
  *           Files are opened outside of it: of two that load the same segment, one wins. Deletes of
  *           one collection are applied one call at a time (stripes of locks, by collection).
+ * NOT HERE  Index files: qn_index.c.
  * FAILURE   A damaged file fails the load and is named; segments of the same call that were opened
  *           before are not kept, older ones stay.
  */
-#include "node/node.h"
+#include "node/query/qn_int.h"
 #include "base/alloc.h"
-#include "base/lock.h"
-#include "base/map.h"
-#include "node/nd_read.h"
 #include "schema/errors.h"
-#include "segment/segment.h"
 
 #define DELTA_MEMORY_MAX ((size_t)4 << 30)
-#define STRIPES 16u
-
-struct qn_coll {
-    struct schema *schema;
-    struct id_map *segs;    /* id -> struct segment *, served */
-    struct id_map *loading; /* the same, until their shard has sent every delete */
-};
-
-struct qn {
-    struct qn_opts opts;
-    struct rwlock lock;     /* RANK_NODE_SHARD: colls and everything below */
-    struct id_map *colls;   /* id -> struct qn_coll * */
-    struct lock deleting[STRIPES]; /* RANK_NODE_FLUSH: seg_delete() is for one at a time */
-};
 
 static void table_free(struct id_map *segs)
 {
@@ -62,10 +45,12 @@ int qn_new(const struct qn_opts *o, struct qn **ret_qn, struct status *st)
     (void)st;
     qn->opts = *o;
     rwlock_init(&qn->lock, RANK_NODE_SHARD);
-    for (size_t i = 0; i < STRIPES; i++) {
+    for (size_t i = 0; i < QN_STRIPES; i++) {
         lock_init(&qn->deleting[i], RANK_NODE_FLUSH);
     }
     qn->colls = id_map_new();
+    qn__indexes_new(qn);
+    nd_measures_find(&qn->measures);
     *ret_qn = qn;
     return 0;
 }
@@ -79,12 +64,13 @@ void qn_free(struct qn *qn)
     if (!qn) {
         return;
     }
+    qn__indexes_free(qn);
     while (id_map_next(qn->colls, &pos, &id, &v)) {
         coll_free((struct qn_coll *)(uintptr_t)v);
     }
     id_map_free(qn->colls);
     rwlock_done(&qn->lock);
-    for (size_t i = 0; i < STRIPES; i++) {
+    for (size_t i = 0; i < QN_STRIPES; i++) {
         lock_done(&qn->deleting[i]);
     }
     mem_free(qn);
@@ -109,12 +95,6 @@ int qn_start(struct qn *qn, struct status *st)
     rc = qn->opts.streaming->register_node(qn->opts.streaming->self, &call, &req, &resp, st);
     arena_free(ar);
     return rc;
-}
-
-static struct segment *find_any(const struct qn_coll *c, int64_t id)
-{
-    struct segment *seg = id_map_ptr(c->segs, id);
-    return seg ? seg : id_map_ptr(c->loading, id);
 }
 
 /* Referenced segments for one request, in the call's arena; release with unpin(). */
@@ -154,7 +134,7 @@ static int pin(struct qn *qn, int64_t collection_id, const int64_t *ids, size_t 
     }
     ret->schema = schema_ref(c->schema);
     for (size_t i = 0; i < nids; i++) {
-        struct segment *seg = loading ? find_any(c, ids[i]) : id_map_ptr(c->segs, ids[i]);
+        struct segment *seg = loading ? qn__find(c, ids[i]) : id_map_ptr(c->segs, ids[i]);
         if (!seg) {
             rc = st_fail(st, ERR_SEGMENT_NOT_FOUND, "segment not loaded[segment=%lld]",
                          (long long)ids[i]);
@@ -177,7 +157,7 @@ out:
 static int apply(struct qn *qn, int64_t collection_id, struct segment *seg,
                  const struct column *pks, const hts *ts, struct status *st)
 {
-    struct lock *l = &qn->deleting[(uint64_t)collection_id % STRIPES];
+    struct lock *l = &qn->deleting[(uint64_t)collection_id % QN_STRIPES];
     uint32_t hits;
     int rc;
 
@@ -239,7 +219,7 @@ static int open_one(struct qn *qn, const struct schema *schema, const Elanus__Se
 
     rwlock_read(&qn->lock);
     c = id_map_ptr(qn->colls, meta->collection_id);
-    seg = c ? find_any(c, meta->id) : NULL;
+    seg = c ? qn__find(c, meta->id) : NULL;
     if (seg) {
         *ret = seg_ref(seg);
     }
@@ -316,7 +296,7 @@ static int put_in_table(struct qn *qn, int64_t collection_id, struct segment **s
         struct seg_info info;
         struct segment *there;
         seg_get_info(segs[i], &info);
-        there = find_any(c, info.id);
+        there = qn__find(c, info.id);
         if (there && there != segs[i]) {
             rc = st_fail(st, ST_CONFLICT, "segment %lld was loaded by another call meanwhile",
                          (long long)info.id);
@@ -341,6 +321,7 @@ static int do_load_segments(void *self, const struct call *call, const Elanus__L
 {
     struct segment **segs = arena_try_array(call->ar, req->n_segments + 1,
                                             sizeof(struct segment *));
+    int64_t *ids = arena_try_array(call->ar, req->n_segments + 1, sizeof *ids);
     struct schema *schema = NULL;
     struct qn *qn = self;
     size_t n = 0;
@@ -350,17 +331,19 @@ static int do_load_segments(void *self, const struct call *call, const Elanus__L
     if (!req->collection || !req->collection->schema) {
         return st_fail(st, ST_INVALID, "load_segments without a collection");
     }
-    if (!segs) {
+    if (!segs || !ids) {
         return st_fail(st, ST_NO_MEMORY, "no memory for %zu segments", req->n_segments);
     }
     TRY(ensure_collection(qn, req->collection, &schema, st));
     for (; n < req->n_segments; n++) {
         TRY(open_one(qn, schema, req->segments[n], &segs[n], st));
+        ids[n] = req->segments[n]->id;
     }
     for (size_t i = 0; i < req->n_deltas; i++) {
         TRY(apply_delta(qn, req->deltas[i], segs, n, st));
     }
     TRY(put_in_table(qn, req->collection->id, segs, n, st));
+    qn__indexes_want(qn, req->collection->id, ids, n);
 out:
     for (size_t i = 0; i < n; i++) {
         seg_unref(segs[i]);
@@ -386,7 +369,7 @@ static int do_release_segments(void *self, const struct call *call,
     rwlock_write(&qn->lock);
     c = id_map_ptr(qn->colls, req->collection_id);
     for (size_t i = 0; c && i < req->n_segment_ids; i++) {
-        struct segment *seg = find_any(c, req->segment_ids[i]);
+        struct segment *seg = qn__find(c, req->segment_ids[i]);
         if (seg) {
             id_map_remove(c->segs, req->segment_ids[i]);
             id_map_remove(c->loading, req->segment_ids[i]);
@@ -465,6 +448,7 @@ static int do_search(void *self, const struct call *call, const Elanus__SearchRe
 
     TRY(pin(qn, req->collection_id, req->segment_ids, req->n_segment_ids, false, call->ar, &p, st));
     TRY(nd_search(p.segs, p.n, p.schema, req, qn->opts.compute, call, resp, st));
+    nd_measures_add(&qn->measures, resp->work);
 out:
     unpin(&p);
     return rc;
@@ -533,6 +517,7 @@ static void segment_stats(const struct segment *seg, struct arena *ar, Elanus__S
     s->deleted_rows = info.deleted_rows;
     s->memory_bytes = (int64_t)info.memory_bytes;
     s->mapped_bytes = (int64_t)info.mapped_bytes;
+    s->indexes = info.indexes;
     r->segments[r->n_segments++] = s;
 }
 
@@ -579,5 +564,6 @@ struct qnode_service qn_service(struct qn *qn)
         .fetch = do_fetch,
         .query = do_query,
         .stats = do_stats,
+        .refresh_indexes = qn__refresh_indexes,
     };
 }

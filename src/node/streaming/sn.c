@@ -456,6 +456,7 @@ int sn_new(const struct sn_opts *o, struct sn **ret_sn, struct status *st)
     lock_init(&sn->flush_lock, RANK_NODE_FLUSH);
     cond_init(&sn->flush_wake);
     sn->shards = str_map_new();
+    nd_measures_find(&sn->measures);
     *ret_sn = sn;
     return 0;
 }

@@ -180,6 +180,7 @@ struct sn {
     struct sn_shard **flush_queue; /* referenced, each at most once */
     bool flush_stop;
     struct thread *flush_thread;
+    struct nd_measures measures;
 };
 
 /* sn_shard.c */

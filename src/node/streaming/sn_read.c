@@ -232,6 +232,7 @@ static int search_parts(struct reading *r, const struct sn *sn, const struct cal
         elanus__search_resp__init(parts[nparts]);
         TRY(nd_search(r->growing, r->ngrowing, r->vw->schema, &sub, sn->opts.compute, call,
                       parts[nparts], st));
+        nd_measures_add(&sn->measures, parts[nparts]->work);
         nparts++;
     }
     for (size_t i = 0; i < r->nnodes; i++) {

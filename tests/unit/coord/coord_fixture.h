@@ -12,7 +12,7 @@
 #include "coord/co_int.h"
 #include <stdio.h>
 
-enum { SN_ID = 11, QN_ID = 21, QN2_ID = 22 };
+enum { SN_ID = 11, QN_ID = 21, QN2_ID = 22, DN_ID = 31, DN2_ID = 32 };
 
 static const struct config_row fx_rows[] = {
 #define CONFIG_ROW(key, type, def, min, max, choices, unit, reload, help)                          \
@@ -36,6 +36,7 @@ struct fx {
     struct streaming_service streaming;
     struct snode_service sn;
     struct qnode_service qn;
+    struct dnode_service dn;
     struct proxy_service px;
     /* What the others were told, one word a call: "open(dml_0_4711v0,fresh) set_load(..)" */
     struct lock log_lock;
@@ -48,6 +49,8 @@ struct fx {
     struct id_map *on; /* streaming node: shards opened by hash of name */
     size_t placements_at_open, segments_at_open;
     int64_t load_status, load_partitions;
+    _Atomic bool build_hold;
+    _Atomic int building, most_building;
 };
 
 static inline void fx_log(struct fx *fx, const char *what, const char *arg)
@@ -186,6 +189,46 @@ static UNUSED int fx_release_segments(void *self, const struct call *call,
     fx_log(self, "release", text);
     return fx_fail(self, "release", st);
 }
+static UNUSED int fx_refresh_indexes(void *self, const struct call *call,
+                                     const Elanus__RefreshIndexesReq *req, Elanus__Empty *resp,
+                                     struct status *st)
+{
+    char text[64];
+    snprintf(text, sizeof text, "%zu,wait=%d", req->n_segment_ids, req->wait);
+    fx_log(self, "refresh", text);
+    fx_call_back(self);
+    return fx_fail(self, "refresh", st);
+}
+/* Builds take as long as the test says: build_hold keeps them from ending (until cancelled). */
+static UNUSED int fx_build_index(void *self, const struct call *call,
+                                 const Elanus__BuildIndexReq *req, Elanus__BuildIndexResp *resp,
+                                 struct status *st)
+{
+    struct fx *fx = self;
+    struct file_part part = { req->object_key, strlen(req->object_key) };
+    char text[100];
+    int rc = 0;
+
+    snprintf(text, sizeof text, "%" PRId64 ",%s", req->segment->id, req->index->name);
+    fx_log(fx, "build", text);
+    fx->building++;
+    fx->most_building = MAX(fx->most_building, fx->building);
+    while (fx->build_hold) {
+        if (call->cancel && *call->cancel) {
+            fx_log(fx, "cancelled", text);
+            FAIL(st, ST_CANCELLED, "cancelled");
+        }
+        usleep(200);
+    }
+    TRY(fx_fail(fx, "build", st));
+    TRY(object_put(fx->os, slice_of(req->object_key), &part, 1, st));
+    resp->size_bytes = (int64_t)part.n;
+    resp->format_version = 1;
+    resp->params = "type=HNSW";
+out:
+    fx->building--;
+    return rc;
+}
 static UNUSED int fx_invalidate(void *self, const struct call *call,
                                 const Elanus__InvalidateReq *req, Elanus__Empty *resp,
                                 struct status *st)
@@ -273,11 +316,16 @@ static UNUSED struct fx *fx_new(void)
                                      .search = fx_sn_search,
                                      .query = fx_sn_query,
                                      .stats = fx_sn_stats };
-    fx->qn = (struct qnode_service){ .self = fx, .release_segments = fx_release_segments };
+    fx->qn = (struct qnode_service){ .self = fx,
+                                     .release_segments = fx_release_segments,
+                                     .refresh_indexes = fx_refresh_indexes };
+    fx->dn = (struct dnode_service){ .self = fx, .build_index = fx_build_index };
     fx->px = (struct proxy_service){ .self = fx, .invalidate = fx_invalidate };
     svc_dir_add(fx->svc, SN_ID, &fx->sn, NULL);
     svc_dir_add(fx->svc, QN_ID, NULL, &fx->qn);
     svc_dir_add(fx->svc, QN2_ID, NULL, &fx->qn);
+    svc_dir_add_dnode(fx->svc, DN_ID, &fx->dn);
+    svc_dir_add_dnode(fx->svc, DN2_ID, &fx->dn);
     ASSERT_OK(fx_coord_start(fx, &st));
     return fx;
 }

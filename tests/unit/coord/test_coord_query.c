@@ -209,7 +209,7 @@ static void test_register_when_query_node_comes_back_then_loaded_again(void **st
     ASSERT_OK(fx_register(fx, QN_ID, "querynode", &st));
     assert_true(fx_told(fx, "placed=1"));
     assert_int_equal(fx->co->nodes[0].rows, 100);
-    assert_int_equal(fx_register(fx, 5, "datanode", &st), ST_INVALID);
+    assert_int_equal(fx_register(fx, 5, "gardener", &st), ST_INVALID);
     fx_free(fx);
 }
 

@@ -1,6 +1,7 @@
 /* test_policy.c - placement and ownership as pure functions. */
 #include "unit.h"
 #include "coord/policy.h"
+#include "schema/errors.h"
 
 static void test_place_when_segments_are_equal_then_nodes_are_balanced(void **state)
 {
@@ -70,6 +71,58 @@ static void test_pchannel_when_counts_differ_then_the_emptiest_first(void **stat
     assert_int_equal(policy_pchannel(n, 1), 0);
 }
 
+static void test_index_file_when_rows_are_few_or_type_is_a_scan_then_none(void **state)
+{
+    assert_true(policy_index_has_file("HNSW", 1024, 1024));
+    assert_false(policy_index_has_file("HNSW", 1023, 1024));
+    assert_true(policy_index_has_file("FLAT", 5000, 1024)); /* codes that spare most of the scan */
+    assert_false(policy_index_has_file("BIN_FLAT", 5000, 1024));
+}
+
+static void test_build_next_when_several_wait_then_loaded_unfailed_oldest_first(void **state)
+{
+    struct policy_build b[] = {
+        { .segment_id = 1, .index_id = 9 },
+        { .segment_id = 3, .index_id = 9, .loaded = true, .tries = 1, .due_ms = 100 },
+        { .segment_id = 5, .index_id = 9, .loaded = true },
+        { .segment_id = 4, .index_id = 8, .loaded = true },
+        { .segment_id = 4, .index_id = 7, .loaded = true },
+        { .segment_id = 2, .index_id = 9, .loaded = true, .taken = true },
+    };
+    const size_t order[] = { 4, 3, 2, 1, 0 }, n = sizeof b / sizeof b[0];
+    int64_t next;
+    for (size_t i = 0; i < 5; i++) {
+        assert_int_equal(policy_build_next(b, n, 100, &next), order[i]);
+        b[order[i]].taken = true;
+    }
+    assert_int_equal(policy_build_next(b, n, 100, &next), n);
+    assert_true(next == INT64_MAX);
+    assert_int_equal(policy_build_next(b, 0, 100, &next), 0);
+}
+
+static void test_build_next_when_none_is_due_then_says_when(void **state)
+{
+    struct policy_build b[] = { { .segment_id = 1, .due_ms = 700 }, { .segment_id = 2, .due_ms = 600 } };
+    int64_t next;
+    assert_int_equal(policy_build_next(b, 2, 599, &next), 2);
+    assert_int_equal(next, 600);
+    assert_int_equal(policy_build_next(b, 2, 600, &next), 1);
+    assert_int_equal(next, 700);
+}
+
+static void test_build_pause_when_failed_then_doubles_ends_or_gives_up(void **state)
+{
+    assert_int_equal(policy_build_pause_ms(1, ST_NO_SPACE), 200);
+    assert_int_equal(policy_build_pause_ms(2, ST_NO_SPACE), 400);
+    assert_int_equal(policy_build_pause_ms(5, ST_UNAVAILABLE), 3200);
+    assert_int_equal(policy_build_pause_ms(1000000, ST_IO), 300000);
+    assert_int_equal(policy_build_pause_ms(1, ST_INVALID), -1);
+    assert_int_equal(policy_build_pause_ms(1, ST_UNSUPPORTED), -1);
+    assert_int_equal(policy_build_pause_ms(1, ERR_INDEX_NOT_SUPPORTED), -1);
+    assert_int_equal(policy_build_pause_ms(7, ST_CORRUPT), 12800);
+    assert_int_equal(policy_build_pause_ms(8, ST_CORRUPT), -1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -78,6 +131,10 @@ int main(void)
         cmocka_unit_test(test_place_when_sizes_are_random_then_spread_is_below_the_largest),
         cmocka_unit_test(test_takes_shard_when_owner_is_gone_or_self_then_true),
         cmocka_unit_test(test_pchannel_when_counts_differ_then_the_emptiest_first),
+        cmocka_unit_test(test_index_file_when_rows_are_few_or_type_is_a_scan_then_none),
+        cmocka_unit_test(test_build_next_when_several_wait_then_loaded_unfailed_oldest_first),
+        cmocka_unit_test(test_build_next_when_none_is_due_then_says_when),
+        cmocka_unit_test(test_build_pause_when_failed_then_doubles_ends_or_gives_up),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
