@@ -12,7 +12,7 @@ from pathlib import Path
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]')
 
 # Inside these rooms, these subfolders may be used by all.
-SHARED_SUBFOLDERS = {"index": {"quant"}}
+SHARED_SUBFOLDERS = {"index": {"quant", "graph"}}
 
 # The C library, the kernel's and the compiler's headers: free for all, unless a room owns one.
 SYSTEM_FOLDERS = ("sys/", "linux/", "netinet/", "arpa/", "net/", "sanitizer/", "asm/", "bits/")

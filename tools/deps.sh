@@ -6,8 +6,8 @@ set -euo pipefail
 
 build_packages=(gcc meson ninja-build pkg-config python3
   libnghttp2-dev libuv1-dev libssl-dev zlib1g-dev libprotobuf-c-dev protobuf-c-compiler
-  librocksdb-dev libyaml-dev libzstd-dev libxxhash-dev)
-test_packages=(libcmocka-dev python3-venv ca-certificates)
+  librocksdb-dev libyaml-dev libzstd-dev libxxhash-dev liburing-dev)
+test_packages=(libcmocka-dev python3-venv ca-certificates valgrind)
 
 packages=("${build_packages[@]}")
 if [ "${1:-build}" = test ]; then

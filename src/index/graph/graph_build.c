@@ -132,17 +132,18 @@ static void views(struct graph_builder *b)
     g->pivot_codes = g->cluster_codes + (size_t)g->nclusters * g->stride;
 }
 
-static int make_graph(struct graph_builder *b, struct status *st)
+int graph__make(struct graph_builder *b, uint32_t degree, uint32_t ef, float alpha,
+                struct status *st)
 {
     int rc = 0;
-    const struct index_params *p = b->in->params;
-    const struct codec_spec spec = { .kind = build_kind(b->in->rows->type), .seed = p->seed };
+    const struct codec_spec spec = { .kind = build_kind(b->in->rows->type),
+                                     .seed = b->in->params->seed };
     uint32_t repaired;
     b->g.n = b->in->rows->nrows;
-    b->g.degree = ROUND_UP(2 * p->M, 16u);
+    b->g.degree = degree;
     b->forward = b->g.degree;
-    b->ef = MIN(MAX(p->ef_construction, b->g.degree), b->g.n);
-    b->alpha = ALPHA;
+    b->ef = MIN(MAX(ef, degree), b->g.n);
+    b->alpha = alpha;
     b->g.head.rows = *b->in->rows;
     TRY(train(b, &spec, &b->codec, st));
     b->g.stride = padded_stride(b->codec);
@@ -275,7 +276,7 @@ out:
     return rc;
 }
 
-static void builder_done(struct graph_builder *b)
+void graph__builder_done(struct graph_builder *b)
 {
     for (int i = 0; i < SCRATCH_SLOTS; i++) {
         graph__scratch_free(scratch_take(&b->g.scratch));
@@ -310,10 +311,10 @@ int graph__build(const struct index_build *in, struct ixw *w, struct status *st)
         TRY(ixw_section(w, GRAPH_META, &meta, sizeof meta, st));
         goto out;
     }
-    TRY(make_graph(b, st));
+    TRY(graph__make(b, ROUND_UP(2 * in->params->M, 16u), in->params->ef_construction, ALPHA, st));
     TRY(put_all(b, w, st));
 out:
-    builder_done(b);
+    graph__builder_done(b);
     mem_free(b);
     return rc;
 }

@@ -29,6 +29,10 @@ struct graph_builder {
     struct status st;
 };
 
+/* graph_build.c: order, links and reachability in one, for DISKANN too. b holds `in` and zeros. */
+int graph__make(struct graph_builder *b, uint32_t degree, uint32_t ef, float alpha,
+                struct status *st);
+void graph__builder_done(struct graph_builder *b);
 /* graph_order.c: clusters, node order, codes, routing. Progress up to a tenth. */
 int graph__order(struct graph_builder *b, struct status *st);
 /* Bytes of one centroid. */
