@@ -2,7 +2,7 @@
  * test_kmeans.c - clustering: the same for any number of threads, as good as it should be, and
  * sound where rows are few, equal, zero or no numbers.
  */
-#include "lib/unit.h"
+#include "../lib/unit.h"
 
 #include <math.h>
 
