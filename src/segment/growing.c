@@ -26,6 +26,9 @@ int seg_growing_new(int64_t id, int64_t collection_id, int64_t partition_id,
         seg->fields[i] = seg__field_of(&schema->fields[i]);
     }
     seg->nfields = schema->nfields;
+    if (!seg__codes_alloc(seg)) {
+        FAIL(st, ST_NO_MEMORY, "%s: no memory for %u fields", seg->name, seg->nfields);
+    }
     int pk = schema->pk ? seg__field(seg, schema->pk->id) : -1;
     if (pk < 0) {
         FAIL(st, ST_INVALID, "%s: the schema has no primary key", seg->name);
@@ -156,4 +159,5 @@ void seg__growing_done(struct segment *seg)
         mem_free(b);
     }
     seg__keymap_done(&seg->g.keys);
+    seg__codes_done(seg);
 }

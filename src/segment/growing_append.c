@@ -221,6 +221,7 @@ static int append(struct segment *seg, const struct batch *rows, const hts *ts, 
     seg__keymap_add(seg, nrows, nrows + n);
     widen_bounds(seg, ts, n, ts0, first_position, last_position);
     atomic_store_explicit(&seg->nrows, nrows + n, memory_order_release); /* seg__nrows() */
+    seg__codes_append(seg, nrows + n, n);
 out:
     arena_free(ar);
     return rc;

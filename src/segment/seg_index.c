@@ -140,7 +140,7 @@ out:
 const struct seg_index *seg__index_for(const struct segment *seg, uint32_t f,
                                        const struct seg_search *q)
 {
-    bool beyond = q->has_range_filter || q->has_bound;
+    bool exact = q->exact || q->has_range_filter || q->has_bound;
     const struct seg_index *si;
 
     if (!seg->sealed) {
@@ -151,7 +151,7 @@ const struct seg_index *seg__index_for(const struct segment *seg, uint32_t f,
         return NULL;
     }
     /* What lies beyond the nearest rows only exact types find: others would end too early. */
-    return beyond && index_type_of(si->ix) != INDEX_FLAT ? NULL : si;
+    return exact && index_type_of(si->ix) != INDEX_FLAT ? NULL : si;
 }
 
 /* Values below what the answer needs are raised to it, as the API's servers do. */

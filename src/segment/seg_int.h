@@ -106,6 +106,7 @@ struct seg_growing {
     struct seg_dir chunks;
     struct seg_block *blocks; /* newest first */
     struct seg_keymap keys;   /* behind the lock */
+    struct seg_codes *codes;  /* per field */
 };
 
 /* What the first use of a sealed column found out about its offsets and cells. */
@@ -135,6 +136,19 @@ struct seg_index {
     enum index_type declared; /* what the definition calls it: AUTOINDEX has parameters of its own */
     enum metric metric;
 };
+
+/* ---- Codes of growing vectors: seg_codes.c ---- */
+
+struct seg_codes;
+struct fresh;
+/* false without memory. */
+bool seg__codes_alloc(struct segment *seg);
+void seg__codes_done(struct segment *seg);
+/* Codes of field f for a metric, of nrows rows or fewer; NULL: none (yet). Adds some. Thread: any. */
+const struct fresh *seg__codes_get(const struct segment *seg, uint32_t f, enum metric metric,
+                                   enum vec_type type, uint32_t nrows);
+/* Rows were added. Thread: the writer. */
+void seg__codes_append(struct segment *seg, uint32_t nrows, uint32_t added);
 
 /* ---- Deletes ---- */
 

@@ -1,7 +1,9 @@
 /*
  * seg_search.c - exact search over a segment's vectors.
  *
- * WHAT        Span by span: bits of the rows that pass and have a vector, then index/flat.h over
+ * WHAT        A growing segment that may be searched approximately goes through its codes
+ *             (seg_codes.c), what has none yet through the plain scan. Else
+ *             span by span: bits of the rows that pass and have a vector, then index/flat.h over
  *             the span's raw rows, which leaves the best in the caller's lists. No bits at all
  *             when every row passes.
  * THREADS     Any. One call runs on one thread; callers spread segments over threads, each with
@@ -10,6 +12,7 @@
  */
 #include <math.h>
 #include "index/flat.h"
+#include "index/scan/fresh.h"
 #include "segment/seg_int.h"
 #include "schema/errors.h"
 
@@ -118,9 +121,94 @@ out:
     return rc;
 }
 
+/* Fewer allowed rows than this are scored one by one. */
+#define CODES_MIN_ROWS 1024u
+
+/* Rows from row `from` (a multiple of 64) on, whose bits lie in all. */
+static int search_rest(struct searching *s, const uint64_t *all, uint32_t from, struct topk *tk,
+                       struct status *st)
+{
+    int rc = 0;
+    for (uint32_t i = 0; i < seg__nspans(s->seg, s->nrows); i++) {
+        struct seg_span sp = seg__span(s->seg, i, s->nrows);
+        struct column col;
+        if (sp.row0 + sp.nrows <= from) {
+            continue;
+        }
+        uint32_t skip = from > sp.row0 ? from - sp.row0 : 0;
+        TRY(seg__span_column(&sp, s->f, false, s->tmp, &col, st));
+        struct flat_rows rows = { .metric = s->q->metric,
+                                  .type = s->type,
+                                  .dim = col.dim,
+                                  .base = col.data + (size_t)skip * col.width,
+                                  .stride = col.width,
+                                  .nrows = sp.nrows - skip,
+                                  .row_base = sp.row0 + skip,
+                                  .allow = all + (sp.row0 + skip) / 64 };
+        TRY(flat_search(&rows, &s->fq, tk, st));
+    }
+out:
+    return rc;
+}
+
+/* A growing segment through its codes. *ret_done false: nothing was done, there are none. */
+static int search_codes(struct searching *s, struct arena *scratch, struct topk *tk,
+                        bool *ret_done, struct status *st)
+{
+    const struct fresh *fr = seg__codes_get(s->seg, s->f, s->q->metric, s->type, s->nrows);
+    uint32_t nspans = seg__nspans(s->seg, s->nrows), count = 0;
+    int rc = 0;
+    *ret_done = false;
+    if (!fr) {
+        goto out;
+    }
+    uint64_t *all = arena_try(scratch, bits_words(s->nrows) * 8);
+    struct fresh_span *spans = arena_try(scratch, nspans * sizeof *spans);
+    if (!all || !spans) {
+        FAIL(st, ST_NO_MEMORY, "no memory for the bits of %u rows", s->nrows);
+    }
+    for (uint32_t i = 0; i < nspans; i++) {
+        struct seg_span sp = seg__span(s->seg, i, s->nrows);
+        struct column col;
+        uint64_t *bits = all + sp.row0 / 64;
+        arena_reset(s->tmp);
+        TRY(seg__pass(&sp, &s->q->filter, s->tmp, bits, st));
+        TRY(seg__span_column(&sp, s->f, false, s->tmp, &col, st));
+        if (col.valid) {
+            bits_and(bits, col.valid, sp.nrows);
+        }
+        count += (uint32_t)bits_count(bits, sp.nrows);
+        spans[i] = (struct fresh_span){ .base = col.data, .row0 = sp.row0, .n = sp.nrows };
+    }
+    arena_reset(s->tmp);
+    uint32_t coded = MIN(fresh_coded(fr), s->nrows) / 64 * 64;
+    if (count < CODES_MIN_ROWS) {
+        coded = 0;
+    }
+    struct fresh_query fq = { .queries = s->fq.queries,
+                              .query_stride = s->fq.query_stride,
+                              .nq = s->fq.nq,
+                              .spans = spans,
+                              .nspans = nspans,
+                              .stride = s->seg->fields[s->f].width,
+                              .nrows = coded,
+                              .allow = count == s->nrows ? NULL : all,
+                              .check = s->fq.check,
+                              .check_arg = s->fq.check_arg };
+    /* The rest first: exact scores make the bound that spares rows with codes. */
+    TRY(search_rest(s, all, coded, tk, st));
+    if (coded) {
+        TRY(fresh_search(fr, &fq, tk, NULL, st));
+    }
+    *ret_done = true;
+out:
+    return rc;
+}
+
 int seg_search(const struct segment *seg, const struct seg_search *q, struct topk *tk,
                struct arena *scratch, struct status *st)
 {
+    bool done = false;
     struct seg_stop stop = { .deadline_us = q->deadline_us, .cancel = q->cancel };
     struct searching s = { .seg = seg, .q = q, .nrows = seg__nrows(seg) };
     uint32_t nspans = seg__nspans(seg, s.nrows);
@@ -151,7 +239,10 @@ int seg_search(const struct segment *seg, const struct seg_search *q, struct top
         FAIL(st, ST_NO_MEMORY, "no memory for the bits of %u rows", s.nrows);
     }
     TRY(seg__pass_list(seg, &q->filter, s.nrows, scratch, &s.is_list, &s.rows, &s.n, st));
-    for (uint32_t i = 0; i < nspans; i++) {
+    if (q->approx && !seg->sealed && !s.is_list) {
+        TRY(search_codes(&s, scratch, tk, &done, st));
+    }
+    for (uint32_t i = 0; !done && i < nspans; i++) {
         struct seg_span sp = seg__span(seg, i, s.nrows);
         TRY(seg__stop_check(&stop, st));
         arena_reset(s.tmp);

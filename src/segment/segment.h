@@ -111,8 +111,10 @@ struct seg_search {
     uint32_t nq;
     bool has_radius, has_range_filter;
     float radius, range_filter;
+    bool approx;                 /* growing rows may be searched through their codes */
     bool has_bound;              /* iterator: only hits strictly beyond bound in metric order */
     float bound;
+    bool exact;                  /* no approximation */
     int64_t deadline_us;         /* clock.h */
     const _Atomic bool *cancel;  /* may be NULL */
     const struct seg_param {
@@ -132,7 +134,7 @@ int seg_topk_new(const struct seg_search *q, uint32_t topk, struct topk **ret_tk
 /* Adds this segment's hits to tk (one list per query; row ids are offsets in this segment), made by
  * seg_topk_new(): bounds are enforced there. The lists are finished (sorted) afterwards.
  * Null vectors are never hits. An index answers searches by its own metric; where the nearest rows are
- * excluded (range_filter, bound), only an exact one does, and a scan stands in for the others.
+ * excluded (range_filter, bound) or exact is set, only an exact one does: else the rows are scanned.
  * Fails: ERR_SEGCORE*, ST_INVALID (a parameter), ST_TIMEOUT, ST_CANCELLED. */
 int seg_search(const struct segment *seg, const struct seg_search *q, struct topk *tk,
                struct arena *scratch, struct status *st);
