@@ -21,9 +21,10 @@ wall clock and by processor time, latencies. At its end, queries a second at rec
 and .99, interpolated along each family's best points (log of queries a second, linear in recall).
 
 Other work on the machine disturbs. --lock FILE holds a lock on FILE during each measurement, so
-that several of these do not disturb each other; processor time (qps_cpu) suffers less than the
-clock. OPENBLAS_CORETYPE and OPENBLAS_L2_SIZE are removed from the environment, so that libraries
-multiply as their packages mean them to.
+that several of these do not disturb each other; with --clock cpu, speeds count by the processor
+time of the searching thread, which suffers less (and has no meaning for two threads at once).
+OPENBLAS_CORETYPE and OPENBLAS_L2_SIZE are removed from the environment, so that libraries multiply
+as their packages mean them to.
 """
 import argparse
 import contextlib
@@ -72,6 +73,8 @@ def parse_args():
     ap.add_argument("--modes", default="single,two,batch")
     ap.add_argument("--cache", default="build/ann", help="where indexes are kept; build/ann")
     ap.add_argument("--rebuild", action="store_true", help="build again what is there already")
+    ap.add_argument("--clock", choices=["wall", "cpu"], default="wall",
+                    help="what speeds count by; cpu: where the machine has other work to do")
     ap.add_argument("--wide", action="store_true", help="more builds of each library; takes hours")
     ap.add_argument("--build-only", action="store_true")
     ap.add_argument("--lock", help="file to lock while measuring")
@@ -215,6 +218,7 @@ def work_search(args, job):
     data.truth = __import__("numpy").load(job["truth"])
     before = resident()
     lib.load(job["settings"], Path(job["path"]))
+    before -= lib.rows_needed()
     ended = set()
     for k, point in job["points"] or [[k, p] for k in job["ks"]
                                       for p in lib.points(job["settings"], k)]:
@@ -316,7 +320,7 @@ def build_all(args, jobs):
     return done
 
 
-def better(rows, job, got):
+def better(rows, job, got, speed):
     """Keeps the fastest measurement of each point."""
     key = (job["family"], job["name"], got["k"], got["mode"], json.dumps(got["point"]))
     old = rows.get(key)
@@ -324,10 +328,11 @@ def better(rows, job, got):
     row["build"], row["passes"] = job["name"], 1
     if old:
         row["passes"] = old["passes"] + 1
-        row["qps_cpu"] = max(row["qps_cpu"], old["qps_cpu"])
         row["resident_bytes"] = max(row["resident_bytes"], old["resident_bytes"])
-        if old["qps"] > row["qps"]:
-            for x in ("qps", "mean_us", "p50_us", "p99_us"):
+        for x in ("qps", "qps_cpu"):
+            row[x] = max(row[x], old[x])
+        if old[speed] == row[speed]:
+            for x in ("mean_us", "p50_us", "p99_us"):
                 if x in old:
                     row[x] = old[x]
     rows[key] = row
@@ -365,7 +370,11 @@ def at_recall(curve, recall):
     return None
 
 
-def curves(rows, speed="qps"):
+def speed_of(clock):
+    return "qps_cpu" if clock == "cpu" else "qps"
+
+
+def curves(rows, speed):
     """(family, k, mode) -> frontier."""
     groups = {}
     for row in rows:
@@ -374,13 +383,13 @@ def curves(rows, speed="qps"):
     return {key: frontier(points) for key, points in groups.items()}
 
 
-def near_best(rows):
+def near_best(rows, speed):
     """Points worth another pass: (family, build) -> list of [k, point]."""
-    best = curves(rows.values())
+    best = curves(rows.values(), speed)
     again = {}
     for (family, build, k, mode, point), row in rows.items():
         top = at_recall(best[(family, k, mode)], row["recall"]) or 0
-        if mode == "single" and row["recall"] >= LEAST_RECALL and row["qps"] >= NEAR_BEST * top:
+        if mode == "single" and row["recall"] >= LEAST_RECALL and row[speed] >= NEAR_BEST * top:
             again.setdefault((family, build), []).append([k, json.loads(point)])
     return again
 
@@ -389,7 +398,7 @@ def search_all(args, jobs, cache):
     rows = {}
     ks = [int(k) for k in args.k.split(",")]
     for turn in range(args.passes):
-        again = near_best(rows) if turn else None
+        again = near_best(rows, speed_of(args.clock)) if turn else None
         for job in jobs:
             points = again.get((job["family"], job["name"])) if turn else None
             if turn and not points:
@@ -398,7 +407,7 @@ def search_all(args, jobs, cache):
             got = run_worker(args, dict(job, what="search", points=points, ks=ks,
                                         modes=args.modes.split(",") if turn else ["single"]), 3600)
             for g in got:
-                better(rows, job, g)
+                better(rows, job, g, speed_of(args.clock))
             print(f"  pass {turn + 1}: {job['family']:<22} {job['name']:<34} {len(got):4} points, "
                   f"{time.time() - start:6.1f} s", flush=True)
         give_recall(rows)
@@ -430,7 +439,7 @@ def write(args, data, libs, rows):
     kernels = library().elanus_index_kernels().decode() if "elanus" in libs else "-"
     head = {"set": data.name, "rows": data.n, "dim": data.dim, "metric": data.metric,
             "date": today, "machine": machine(), "versions": versions, "kernels": kernels,
-            "build threads": BUILD_THREADS, "passes": args.passes,
+            "clock": args.clock, "build threads": BUILD_THREADS, "passes": args.passes,
             "load": "%.1f %.1f %.1f" % os.getloadavg(),
             "command": "bench/ann.py " + " ".join(x for x in sys.argv[1:])}
     rows = sorted(rows, key=lambda r: (r["k"], r["mode"] != "single", r["mode"], r["family"],
@@ -443,12 +452,12 @@ def write(args, data, libs, rows):
             f.write("\t".join(cell(row.get(c)) for c in COLUMNS) + "\n")
         f.write("# interpolated: k, mode, family, queries a second at recall "
                 + ", ".join(map(str, RECALLS)) + "\n")
-        for line in interpolated(rows):
+        for line in interpolated(rows, speed_of(args.clock)):
             f.write("# " + "\t".join(map(str, line)) + "\n")
     return out
 
 
-def interpolated(rows, speed="qps"):
+def interpolated(rows, speed):
     lines = []
     for (family, k, mode), curve in sorted(curves(rows, speed).items(),
                                            key=lambda x: (x[0][1], x[0][2] != "single", x[0][2],
@@ -482,7 +491,7 @@ def main():
     out = write(args, data, libs, rows)
     print(f"\n{'k':>4} {'mode':<7} {'queries a second at recall':<26}"
           + "".join(f"{r:>9}" for r in RECALLS))
-    for k, mode, family, *speeds in interpolated(rows):
+    for k, mode, family, *speeds in interpolated(rows, speed_of(args.clock)):
         print(f"{k:>4} {mode:<7} {family:<26}" + "".join(f"{s:>9}" for s in speeds))
     print(out)
 

@@ -52,6 +52,10 @@ class Lib:
     def batch(self, k):
         return None
 
+    def rows_needed(self):
+        """Bytes of vectors that the caller has to keep in memory for it."""
+        return 0
+
 
 # ---- Elanus ----
 
@@ -112,13 +116,15 @@ class Elanus(Lib):
         graphs = [f"M={m},efConstruction={c}" for m, c in self.graphs(wide)]
         grid = [("FLAT", ""), ("IVF_FLAT", f"nlist={nl}"), ("IVF_SQ8", f"nlist={nl}"),
                 ("IVF_PQ", f"nlist={nl},m={d // 2},nbits=8"),
-                ("IVF_RABITQ", f"nlist={nl},rbq_bits=1"), ("IVF_RABITQ", f"nlist={nl},rbq_bits=4"),
-                ("SCANN", f"nlist={nl}"), ("SCANN", f"nlist={int(2 * n ** 0.5)}")]
+                ("IVF_RABITQ", f"nlist={nl},rbq_bits=1"), ("SCANN", f"nlist={nl}")]
         grid += [("HNSW", g) for g in graphs]
         grid += [("HNSW_SQ", f"{g},sq_type=SQ8,refine=true") for g in graphs]
-        grid += [("HNSW_SQ", f"{graphs[1]},sq_type=SQ4U,refine=true"),
-                 ("DISKANN", "max_degree=56,search_list_size=100"),
-                 ("ANNOY", "n_trees=50"), ("ANNOY", "n_trees=100"), ("AUTOINDEX", "")]
+        grid += [("DISKANN", "max_degree=56,search_list_size=100"), ("ANNOY", "n_trees=50"),
+                 ("AUTOINDEX", "")]
+        if wide:
+            grid += [("HNSW_SQ", f"{graphs[-1]},sq_type=SQ4U,refine=true"),
+                     ("IVF_RABITQ", f"nlist={nl},rbq_bits=4"), ("ANNOY", "n_trees=100"),
+                     ("SCANN", f"nlist={int(2 * n ** 0.5)}")]
         return [(f"elanus {kind}", f"{kind} {params}".strip(), {"index": kind, "params": params})
                 for kind, params in grid]
 
@@ -142,6 +148,9 @@ class Elanus(Lib):
             return [f"search_list={e}" for e in efs(k)]
         return [f"search_k={s}" for s in (200, 500, 1000, 2000, 4000, 8000, 16000, 32000, 64000)
                 if s < n]
+
+    def rows_needed(self):
+        return self.data.base.nbytes
 
     def _check(self, code):
         if code:
@@ -347,7 +356,7 @@ class Scann(Lib):
         n = self.data.n
         leaves = [int(2 * n ** 0.5)] + ([int(n ** 0.5)] if wide else [])
         return [("scann", f"leaves={x}" + (" soar" if soar else ""), {"leaves": x, "soar": soar})
-                for x in leaves for soar in (False, True)]
+                for x in leaves for soar in ((False, True) if wide else (False,))]
 
     def points(self, settings, k):
         return [(p, r * k) for r in (3, 8, 20) for p in
@@ -443,10 +452,7 @@ class Vsag(Lib):
     def set(self, point, k):
         params = json.dumps({"hgraph": {"ef_search": point}})
         q, search = list(self.data.queries), self.index.knn_search
-        return lambda i: search(q[i], k, params)[0 if self.ids_first() else 1]
-
-    def ids_first(self):
-        return True
+        return lambda i: search(q[i], k, params)[0]
 
 
 class Svs(Lib):
@@ -454,7 +460,7 @@ class Svs(Lib):
 
     def builds(self, wide):
         return [("svs Vamana", f"{t} degree={2 * m} window={c}", {"type": t, "M": m, "efc": c})
-                for t in (("lvq8", "lvq4x8", "fp32") if wide else ("lvq8",))
+                for t in (("fp32", "lvq8", "lvq4x8") if wide else ("fp32",))
                 for m, c in self.graphs(wide)]
 
     def points(self, settings, k):
@@ -544,13 +550,10 @@ class Rabitq(Lib):
     def set(self, point, k):
         self.point = point
         q, search = [v[None] for v in self.data.queries], self.index.search
-        return lambda i: search(q[i], k, point)[self.ids][0]
-
-    ids = 0
+        return lambda i: search(q[i], k, point)[0][0]
 
     def batch(self, k):
-        return lambda: self.index.search(self.data.queries, k, self.point)[self.ids].astype(
-            np.int64)
+        return lambda: self.index.search(self.data.queries, k, self.point)[0].astype(np.int64)
 
 
 class Diskann(Lib):
@@ -577,8 +580,9 @@ class Diskann(Lib):
 
     def set(self, point, k):
         self.point = point
-        q, search = list(self.data.queries), self.index.search
-        return lambda i: search(q[i], k, point).identifiers
+        # Its search of one query broadcasts the first row over all where numpy is newer than 1.25.
+        q, search = [v[None] for v in self.data.queries], self.index.batch_search
+        return lambda i: search(q[i], k, point, 1).identifiers[0]
 
     def batch(self, k):
         return lambda: self.index.batch_search(self.data.queries, k, self.point,

@@ -13,14 +13,15 @@ import matplotlib
 matplotlib.use("Agg")
 from matplotlib import pyplot  # noqa: E402
 
-from ann import curves  # noqa: E402
+from ann import curves, speed_of  # noqa: E402
 from ann_results import read  # noqa: E402
 
 LEAST_RECALL = 0.80
 
 
 def draw(path, rows, head, k, mode, out):
-    groups = {f: c for (f, kk, m), c in curves(rows).items() if kk == k and m == mode}
+    found = curves(rows, speed_of(head["clock"]))
+    groups = {f: c for (f, kk, m), c in found.items() if kk == k and m == mode}
     groups = {f: [p for p in c if p[0] >= LEAST_RECALL] for f, c in groups.items()}
     groups = {f: c for f, c in sorted(groups.items()) if c}
     if not groups:

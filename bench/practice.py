@@ -10,7 +10,7 @@ numpy, and matplotlib for the picture.
 The table has for each index: mean and 99th percentile of the latency one caller sees, queries a
 second of --clients callers at once (processes of their own), recall@10, seconds from the order to
 build until it is built, seconds to load, memory of the server (resident; of it, not of files) after
-the searches, bytes on disk. The curves are recall@10 against mean latency over nprobe and ef. Times
+the searches, bytes of all its files. The curves are recall@10 against mean latency over nprobe and ef. Times
 include client and network, as a caller sees them. All is printed and written as
 practice-SET-DATE.md, .tsv and .png.
 """
@@ -225,7 +225,7 @@ def measure(args, data, kind):
         qps = throughput(server.uri, data, params, args.clients, args.seconds)
         memory, disk = server.memory(), server.disk()
         row = {"index": kind, "params": ", ".join(f"{k} {v}" for k, v in
-                                                  {**INDEXES[kind][0], **params}.items()),
+                                                  {**INDEXES[kind][0], **params}.items()) or "-",
                "mean ms": times.mean() * 1e3, "p99 ms": np.percentile(times, 99) * 1e3, "QPS": qps,
                "recall@10": recall, "build s": built, "load s": loaded, "insert s": inserted,
                "memory MB": memory[0] / 1e6 if memory else None,

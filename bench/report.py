@@ -12,12 +12,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-from ann import RECALLS, at_recall, curves, interpolated
+from ann import RECALLS, at_recall, curves, interpolated, speed_of
 from ann_results import read
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE, RESULTS, PICTURES = ROOT / "docs/performance.md", ROOT / "bench/results", ROOT / "docs/img"
 MARK = re.compile(r"(<!-- results: (.+?) -->\n)(.*?)(<!-- end -->)", re.S)
+CLOCKS = {"wall": "the clock", "cpu": "processor time"}
 MODES = {"single": "one thread, one query a call", "two": "two threads, one query a call each",
          "batch": "one thread, all queries in one call"}
 
@@ -40,9 +41,9 @@ def table(head, lines):
     return "\n".join(out + ["| " + " | ".join(line) + " |" for line in lines])
 
 
-def speeds(rows, k, mode):
+def speeds(rows, k, mode, speed):
     """A line per family, ours first, each sorted by speed at .95; the best of a column is bold."""
-    lines = [line for line in interpolated(rows) if line[0] == k and line[1] == mode]
+    lines = [line for line in interpolated(rows, speed) if line[0] == k and line[1] == mode]
     if not lines:
         return ""
     best = [max((int(line[3 + i]) for line in lines if line[3 + i] != "-"), default=0)
@@ -71,7 +72,7 @@ def builds(rows):
             for (family, build), (r, resident) in sorted(seen.items(),
                                                          key=lambda x: (not is_ours(x[0][0]),
                                                                         x[0]))]
-    return "Builds with two threads, files, growth of resident memory when opened and searched:\n\n" \
+    return "Builds with two threads, files, memory (rows included) when opened and searched:\n\n" \
         + table(["", "seconds", "processor s", "file MB", "memory MB"], body) + "\n"
 
 
@@ -82,11 +83,12 @@ def ann(name):
     head, rows = read(path)
     out = [f"{int(head['rows']):,} x {head['dim']}, {head['metric']}; {head['date']}; "
            f"{head['machine']}; kernels {head['kernels']}; load of the machine at the end "
-           f"{head['load'].split()[0]}. File: `{path.relative_to(ROOT)}`.\n"]
+           f"{head['load'].split()[0]}; speeds by {CLOCKS[head['clock']]}. "
+           f"File: `{path.relative_to(ROOT)}`.\n"]
     for picture in sorted(PICTURES.glob(f"{name}-k*-single.png")):
         out.append(f"![queries a second and recall](img/{picture.name})\n")
     for k in sorted({r["k"] for r in rows}):
-        out += [speeds(rows, k, mode) for mode in MODES]
+        out += [speeds(rows, k, mode, speed_of(head["clock"])) for mode in MODES]
     out.append(builds(rows))
     return "\n".join(x for x in out if x)
 
@@ -112,7 +114,7 @@ def summary():
     for name in sorted({p.name[:-15] for p in RESULTS.glob("*-????-??-??.tsv")
                         if not p.name.startswith("practice-")}):
         head, rows = read(newest(f"{name}-????-??-??.tsv"))
-        found = curves(rows)
+        found = curves(rows, speed_of(head["clock"]))
         for k in sorted({key[1] for key in found}):
             for recall in (0.90, 0.95, 0.99):
                 best = {True: (0, "-"), False: (0, "-")}
