@@ -3,7 +3,7 @@
 #
 #   tools/test.sh            everything
 #   tools/test.sh quick      unit tests with address and undefined sanitizers, one wire run
-#   tools/test.sh PART...    of these: unit tsan wire clients crash
+#   tools/test.sh PART...    of these: unit tsan wire clients crash gate
 #
 # What each suite said is in build/results/SUITE.log. The status is 1 if anything failed.
 set -euo pipefail
@@ -153,6 +153,12 @@ crash() {
     --server build/asan/src/main/elanus
 }
 
+# What a search costs, in instructions, against the committed figures.
+gate() {
+  build release bench/gate/index_gate || return 0
+  suite gate python3 bench/gate/gate.py build/release
+}
+
 quick() {
   unit
   build release || return 0
@@ -163,14 +169,14 @@ quick() {
 
 main() {
   local parts=("$@") part
-  [ ${#parts[@]} -gt 0 ] || parts=(unit tsan wire clients crash)
+  [ ${#parts[@]} -gt 0 ] || parts=(unit tsan wire clients crash gate)
   rm -rf "$out"
   mkdir -p "$out"
   suite install-pymilvus venvs &
   installing=$!
   for part in "${parts[@]}"; do
     case $part in
-      unit | tsan | wire | clients | crash | quick) "$part" ;;
+      unit | tsan | wire | clients | crash | gate | quick) "$part" ;;
       *) echo "test.sh: no part $part" >&2; exit 2 ;;
     esac
   done
