@@ -143,21 +143,23 @@ struct simd_sq_dist {
 /* Rows as 4-bit codes in blocks of 16, laid out so that a vector register holds the same dimensions
  * of many rows and sums need no step across lanes. A block is
  *
- *     16 f32 a, 16 f32 e, then for each group of 8 dimensions 64 bytes: byte 4 r + j holds dimension
- *     j of the group for row r in its low half and dimension 4 + j in its high half
+ *     16 f32 a0, 16 f32 a1, 16 f32 e, then for each group of 8 dimensions 64 bytes: byte 4 r + j
+ *     holds dimension j of the group for row r in its low half and dimension 4 + j in its high half
  *
- * with dimensions past the last as zeros. The scan computes for every row
+ * with dimensions past the last as zeros. The scan computes for every row, with a0 or a1 for a,
  *
  *     v = g * sum w_i u_i + ka * a + ke * e
  *
  * (the sum is exact) and reports rows whose v is not below cut, NaN included, in ascending order.
  * |v - exact| <= 4 * 2^-24 * (|g sum| + |ka a| + |ke e|). Largest dim: SIMD_I8_DIM_MAX. */
 #define SIMD_BLOCK_ROWS 16
-#define SIMD_BLOCK4_HEAD 128 /* bytes before the first group */
+#define SIMD_BLOCK4_E 128    /* bytes before e */
+#define SIMD_BLOCK4_HEAD 192 /* and before the first group */
 struct simd_block4 {
     const uint8_t *blocks;
     size_t nblocks, groups;
     const int8_t *w; /* 8 a group, -127 .. 127 */
+    bool a1;         /* which a */
     float g, ka, ke, cut;
     const uint8_t *allow; /* NULL, or two bytes a block: bit r of them set = row r may be reported */
 };

@@ -44,7 +44,7 @@ INL bf bl_sums(const uint8_t *codes, const int8_t *w, size_t groups)
 
 static size_t scan_block4(const struct simd_block4 *b, uint32_t *rows, float *v)
 {
-    const size_t bytes = simd_block4_bytes(b->groups);
+    const size_t bytes = simd_block4_bytes(b->groups), a = b->a1 ? 64 : 0;
     const bf g = bl_set1(b->g), ka = bl_set1(b->ka), ke = bl_set1(b->ke), cut = bl_set1(b->cut);
     size_t found = 0;
     for (size_t i = 0; i < b->nblocks; i++) {
@@ -61,7 +61,8 @@ static size_t scan_block4(const struct simd_block4 *b, uint32_t *rows, float *v)
         for (unsigned pass = 0; pass < BL_PASSES; pass++) {
             const uint8_t *head = p + pass * BL_LANES * 4;
             bf sum = bl_sums(p + SIMD_BLOCK4_HEAD + pass * BL_LANES * 4, b->w, b->groups);
-            val[pass] = bl_fma(sum, g, bl_fma(bl_load(head), ka, bl_mul(bl_load(head + 64), ke)));
+            bf err = bl_mul(bl_load(head + SIMD_BLOCK4_E), ke);
+            val[pass] = bl_fma(sum, g, bl_fma(bl_load(head + a), ka, err));
             hits |= bl_hits(val[pass], cut) << pass * BL_LANES;
         }
         hits &= in;

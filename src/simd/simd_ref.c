@@ -244,8 +244,8 @@ static size_t ref_scan_block4(const struct simd_block4 *b, uint32_t *rows, float
             uint8_t two = p[SIMD_BLOCK4_HEAD + k / 8 * 64 + 4 * r + k % 4];
             sum += b->w[k] * (k % 8 < 4 ? two & 15 : two >> 4);
         }
-        float val = (float)sum * b->g + simd_load_f32(p + 4 * r) * b->ka +
-                    simd_load_f32(p + 64 + 4 * r) * b->ke;
+        float val = (float)sum * b->g + simd_load_f32(p + (b->a1 ? 64 : 0) + 4 * r) * b->ka +
+                    simd_load_f32(p + SIMD_BLOCK4_E + 4 * r) * b->ke;
         if (!(val < b->cut)) {
             rows[found] = (uint32_t)i;
             v[found++] = val;

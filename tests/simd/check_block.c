@@ -46,10 +46,11 @@ static void case_new(struct block_case *c, size_t nblocks, size_t groups, bool e
     for (size_t i = 0; i < n; i++) {
         uint8_t *head = blocks + i / SIMD_BLOCK_ROWS * bytes + 4 * (i % SIMD_BLOCK_ROWS);
         set_f32(head, random_unit());
-        set_f32(head + 64, rng() % 64 == 0 ? INFINITY : random_unit());
+        set_f32(head + 64, random_unit());
+        set_f32(head + SIMD_BLOCK4_E, rng() % 64 == 0 ? INFINITY : random_unit());
     }
     c->b = (struct simd_block4){ .blocks = blocks, .nblocks = nblocks, .groups = groups, .w = w,
-                                 .g = random_unit() * 1e-3f, .ka = random_unit(),
+                                 .a1 = rng() & 1, .g = random_unit() * 1e-3f, .ka = random_unit(),
                                  .ke = fabsf(random_unit()) + 0x1p-20f };
     c->b.cut = random_unit() * sqrtf((float)groups);
     c->rows = (uint32_t *)(void *)(c->gr.end - n * 4);
@@ -77,8 +78,8 @@ static double value_of(const struct simd_block4 *b, size_t i, double *ret_bound)
             sum += b->w[8 * g + j] * (two & 15) + b->w[8 * g + 4 + j] * (two >> 4);
         }
     }
-    double s = (double)sum * b->g, a = (double)simd_load_f32(p + 4 * r) * b->ka;
-    double e = (double)simd_load_f32(p + 64 + 4 * r) * b->ke;
+    double s = (double)sum * b->g, e = (double)simd_load_f32(p + SIMD_BLOCK4_E + 4 * r) * b->ke;
+    double a = (double)simd_load_f32(p + (b->a1 ? 64 : 0) + 4 * r) * b->ka;
     *ret_bound = 0x1p-22 * (fabs(s) + fabs(a) + fabs(e));
     return s + a + e;
 }
