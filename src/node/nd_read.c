@@ -248,6 +248,7 @@ static void search_query(struct search_job *job, const Elanus__SearchReq *req,
         .range_filter = req->range_filter,
         .has_bound = req->has_bound,
         .bound = req->bound,
+        .exact = req->exact,
         .deadline_us = call->deadline_us,
         .cancel = call->cancel,
     };

@@ -186,6 +186,7 @@ static int prepare(struct px_call *pc, const Milvus__Proto__Milvus__SearchReques
     s->req.has_bound = s->sp.has_bound;
     s->req.bound = s->sp.bound;
     s->req.ignore_growing = s->sp.ignore_growing;
+    s->req.exact = s->sp.iterator; /* a row that a page misses would never come */
     s->req.output_field_ids = s->out.field_ids;
     s->req.n_output_field_ids = s->out.nfields;
 out:

@@ -8,6 +8,7 @@ else. Operations draw from the writer's own random numbers, so a seed repeats th
 import json
 import pathlib
 import random
+import struct
 import subprocess
 import sys
 import time
@@ -79,8 +80,9 @@ def columns(rows, dim):
 class Space:
     """A collection as one writer knows it. Of a shared one (own=False) only rows change."""
 
-    def __init__(self, name, first_key=1, dim=8, shards=2, own=True, seed=0):
+    def __init__(self, name, first_key=1, dim=8, shards=2, own=True, seed=0, index="FLAT"):
         self.name, self.dim, self.shards, self.own = name, dim, shards, own
+        self.index = index  # an exact type, where searches are checked
         self.first, self.next = first_key, first_key
         self.rnd = random.Random(seed)
         self.rows = {}     # key -> (version, partition)
@@ -189,7 +191,7 @@ class Space:
     def load(self):
         self.client.call("CreateIndex", pb.CreateIndexRequest(
             collection_name=self.name, field_name="v", index_name="v", extra_params=[
-                cpb.KeyValuePair(key="index_type", value="FLAT"),
+                cpb.KeyValuePair(key="index_type", value=self.index),
                 cpb.KeyValuePair(key="metric_type", value="L2")]))
         self.loaded = None if not self.loaded else True
         self.client.call("LoadCollection", pb.LoadCollectionRequest(collection_name=self.name))
@@ -283,6 +285,24 @@ class Space:
             got[k] = v
         return got
 
+    def nearest(self, query):
+        """Distance of the nearest row."""
+        group = cpb.PlaceholderGroup(placeholders=[cpb.PlaceholderValue(
+            tag="$0", type=101, values=[struct.pack(f"<{self.dim}f", *query)])])
+        a = self.client.call("Search", pb.SearchRequest(
+            collection_name=self.name, placeholder_group=group.SerializeToString(), nq=1,
+            dsl_type=cpb.BoolExprV1, consistency_level=cpb.Strong, search_params=[
+                cpb.KeyValuePair(key=k, value=v) for k, v in
+                (("anns_field", "v"), ("topk", "1"), ("metric_type", "L2"), ("params", "{}"))]), 60)
+        return a.results.scores[0] if a.results.scores else None
+
+    def search_faults(self, got):
+        """Rows that a search for their own vector does not find, be they indexed or not."""
+        some = self.rnd.sample(sorted(got), min(len(got), 5))
+        return [f"{self.name}: key {k}: the nearest row to its own vector is {d} away"
+                for k in some
+                if (d := self.nearest(vector(k, got[k][0], self.dim))) != 0]
+
     def count(self):
         a = self.client.call("Query", pb.QueryRequest(
             collection_name=self.name, expr="", output_fields=["count(*)"],
@@ -344,6 +364,8 @@ class Space:
         else:
             got = {k: (v, DEFAULT) for k, v in self.read().items()}
         wrong += self.compare(got)
+        if self.index == "FLAT":
+            wrong += self.search_faults(got)
         if settle:
             for k in self.maybe:
                 if got.get(k) is GONE:
@@ -418,6 +440,10 @@ def metadata_faults(meta):
                 wrong.append(f"{key}: partition {v['partition_id']} does not exist")
             if v.get("num_rows", 0) < 1 or v.get("state") != "SEG_FLUSHED":
                 wrong.append(f"{key}: {v.get('num_rows', 0)} rows, state {v.get('state')}")
+        if key.startswith("/elanus/data/segindex/"):
+            for other, oid in (("index", v["index_id"]), ("segment", v["segment_id"])):
+                if f"/elanus/data/{other}/{v['collection_id']:020d}/{oid:020d}" not in meta:
+                    wrong.append(f"{key}: {other} {oid} does not exist")
     for cid, c in colls.items():
         for vch in c.get("vchannels", []):
             if vch not in shards:
@@ -435,7 +461,8 @@ def object_faults(data, meta):
     files = {str(p.relative_to(root)) for p in root.rglob("*") if p.is_file()}
     wanted = {v["object_prefix"] + "/rows.seg" for k, v in meta.items()
               if k.startswith("/elanus/data/segment/")}
-    wanted |= {v["object_key"] for k, v in meta.items() if k.startswith("/elanus/data/delta/")}
+    wanted |= {v["object_key"] for k, v in meta.items() if v.get("object_key") and
+               k.startswith(("/elanus/data/delta/", "/elanus/data/segindex/"))}
     return [f"{f}: orphan" for f in sorted(files - wanted)] + \
            [f"{f}: missing" for f in sorted(wanted - files)]
 

@@ -26,7 +26,8 @@ POINTS = re.findall(r'^FAULT\("(\w+)"', (ROOT / "src/base/fault_points.def").rea
 # So that a short workload passes every point: the log rolls after 1 MiB,
 # segments are sealed after 200 KiB.
 ARGS = ["--set", "wal.fileSize=1048576", "--set", "dataCoord.segment.maxSize=1",
-        "--set", "dataCoord.segment.sealProportion=0.2", "--set", "dataCoord.gc.interval=1"]
+        "--set", "dataCoord.segment.sealProportion=0.2", "--set", "dataCoord.gc.interval=1",
+        "--set", "indexCoord.segment.minSegmentNumRowsToEnableIndex=50"]
 ROWS = 1200  # of 64 dimensions: three batches fill a log file
 
 
@@ -34,7 +35,7 @@ class World:
     def __init__(self, seed):
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="fault-"))
         self.server = Server(ARGS, data=self.folder / "data")
-        self.main = Space("main", dim=64, own=False, seed=seed)
+        self.main = Space("main", dim=64, own=False, seed=seed, index="HNSW")
         self.own = Space("own", dim=64, seed=seed + 1)
         self.spaces = [self.main, self.own]
         self.client = None

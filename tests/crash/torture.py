@@ -27,7 +27,8 @@ from crash_lib import Gone, Refused, Server, ServerError, Space, folder_faults, 
 COLLECTION = "torture"
 # Small segments, log files and waits, so that flushes, rolls and cuts of the log happen all the time.
 ARGS = ["--set", "dataCoord.segment.maxSize=1", "--set", "dataCoord.segment.sealProportion=0.2",
-        "--set", "wal.fileSize=1048576", "--set", "dataCoord.gc.interval=1"]
+        "--set", "wal.fileSize=1048576", "--set", "dataCoord.gc.interval=1",
+        "--set", "indexCoord.segment.minSegmentNumRowsToEnableIndex=50"]
 
 
 class Writer(threading.Thread):
