@@ -168,6 +168,22 @@ static inline size_t simd_block4_bytes(size_t groups)
     return SIMD_BLOCK4_HEAD + groups * 64;
 }
 
+/* ---- Bit codes with factors ----
+ *
+ * A row is `bits` planes of 8 * words bytes, highest bit of each dimension's integer u first, then
+ * four f32: add, rescale, err, qerr. The query is a vector w of integers of nplanes bits in two's
+ * complement, plane k holding bit k: SIMD_RBQ_WORDS(words) words each, 64-byte aligned, the rest
+ * zeros. With the exact integer U = sum u_i w_i
+ *     key = query add + row add + rescale * (scale * U + bias)
+ *     low = key - sqrt((query err * row err)^2 + (query qerr * row qerr)^2)
+ * each in f32 with at most eight roundings. lows may be NULL. bits 1 .. 9, nplanes 1 .. 8. */
+#define SIMD_RBQ_WORDS(words) (((words) + 7) / 8 * 8)
+struct simd_rbq {
+    const uint64_t *planes;
+    size_t nplanes, bits, words;
+    float add, scale, bias, err, qerr;
+};
+
 struct simd_ops {
     enum simd_level level;
     /* Float-like types; q has the rows' type. cos is ip / (|q| |x|), 0 when either norm is 0.
@@ -176,6 +192,13 @@ struct simd_ops {
     /* The same with an f32 query, whatever type the rows have. */
     struct simd_dist l2q[SIMD_NTYPES], ipq[SIMD_NTYPES];
     struct simd_sq_dist sq_l2[SIMD_SQ_NBITS], sq_ip[SIMD_SQ_NBITS], sq_term[SIMD_SQ_NBITS];
+    void (*rbq_rows)(const struct simd_rbq *q, const void *base, size_t stride, size_t n,
+                     float *keys, float *lows);
+    void (*rbq_ids)(const struct simd_rbq *q, const void *base, size_t stride, const uint32_t *ids,
+                    size_t n, float *keys, float *lows);
+    /* Walsh-Hadamard transform in place, not scaled; n a power of two from 16 on. The same bits at
+     * every level: only additions, smallest distance first. */
+    void (*hadamard)(float *x, size_t n);
     /* Packed bits; dim in bits, a multiple of 8. jaccard is 1 - |q & x| / |q | x|, 0 when both are
      * empty. subset writes 0 where every bit of q is in x, else 1; superset 0 where every bit of x
      * is in q, else 1. */

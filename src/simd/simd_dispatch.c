@@ -76,15 +76,19 @@ static void fill_one(enum simd_level level, struct simd_ops *ops)
     switch (level) {
     case SIMD_LEVEL_AVX2:
         simd__fill_avx2(ops);
+        simd__fill_codes_avx2(ops);
         break;
     case SIMD_LEVEL_AVX512:
         simd__fill_avx512(ops);
+        simd__fill_codes_avx512(ops);
         break;
     case SIMD_LEVEL_AVX512_VNNI:
         simd__fill_vnni(ops);
+        simd__fill_codes_vnni(ops);
         break;
     case SIMD_LEVEL_AVX512_POP:
         simd__fill_pop(ops);
+        simd__fill_codes_pop(ops);
         break;
     case SIMD_LEVEL_AVX512_BF16:
         simd__fill_bf16(ops);
@@ -103,6 +107,7 @@ static void fill_one(enum simd_level level, struct simd_ops *ops)
 {
     if (level == SIMD_LEVEL_NEON) {
         simd__fill_neon(ops);
+        simd__fill_codes_neon(ops);
     }
 }
 #else

@@ -44,12 +44,14 @@ INL vf tf_load_q(enum simd_kind k, enum simd_type t, const uint8_t *q)
     return k == K_NORM2 ? vf_zero() : vf_load(t, q);
 }
 
-/* The sum of one row in *ret_a and, for cosine, |x|^2 in *ret_b. ahead is fetched when not NULL. */
-INL void tf_row_sum(enum simd_kind k, enum simd_type t, const uint8_t *q, const uint8_t *x,
+/* The sum of one row in *ret_a and, for cosine, |x|^2 in *ret_b. ahead is fetched when not NULL.
+ * The query is of type tq. */
+INL void tf_row_sum(enum simd_kind k, enum simd_type tq, enum simd_type t, const uint8_t *q, const uint8_t *x,
                     const uint8_t *ahead, size_t dim, vf *ret_a, vf *ret_b)
 {
     vf a0 = vf_zero(), a1 = a0, b0 = a0, b1 = a0;
     const size_t es = simd_elem_size(t), step = VF_LANES * es;
+    const size_t eq = simd_elem_size(tq);
     size_t j = 0;
     for (; j + 2 * VF_LANES <= dim; j += 2 * VF_LANES) {
         const size_t o = j * es;
@@ -59,15 +61,16 @@ INL void tf_row_sum(enum simd_kind k, enum simd_type t, const uint8_t *q, const 
                 __builtin_prefetch(ahead + o + step, 0, 3);
             }
         }
-        tf_step(k, &a0, &b0, tf_load_q(k, t, q + o), vf_load(t, x + o));
-        tf_step(k, &a1, &b1, tf_load_q(k, t, q + o + step), vf_load(t, x + o + step));
+        const uint8_t *qj = q + j * eq;
+        tf_step(k, &a0, &b0, tf_load_q(k, tq, qj), vf_load(t, x + o));
+        tf_step(k, &a1, &b1, tf_load_q(k, tq, qj + VF_LANES * eq), vf_load(t, x + o + step));
     }
     if (j + VF_LANES <= dim) {
-        tf_step(k, &a0, &b0, tf_load_q(k, t, q + j * es), vf_load(t, x + j * es));
+        tf_step(k, &a0, &b0, tf_load_q(k, tq, q + j * eq), vf_load(t, x + j * es));
         j += VF_LANES;
     }
     if (j < dim) {
-        vf qv = k == K_NORM2 ? vf_zero() : vf_load_tail(t, q + j * es, dim - j);
+        vf qv = k == K_NORM2 ? vf_zero() : vf_load_tail(tq, q + j * eq, dim - j);
         tf_step(k, &a1, &b1, qv, vf_load_tail(t, x + j * es, dim - j));
     }
     *ret_a = vf_add(a0, a1);
@@ -88,15 +91,15 @@ INL const uint8_t *tf_row(bool by_id, const uint8_t *base, size_t stride, const 
     return base + (by_id ? ids[i] : i) * stride;
 }
 
-INL void tf_run(enum simd_kind k, enum simd_type t, bool by_id, const uint8_t *q,
-                const uint8_t *base, size_t stride, const uint32_t *ids, size_t n, size_t dim,
-                float *out)
+INL void tf_run(enum simd_kind k, enum simd_type tq, enum simd_type t, bool by_id,
+                const uint8_t *q, const uint8_t *base, size_t stride, const uint32_t *ids,
+                size_t n, size_t dim, float *out)
 {
     float a[4], b[4] = { 0 }, q_norm = 0;
     vf sa[4], sb[4];
     size_t i = 0;
     if (k == K_COS && n > 0) {
-        tf_row_sum(K_NORM2, t, NULL, q, NULL, dim, &sa[0], &sb[0]);
+        tf_row_sum(K_NORM2, tq, tq, NULL, q, NULL, dim, &sa[0], &sb[0]);
         q_norm = __builtin_sqrtf(vf_reduce1(sa[0]));
     }
     for (; i + 4 <= n; i += 4) {
@@ -104,7 +107,7 @@ INL void tf_run(enum simd_kind k, enum simd_type t, bool by_id, const uint8_t *q
         for (int r = 0; r < 4; r++) {
             size_t next = i + r + TF_AHEAD_ROWS;
             const uint8_t *ahead = by_id && next < n ? tf_row(true, base, stride, ids, next) : NULL;
-            tf_row_sum(k, t, q, tf_row(by_id, base, stride, ids, i + r), ahead, dim, &sa[r],
+            tf_row_sum(k, tq, t, q, tf_row(by_id, base, stride, ids, i + r), ahead, dim, &sa[r],
                        &sb[r]);
         }
         vf_reduce4(sa, a);
@@ -114,23 +117,25 @@ INL void tf_run(enum simd_kind k, enum simd_type t, bool by_id, const uint8_t *q
         tf_finish(k, 4, q_norm, a, b, out + i);
     }
     for (; i < n; i++) {
-        tf_row_sum(k, t, q, tf_row(by_id, base, stride, ids, i), NULL, dim, &sa[0], &sb[0]);
+        tf_row_sum(k, tq, t, q, tf_row(by_id, base, stride, ids, i), NULL, dim, &sa[0], &sb[0]);
         a[0] = vf_reduce1(sa[0]);
         b[0] = k == K_COS ? vf_reduce1(sb[0]) : 0;
         tf_finish(k, 1, q_norm, a, b, out + i);
     }
 }
 
-#define TF_DEFINE(op, K, type, T)                                                                  \
+#define TF_DEFINE(op, K, type, T) TF_DEFINE_TYPES(op, K, T, type, T)
+/* The query's type beside the rows'. */
+#define TF_DEFINE_TYPES(op, K, TQ, type, T)                                                        \
     static void op##_##type##_rows(const void *q, const void *base, size_t stride, size_t n,       \
                                    size_t dim, float *out)                                         \
     {                                                                                              \
-        tf_run(K, T, false, q, base, stride, NULL, n, dim, out);                                   \
+        tf_run(K, TQ, T, false, q, base, stride, NULL, n, dim, out);                                   \
     }                                                                                              \
     static void op##_##type##_ids(const void *q, const void *base, size_t stride,                  \
                                   const uint32_t *ids, size_t n, size_t dim, float *out)           \
     {                                                                                              \
-        tf_run(K, T, true, q, base, stride, ids, n, dim, out);                                     \
+        tf_run(K, TQ, T, true, q, base, stride, ids, n, dim, out);                                     \
     }
 #define TF_DEFINE_WIDEN(type, T)                                                                   \
     static void widen_##type(const void *base, size_t stride, size_t n, size_t dim, float *out)    \

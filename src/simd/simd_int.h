@@ -141,3 +141,8 @@ void simd__fill_vnni(struct simd_ops *ops);
 void simd__fill_pop(struct simd_ops *ops);
 void simd__fill_bf16(struct simd_ops *ops);
 void simd__fill_neon(struct simd_ops *ops);
+void simd__fill_codes_avx2(struct simd_ops *ops);
+void simd__fill_codes_avx512(struct simd_ops *ops);
+void simd__fill_codes_vnni(struct simd_ops *ops);
+void simd__fill_codes_pop(struct simd_ops *ops);
+void simd__fill_codes_neon(struct simd_ops *ops);

@@ -246,6 +246,12 @@ FLOAT_TYPE(f32, SIMD_F32)
 FLOAT_TYPE(f16, SIMD_F16)
 FLOAT_TYPE(bf16, SIMD_BF16)
 TF_DEFINE_WIDEN(i8, SIMD_I8)
+#define FLOAT_QUERY(type, T)                                                                       \
+    TF_DEFINE_TYPES(l2q, K_L2, SIMD_F32, type, T)                                                  \
+    TF_DEFINE_TYPES(ipq, K_IP, SIMD_F32, type, T)
+FLOAT_QUERY(f16, SIMD_F16)
+FLOAT_QUERY(bf16, SIMD_BF16)
+FLOAT_QUERY(i8, SIMD_I8)
 
 #define FLOAT_SET(type, T)                                                                         \
     TF_SET(l2, type, T);                                                                           \
@@ -254,12 +260,21 @@ TF_DEFINE_WIDEN(i8, SIMD_I8)
     TF_SET(norm2, type, T);                                                                        \
     ops->widen[T] = widen_##type
 
+#define FLOAT_QUERY_SET(type, T)                                                                   \
+    TF_SET(l2q, type, T);                                                                          \
+    TF_SET(ipq, type, T)
+
 void simd__fill_neon(struct simd_ops *ops)
 {
     FLOAT_SET(f32, SIMD_F32);
     FLOAT_SET(f16, SIMD_F16);
     FLOAT_SET(bf16, SIMD_BF16);
     ops->widen[SIMD_I8] = widen_i8;
+    ops->l2q[SIMD_F32] = ops->l2[SIMD_F32];
+    ops->ipq[SIMD_F32] = ops->ip[SIMD_F32];
+    FLOAT_QUERY_SET(f16, SIMD_F16);
+    FLOAT_QUERY_SET(bf16, SIMD_BF16);
+    FLOAT_QUERY_SET(i8, SIMD_I8);
     ti_fill(ops);
     tb_fill(ops);
     ops->tile_f32 = tile_f32;

@@ -6,6 +6,7 @@
  * without any known vector unit runs on this file.
  */
 #include "simd/simd_int.h"
+#include "simd/simd_rbq.h"
 
 static float ref_pair(enum simd_kind k, enum simd_type t, const uint8_t *q, const uint8_t *x,
                       size_t dim)
@@ -170,6 +171,9 @@ REF_SQ_BITS(8)
 REF_SQ_BITS(6)
 REF_SQ_BITS(4)
 
+TR_DEFINE
+TR_DEFINE_HADAMARD
+
 static void ref_narrow_f16(const float *v, size_t n, void *out)
 {
     for (size_t i = 0; i < n; i++) {
@@ -288,6 +292,9 @@ void simd__fill_ref(struct simd_ops *ops)
     REF_SQ_SET(8);
     REF_SQ_SET(6);
     REF_SQ_SET(4);
+    ops->rbq_rows = rbq_rows;
+    ops->rbq_ids = rbq_ids;
+    ops->hadamard = hadamard;
     ops->narrow[SIMD_F16] = ref_narrow_f16;
     ops->narrow[SIMD_BF16] = ref_narrow_bf16;
 }

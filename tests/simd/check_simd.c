@@ -407,6 +407,7 @@ long check_all(const struct simd_ops *ops)
     check_select(ops);
     check_tile(ops);
     check_block(ops);
+    check_codes(ops);
     return failures;
 }
 
@@ -436,6 +437,24 @@ static void broken_bits(const void *q, const void *base, size_t stride, size_t n
 {
     good.subset.rows(q, base, stride, n, dim - 8, out);
 }
+static void broken_sq8(const struct simd_sq *q, const void *base, size_t stride, size_t n,
+                       float *out)
+{
+    struct simd_sq one = *q; /* as if the finer plane were not there */
+    static const __attribute__((aligned(64))) int8_t zeros[SIMD_SQ_DIM_MAX];
+    one.lo = zeros;
+    good.sq_ip[SIMD_SQ8].rows(&one, base, stride, n, out);
+}
+static void broken_sq6(const struct simd_sq *q, const void *base, size_t stride, size_t n,
+                       float *out)
+{
+    good.sq_l2[SIMD_SQ4].rows(q, base, stride, n, out);
+}
+static void broken_narrow(const float *v, size_t n, void *out)
+{
+    good.narrow[SIMD_F16](v, n, out);
+    *(uint8_t *)out ^= n == 100;
+}
 static size_t broken_select(const float *v, size_t n, float bound, uint32_t *idx)
 {
     return good.select_le(v, n, nextafterf(bound, -INFINITY), idx);
@@ -457,7 +476,7 @@ static int selftest(void)
     int missed = 0;
     quiet = true;
     simd_ops_at(SIMD_LEVEL_REF, &good);
-    for (int i = 0; i < 7; i++) {
+    for (int i = 0; i < 10; i++) {
         struct simd_ops bad = good;
         switch (i) {
         case 0:
@@ -478,8 +497,17 @@ static int selftest(void)
         case 5:
             bad.tile_f32 = broken_tile;
             break;
-        default:
+        case 6:
             bad.scan_block4 = broken_block;
+            break;
+        case 7:
+            bad.sq_ip[SIMD_SQ8].rows = broken_sq8;
+            break;
+        case 8:
+            bad.sq_l2[SIMD_SQ6].rows = broken_sq6;
+            break;
+        default:
+            bad.narrow[SIMD_F16] = broken_narrow;
             break;
         }
         if (check_all(&bad) == 0) {

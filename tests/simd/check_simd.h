@@ -29,4 +29,5 @@ long check_all(const struct simd_ops *ops);
 void check_select(const struct simd_ops *ops);
 void check_tile(const struct simd_ops *ops);
 void check_block(const struct simd_ops *ops);
+void check_codes(const struct simd_ops *ops);
 void bench_all(const struct simd_ops *ops);

@@ -228,8 +228,14 @@ static void query_code_l2(const struct codec *c, const uint8_t *code, struct sq_
     int8_t *hi = pq->planes, *lo = hi + plane;
     uint64_t add = 0;
     memset(hi, 0, 2 * plane);
-    for (size_t i = 0; i < c->dim; i++) {
-        int v = (int)simd_sq_code(bits, code, c->dim, i), n = bits == SIMD_SQ8 ? v - 64 : v;
+    for (size_t i = 0; bits == SIMD_SQ8 && i < c->dim; i++) { /* often, in graph builds: vectorises */
+        int v = code[i], n = v - 64, h = (n + 64) >> 7;
+        hi[i] = (int8_t)h;
+        lo[i] = (int8_t)(n - h * 128);
+        add += (uint32_t)(v * v);
+    }
+    for (size_t i = 0; bits != SIMD_SQ8 && i < c->dim; i++) {
+        int v = (int)simd_sq_code(bits, code, c->dim, i), n = v;
         size_t at = simd_sq_plane(bits, i);
         int h = bits == SIMD_SQ4 ? n : (n + 64) >> 7;
         hi[at] = (int8_t)h;

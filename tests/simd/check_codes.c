@@ -1,0 +1,253 @@
+/*
+ * check_codes.c - the slots on coded rows: scalar quantised codes, f32 queries against narrow rows,
+ * narrowing.
+ */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "check_simd.h"
+
+#define MAX_ROWS 37
+
+/* ---- f32 query, rows of any type ---- */
+
+static void check_query_f32(const struct simd_ops *ops, bool l2, enum simd_type t, enum pattern pat,
+                            size_t n, size_t dim)
+{
+    const struct simd_dist *d = l2 ? &ops->l2q[t] : &ops->ipq[t];
+    size_t bytes = dim * simd_elem_size(t), stride = bytes + rng() % 3;
+    struct guard gq, gx;
+    float out[MAX_ROWS], by_id[MAX_ROWS];
+    uint32_t ids[MAX_ROWS];
+    guard_new(&gq, dim * 4);
+    guard_new(&gx, stride * n);
+    uint8_t *q = gq.end - dim * 4, *base = gx.end - bytes - (n - 1) * stride;
+    fill_elems(SIMD_F32, pat, q, dim);
+    for (size_t i = 0; i < n; i++) {
+        ids[i] = (uint32_t)(n - 1 - i);
+        fill_elems(t, pat, base + i * stride, dim);
+    }
+    d->rows(q, base, stride, n, dim, out);
+    d->ids(q, base, stride, ids, n, dim, by_id);
+    for (size_t i = 0; i < n; i++) {
+        double sum = 0, abs_sum = 0, u = 0x1p-24, m = SIMD_SUM_STEPS(dim);
+        for (size_t k = 0; k < dim; k++) {
+            double a = simd_load_f32(q + 4 * k), b = simd_elem_f32(t, base + i * stride, k);
+            sum += l2 ? (a - b) * (a - b) : a * b;
+            abs_sum += l2 ? (a - b) * (a - b) : fabs(a * b);
+        }
+        if (!(fabs((double)out[i] - sum) <= (m + 2) * u * abs_sum + (double)dim * 0x1p-149)) {
+            check_fail(l2 ? "l2q" : "ipq", dim, "value", out[i], sum, (m + 2) * u * abs_sum);
+        }
+        if (memcmp(&out[i], &by_id[n - 1 - i], 4) != 0) {
+            check_fail(l2 ? "l2q" : "ipq", dim, "rows and ids differ", by_id[n - 1 - i], out[i], 0);
+        }
+    }
+    guard_free(&gq);
+    guard_free(&gx);
+}
+
+/* ---- narrowing ---- */
+
+static void check_narrow(const struct simd_ops *ops, enum simd_type t, size_t n)
+{
+    struct guard gv, go;
+    guard_new(&gv, n * 4);
+    guard_new(&go, n * 2);
+    uint8_t *v = gv.end - n * 4, *out = go.end - n * 2;
+    for (size_t i = 0; i < n; i++) {
+        /* Any bits; half of them near what a half holds, and many in the middle of two. */
+        uint32_t bits = (uint32_t)rng();
+        if (rng() & 1) {
+            bits = (bits & 0x807fffffu) | (100 + (uint32_t)(rng() % 45)) << 23;
+        }
+        if (rng() % 3 == 0) {
+            bits = (bits & 0xffffe000u) | 0x1000u;
+        }
+        memcpy(v + 4 * i, &bits, 4);
+    }
+    ops->narrow[t]((const float *)(void *)v, n, out);
+    for (size_t i = 0; i < n; i++) {
+        float f = simd_load_f32(v + 4 * i);
+        uint16_t got = simd_load_u16(out + 2 * i);
+        float g = t == SIMD_F16 ? simd_f16_to_f32(got) : simd_bf16_to_f32(got);
+        if (isnan(f) || isnan(g)) {
+            if (isnan(f) != isnan(g)) {
+                check_fail("narrow", n, "NaN", g, f, 0);
+            }
+            continue;
+        }
+        /* No neighbour is nearer; of two as near, the even one. Infinity stands for the power of
+         * two it would be. */
+        double dist = INFINITY, inf = t == SIMD_F16 ? 65536.0 : 0x1p128;
+        bool tie_to_odd = false;
+        for (int step = -1; step <= 1; step++) {
+            uint16_t other = (uint16_t)(got + step);
+            float o = t == SIMD_F16 ? simd_f16_to_f32(other) : simd_bf16_to_f32(other);
+            double od = isnan(o) ? INFINITY : fabs((isinf(o) ? copysign(inf, o) : o) - (double)f);
+            if (step != 0 && !isinf(f) && ((other ^ got) & 0x8000) == 0) {
+                double gd = fabs((isinf(g) ? copysign(inf, g) : g) - (double)f);
+                dist = od < dist ? od : dist;
+                tie_to_odd = tie_to_odd || (od == gd && (got & 1));
+            }
+        }
+        double gd = isinf(f) && f == g ? 0
+                                       : fabs((isinf(g) ? copysign(inf, g) : g) - (double)f);
+        if (isinf(g) && fabs((double)f) >= inf) {
+            continue;
+        }
+        if (gd > dist || tie_to_odd || (signbit(f) != 0) != (signbit(g) != 0)) {
+            check_fail("narrow", n, "value", g, f, dist);
+        }
+    }
+    guard_free(&gv);
+    guard_free(&go);
+}
+
+/* ---- scalar quantised codes ---- */
+
+struct sq_case {
+    enum simd_sq_bits bits;
+    int kind; /* 0 l2, 1 ip, 2 term */
+    size_t n, dim, bytes, stride;
+    bool wide; /* all codes and planes at their largest */
+    struct simd_sq q;
+    uint8_t *base;
+};
+
+/* A row: random codes, unused bits zeros; the term behind them. */
+static void fill_codes(const struct sq_case *c, uint8_t *x)
+{
+    static const uint8_t top[] = { 255, 63, 15 };
+    memset(x, 0, c->bytes);
+    for (size_t i = 0; i < c->dim; i++) {
+        uint32_t v = c->wide ? top[c->bits] : (uint32_t)(rng() & top[c->bits]);
+        if (c->bits == SIMD_SQ8) {
+            x[i] = (uint8_t)v;
+            continue;
+        }
+        x[i / 2] |= (uint8_t)((v & 15) << (i % 2 * 4));
+        size_t j = i % 128 / 2;
+        if (c->bits == SIMD_SQ6) {
+            x[(c->dim + 1) / 2 + i / 128 * 32 + j % 32] |=
+                (uint8_t)((v >> 4) << (i % 2 * 4 + j / 32 * 2));
+        }
+    }
+    float term = (float)(rng() % 1000);
+    if (c->kind == 2) {
+        memcpy(x + SIMD_SQ_BYTES(c->bits, c->dim), &term, 4);
+    }
+}
+
+static double want_sq(const struct sq_case *c, const uint8_t *x, double *ret_bound)
+{
+    double self = 0, abs_self = 0, cross = 0, abs_cross = 0, term = 0;
+    for (size_t i = 0; i < c->dim; i++) {
+        double v = simd_sq_code(c->bits, x, c->dim, i);
+        size_t at = simd_sq_plane(c->bits, i);
+        double hi = c->q.hi[at], lo = c->bits == SIMD_SQ4 ? 0 : c->q.lo[at];
+        self += c->bits == SIMD_SQ8 ? v * (v - 128) : v * v;
+        abs_self += v * (v + 128);
+        cross += v * (128 * hi + lo);
+        abs_cross += v * (128 * fabs(hi) + fabs(lo));
+    }
+    term = c->kind == 0 ? (double)c->q.self * self
+           : c->kind == 2
+               ? (double)simd_load_f32(x + SIMD_SQ_BYTES(c->bits, c->dim))
+               : 0;
+    *ret_bound = 48 * 0x1p-24 *
+                 (fabs((double)c->q.add) + fabs((double)c->q.self) * abs_self +
+                  fabs((double)c->q.cross) * abs_cross + (c->kind == 2 ? term : 0));
+    double want = (double)c->q.add + term + (double)c->q.cross * cross;
+    return c->kind != 1 && want < 0 ? 0 : want;
+}
+
+static void check_sq_case(const struct simd_ops *ops, enum simd_sq_bits bits, int kind, size_t n,
+                          size_t dim, bool wide)
+{
+    static const char *const names[3][3] = { { "sq8_l2", "sq8_ip", "sq8_term" },
+                                             { "sq6_l2", "sq6_ip", "sq6_term" },
+                                             { "sq4_l2", "sq4_ip", "sq4_term" } };
+    const struct simd_sq_dist *d = kind == 0   ? &ops->sq_l2[bits]
+                                   : kind == 1 ? &ops->sq_ip[bits]
+                                               : &ops->sq_term[bits];
+    const char *name = names[bits][kind];
+    struct sq_case c = { .bits = bits, .kind = kind, .n = n, .dim = dim, .wide = wide };
+    struct guard gq, gx;
+    float out[MAX_ROWS + 1], by_id[MAX_ROWS + 1], one;
+    uint32_t ids[MAX_ROWS];
+    c.bytes = SIMD_SQ_BYTES(bits, dim) + (kind == 2 ? 4 : 0);
+    c.stride = c.bytes + rng() % 3;
+    size_t plane = SIMD_SQ_PLANE(dim);
+    guard_new(&gq, 2 * plane);
+    guard_new(&gx, c.stride * n);
+    int8_t *hi = (int8_t *)gq.end - 2 * plane, *lo = hi + plane;
+    for (size_t i = 0; i < dim; i++) {
+        size_t at = simd_sq_plane(bits, i);
+        hi[at] = (int8_t)(wide ? 127 : (int)(rng() % 255) - 127);
+        lo[at] = (int8_t)(wide ? 63 : (int)(rng() % 128) - 64);
+    }
+    c.q = (struct simd_sq){ .hi = hi,
+                            .lo = lo,
+                            .dim = dim,
+                            .add = (float)(rng() % 100000),
+                            .self = kind == 0 ? 0.37f : 0,
+                            .cross = -0.013f };
+    c.base = gx.end - c.bytes - (n - 1) * c.stride;
+    for (size_t i = 0; i < n; i++) {
+        fill_codes(&c, c.base + i * c.stride);
+        ids[i] = (uint32_t)(n - 1 - i);
+    }
+    out[n] = by_id[n] = -777;
+    d->rows(&c.q, c.base, c.stride, n, out);
+    d->ids(&c.q, c.base, c.stride, ids, n, by_id);
+    if (out[n] != -777 || by_id[n] != -777) {
+        check_fail(name, dim, "wrote past out", out[n], -777, 0);
+    }
+    for (size_t i = 0; i < n; i++) {
+        double bound, want = want_sq(&c, c.base + i * c.stride, &bound);
+        if (!(fabs((double)out[i] - want) <= bound)) {
+            check_fail(name, dim, "value", out[i], want, bound);
+        }
+        d->rows(&c.q, c.base + i * c.stride, c.stride, 1, &one);
+        if (memcmp(&out[i], &by_id[n - 1 - i], 4) != 0 || memcmp(&out[i], &one, 4) != 0) {
+            check_fail(name, dim, "shapes differ", by_id[n - 1 - i], out[i], 0);
+        }
+    }
+    guard_free(&gq);
+    guard_free(&gx);
+}
+
+static void check_sq(const struct simd_ops *ops, size_t dim)
+{
+    for (int bits = SIMD_SQ8; bits < SIMD_SQ_NBITS; bits++) {
+        for (int kind = 0; kind < 3; kind++) {
+            size_t n = 1 + rng() % (dim > 130 ? 9 : 23);
+            check_sq_case(ops, (enum simd_sq_bits)bits, kind, n, dim, dim % 5 == 0);
+        }
+    }
+}
+
+void check_codes(const struct simd_ops *ops)
+{
+    static const size_t large[] = { 255, 256, 257, 384, 768, 960, 1000, 1536, 4096 };
+    for (size_t i = 0; i < 260 + sizeof large / sizeof large[0]; i++) {
+        size_t dim = i < 260 ? i + 1 : large[i - 260];
+        check_sq(ops, dim);
+        for (int t = SIMD_F32; i % 3 == 0 && t < SIMD_NTYPES; t++) {
+            for (int pat = 0; pat < PAT_COUNT; pat++) {
+                check_query_f32(ops, rng() & 1, (enum simd_type)t, (enum pattern)pat,
+                                1 + rng() % 11, dim);
+            }
+        }
+        check_narrow(ops, SIMD_F16, dim);
+        check_narrow(ops, SIMD_BF16, dim);
+    }
+    for (int bits = SIMD_SQ8; bits < SIMD_SQ_NBITS; bits++) {
+        for (int kind = 0; kind < 3; kind++) { /* where lanes come nearest to overflowing */
+            check_sq_case(ops, (enum simd_sq_bits)bits, kind, 5, SIMD_SQ_DIM_MAX, true);
+        }
+    }
+}
