@@ -24,8 +24,7 @@ static void graph_free(struct index *ix)
     mem_free(g);
 }
 
-/* first[0 .. n] rises from 0 to end. */
-static int check_firsts(const char *what, const uint32_t *first, uint32_t n, uint32_t end,
+int graph__check_firsts(const char *what, const uint32_t *first, uint32_t n, uint32_t end,
                         struct status *st)
 {
     for (uint32_t i = 0; i < n; i++) {
@@ -80,13 +79,13 @@ static int open_sections(struct graph *g, const struct ix_file *f, const struct 
     g->centroids = p;
     TRY(ix_section(f, GRAPH_CLUS, (nc + 1) * sizeof(uint32_t), &p, NULL, st));
     g->cluster_first = p;
-    TRY(check_firsts("cluster", g->cluster_first, nc, n, st));
+    TRY(graph__check_firsts("cluster", g->cluster_first, nc, n, st));
     TRY(ix_section(f, GRAPH_PIVF, (nc + 1) * sizeof(uint32_t), &p, NULL, st));
     g->pivot_first = p;
-    TRY(check_firsts("pivot range", g->pivot_first, nc, g->npivots, st));
+    TRY(graph__check_firsts("pivot range", g->pivot_first, nc, g->npivots, st));
     TRY(ix_section(f, GRAPH_SUPF, (g->nsupers + 1) * sizeof(uint32_t), &p, NULL, st));
     g->super_first = p;
-    TRY(check_firsts("super", g->super_first, g->nsupers, nc, st));
+    TRY(graph__check_firsts("super", g->super_first, g->nsupers, nc, st));
     TRY(ix_section(f, GRAPH_PIVN, g->npivots * sizeof(uint32_t), &p, NULL, st));
     g->pivot_node = p;
     for (uint32_t i = 0; i < g->npivots; i++) {

@@ -81,6 +81,10 @@ static inline uint32_t graph_row(const struct graph *g, uint32_t node)
     return row < g->head.rows.nrows ? row : 0;
 }
 
+/* first[0 .. n] rises from 0 to end; else ST_CORRUPT. */
+int graph__check_firsts(const char *what, const uint32_t *first, uint32_t n, uint32_t end,
+                        struct status *st);
+
 /* ---- graph_walk.c ---- */
 
 /* A candidate: order-preserving key << 32 | node << 1 | expanded. Smaller is nearer. */
@@ -182,6 +186,13 @@ void graph__sort(uint64_t *cand, size_t n);
 
 int graph__search(const struct index *ix, const struct index_query *q, struct topk *tk,
                   struct index_counters *c, struct status *st);
+/* The caller's ef, at least k and at most n. */
+size_t graph__ef(const struct index_query *q, const struct topk *tk, uint32_t n);
+/* How many of ef candidates get exact scores. */
+size_t graph__refine_count(const struct graph *g, const struct index_query *q, uint32_t k,
+                           size_t ef);
+/* Whether list j is bounded by a range and not by what it holds. */
+bool graph__has_range(const struct topk *tk, uint32_t j);
 /* Walks the graph for query j whatever the filter, with exact scores of the best into tk. */
 int graph__search_walk(const struct graph *g, const struct index_query *q, uint32_t j,
                        struct topk *tk, struct index_counters *c, struct status *st);
