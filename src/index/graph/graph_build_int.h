@@ -12,11 +12,10 @@ struct graph_builder {
     void *centroids;           /* in cluster order */
     uint8_t *routing;          /* codes of supers, clusters, pivots */
     float *lift;               /* IP: per node, what lifts rows onto a sphere; else NULL */
-    float lift2;               /* the sphere's radius squared */
     float origin;              /* of keys: key + origin is 0 between equal rows */
     uint32_t ef;               /* of walks */
-    uint32_t forward;          /* links a node chooses itself, at most */
-    float alpha;               /* above 1: longer links survive pruning */
+    uint32_t degree;           /* of the finished graph; g.degree has slack while it grows */
+    float alpha;               /* above 1: more and longer links survive pruning */
     uint32_t *order, *rank;    /* node of each insertion; insertion of each node */
     uint32_t *node_cluster;    /* n */
     /* Of the batch in work. */

@@ -29,6 +29,7 @@
 #define BATCH_MIN 64
 #define INSERT_BLOCK 16
 #define TARGET_BLOCK 64
+#define CUT_BLOCK 512u
 #define ENTRIES_MAX 64
 
 void graph__fail(struct graph_builder *b, int rc, const struct status *st)
@@ -137,7 +138,7 @@ static void insert_node(struct graph_builder *b, struct graph_scratch *s, uint32
     s->query_lift = b->lift ? b->lift[node] : 0;
     size_t n = graph__walk(&b->g, s, start_nodes(b, s, node), b->ef, &c);
     s->lift = NULL;
-    prune(b, s, s->pool, n, b->forward, links_of(b, node));
+    prune(b, s, s->pool, n, b->degree, links_of(b, node));
 }
 
 static void insert_block(void *ctx, size_t block)
@@ -185,7 +186,7 @@ static void sort_edges(uint64_t *edges, uint64_t *tmp, size_t n, uint32_t nodes)
     }
 }
 
-/* Adds n sources to target's list, which they do not fit into. */
+/* Adds n sources to target's list and prunes it to the final degree. */
 static void take_up(struct graph_builder *b, struct graph_scratch *s, uint32_t target,
                     const uint64_t *edges, size_t n)
 {
@@ -202,7 +203,7 @@ static void take_up(struct graph_builder *b, struct graph_scratch *s, uint32_t t
         s->pool[i] = graph_cand(s->keys[i], s->ids[i]);
     }
     graph__sort(s->pool, m);
-    size_t kept = prune(b, s, s->pool, m, b->g.degree, links);
+    size_t kept = prune(b, s, s->pool, m, b->degree, links);
     memset(links + kept, 0xff, (b->g.degree - kept) * sizeof *links);
 }
 
@@ -238,6 +239,39 @@ static void target_block(void *ctx, size_t block)
         }
     }
     graph__scratch_put(&b->g, s);
+}
+
+/* Lists that use their slack are cut at the end. */
+static void cut_block(void *ctx, size_t block)
+{
+    struct graph_builder *b = ctx;
+    struct graph_scratch *s = NULL;
+    struct status st = STATUS_INIT;
+    uint32_t first = (uint32_t)block * CUT_BLOCK, end = MIN(first + CUT_BLOCK, b->g.n);
+    if (atomic_load_explicit(&b->rc, memory_order_relaxed) != 0) {
+        return;
+    }
+    if (graph__scratch_get(&b->g, MAX(b->ef, b->g.degree), &s, &st) != 0) {
+        graph__fail(b, st.code, &st);
+        return;
+    }
+    for (uint32_t i = first; i < end; i++) {
+        if (graph_links(&b->g, i)[b->degree] != GRAPH_NONE) {
+            take_up(b, s, i, NULL, 0);
+        }
+    }
+    graph__scratch_put(&b->g, s);
+}
+
+/* Cuts every list to the final degree and closes the gaps between them. */
+static void cut_all(struct graph_builder *b)
+{
+    parallel_for(b->in->pool, (b->g.n + CUT_BLOCK - 1) / CUT_BLOCK, cut_block, b);
+    for (size_t i = 1; i < b->g.n; i++) {
+        memmove(b->links + i * b->degree, b->links + i * b->g.degree,
+                b->degree * sizeof *b->links);
+    }
+    b->g.degree = b->degree;
 }
 
 static void turn_around(struct graph_builder *b)
@@ -330,6 +364,11 @@ int graph__insert_all(struct graph_builder *b, struct status *st)
         if (b->in->progress) {
             b->in->progress(b->in->progress_arg, 0.1 + 0.85 * b->batch_first / n);
         }
+    }
+    cut_all(b);
+    rc = atomic_load(&b->rc);
+    if (rc != 0) {
+        *st = b->st;
     }
 out:
     return rc;
