@@ -55,6 +55,14 @@ struct simd_near {
     size_t stride, nrows; /* stride in bytes */
 };
 
+/* The sub-vectors of product codes: sub-vector j is dimensions sub_at[j] .. sub_at[j + 1]. */
+struct simd_tables {
+    const float *q;          /* sub_at[nsub] elements */
+    const uint32_t *sub_at;  /* nsub + 1, ascending */
+    const float *book;       /* element k of word w: book[k * words + w] */
+    size_t nsub, words;      /* words: a multiple of 16 */
+};
+
 struct simd_scan {
     /* at[i] = the centroid with the best score, the lowest of equals; best[i] = its score. Where
      * every score is NaN or -INFINITY: 0 and -INFINITY. */
@@ -68,6 +76,16 @@ struct simd_scan {
     void (*lut4)(const struct simd_blocks *b, const uint8_t *lut, int32_t *out);
     /* out[64 b + r] = sum of lut entries; lut: per step a table of 256. */
     void (*lut8)(const struct simd_blocks *b, const uint8_t *lut, int32_t *out);
+    /* v[j * words + w] = sum of q[k] * book[k * words + w] over sub-vector j, in order. */
+    void (*tables)(const struct simd_tables *t, float *v);
+    /* lut[i] = v[i] less its table's least, divided by the scale returned, rounded: the largest
+     * range of a table divided by 255. *ret_base = sum of the least. words: a multiple of 16. */
+    float (*bytes)(const float *v, size_t ntables, size_t words, uint8_t *lut, double *ret_base);
+    /* v[i] * inverse as whole numbers 128 hi + lo, lo in -64 .. 63; |v[i] * inverse| < 16,256.
+     * Returns the sum of the whole numbers; *ret_off = sum of |v[i] * inverse - whole|, within
+     * 0.004 n, *ret_abs = sum of |whole|. */
+    double (*planes)(const float *v, size_t n, float inverse, int8_t *hi, int8_t *lo,
+                     double *ret_abs, double *ret_off);
     /* Rows that pass, ascending; hits has room for nrows. Returns their number. */
     size_t (*cut)(const struct simd_cut *t, struct simd_cut_hit *hits);
 };

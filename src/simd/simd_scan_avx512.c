@@ -239,6 +239,80 @@ static void lut8(const struct simd_blocks *b, const uint8_t *lut, int32_t *out)
     }
 }
 
+static void tables(const struct simd_tables *t, float *v)
+{
+    for (size_t j = 0; j < t->nsub; j++) {
+        for (size_t w = 0; w < t->words; w += 16, v += 16) {
+            __m512 sum = _mm512_setzero_ps();
+            for (size_t k = t->sub_at[j]; k < t->sub_at[j + 1]; k++) {
+                sum = _mm512_fmadd_ps(_mm512_set1_ps(t->q[k]),
+                                      _mm512_loadu_ps(t->book + k * t->words + w), sum);
+            }
+            _mm512_storeu_ps(v, sum);
+        }
+    }
+}
+
+INL float table_low(const float *v, size_t words, float *ret_high)
+{
+    __m512 low = _mm512_loadu_ps(v), high = low;
+    for (size_t w = 16; w < words; w += 16) {
+        __m512 x = _mm512_loadu_ps(v + w);
+        low = _mm512_min_ps(low, x);
+        high = _mm512_max_ps(high, x);
+    }
+    *ret_high = _mm512_reduce_max_ps(high);
+    return _mm512_reduce_min_ps(low);
+}
+
+/* The least of a table is kept in the first bytes of its place in lut between the passes. */
+static float bytes(const float *v, size_t ntables, size_t words, uint8_t *lut, double *ret_base)
+{
+    float range = 0, low, high;
+    double base = 0;
+    for (size_t j = 0; j < ntables; j++) {
+        low = table_low(v + j * words, words, &high);
+        memcpy(lut + j * words, &low, sizeof low);
+        range = high - low > range ? high - low : range;
+        base += (double)low;
+    }
+    float scale = range / 255, inverse = scale > 0 ? 1 / scale : 0;
+    for (size_t j = 0; j < ntables; j++) {
+        memcpy(&low, lut + j * words, sizeof low);
+        for (size_t w = 0; w < words; w += 16) {
+            __m512 x = _mm512_sub_ps(_mm512_loadu_ps(v + j * words + w), _mm512_set1_ps(low));
+            __m512i i = _mm512_cvttps_epi32(
+                _mm512_fmadd_ps(x, _mm512_set1_ps(inverse), _mm512_set1_ps(0.5f)));
+            _mm_storeu_si128((__m128i *)(void *)(lut + j * words + w), _mm512_cvtusepi32_epi8(i));
+        }
+    }
+    *ret_base = base;
+    return scale;
+}
+
+static double planes(const float *v, size_t n, float inverse, int8_t *hi, int8_t *lo,
+                     double *ret_abs, double *ret_off)
+{
+    /* Sums of 16-bit numbers: 2^31 holds those of more elements than a vector has. */
+    __m512i sum = _mm512_setzero_si512(), abs = sum;
+    __m512 off = _mm512_setzero_ps();
+    for (size_t i = 0; i < n; i += 16) {
+        __mmask16 m = n - i < 16 ? (__mmask16)((1u << (n - i)) - 1) : 0xffff;
+        __m512 t = _mm512_mul_ps(_mm512_maskz_loadu_ps(m, v + i), _mm512_set1_ps(inverse));
+        __m512i w = _mm512_cvtps_epi32(t);
+        __m512i h = _mm512_srai_epi32(_mm512_add_epi32(w, _mm512_set1_epi32(64)), 7);
+        __m512i l = _mm512_sub_epi32(w, _mm512_slli_epi32(h, 7));
+        _mm_mask_storeu_epi8(hi + i, m, _mm512_cvtepi32_epi8(h));
+        _mm_mask_storeu_epi8(lo + i, m, _mm512_cvtepi32_epi8(l));
+        sum = _mm512_add_epi32(sum, w);
+        abs = _mm512_add_epi32(abs, _mm512_abs_epi32(w));
+        off = _mm512_add_ps(off, _mm512_abs_ps(_mm512_sub_ps(t, _mm512_cvtepi32_ps(w))));
+    }
+    *ret_abs = (double)_mm512_reduce_add_epi32(abs);
+    *ret_off = (double)_mm512_reduce_add_ps(off);
+    return (double)_mm512_reduce_add_epi32(sum);
+}
+
 INL __m512 cut_field(const uint8_t *p, size_t at, __m512 none)
 {
     return at == SIMD_NO_FIELD ? none : _mm512_loadu_ps(p + at);
@@ -284,5 +358,8 @@ const struct simd_scan simd__scan_avx512 = {
     .dot8 = dot8,
     .lut4 = lut4,
     .lut8 = lut8,
+    .tables = tables,
+    .bytes = bytes,
+    .planes = planes,
     .cut = cut,
 };

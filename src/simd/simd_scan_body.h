@@ -128,6 +128,68 @@ static void body_lut8(const struct simd_blocks *b, const uint8_t *lut, int32_t *
     }
 }
 
+static void body_tables(const struct simd_tables *t, float *v)
+{
+    for (size_t j = 0; j < t->nsub; j++, v += t->words) {
+        for (size_t w = 0; w < t->words; w++) {
+            v[w] = 0;
+        }
+        for (size_t k = t->sub_at[j]; k < t->sub_at[j + 1]; k++) {
+            for (size_t w = 0; w < t->words; w++) {
+                v[w] += t->q[k] * t->book[k * t->words + w];
+            }
+        }
+    }
+}
+
+static float body_bytes(const float *v, size_t ntables, size_t words, uint8_t *lut,
+                        double *ret_base)
+{
+    float range = 0;
+    double base = 0;
+    for (size_t j = 0; j < ntables; j++) {
+        float low = v[j * words], high = low;
+        for (size_t w = 1; w < words; w++) {
+            low = v[j * words + w] < low ? v[j * words + w] : low;
+            high = v[j * words + w] > high ? v[j * words + w] : high;
+        }
+        range = high - low > range ? high - low : range;
+        base += low;
+    }
+    float scale = range / 255, inverse = scale > 0 ? 1 / scale : 0;
+    for (size_t j = 0; j < ntables; j++) {
+        float low = v[j * words];
+        for (size_t w = 1; w < words; w++) {
+            low = v[j * words + w] < low ? v[j * words + w] : low;
+        }
+        for (size_t w = 0; w < words; w++) {
+            float t = (v[j * words + w] - low) * inverse + 0.5f;
+            lut[j * words + w] = (uint8_t)(t < 255 ? t : 255);
+        }
+    }
+    *ret_base = base;
+    return scale;
+}
+
+static double body_planes(const float *v, size_t n, float inverse, int8_t *hi, int8_t *lo,
+                          double *ret_abs, double *ret_off)
+{
+    int64_t sum = 0, abs = 0;
+    float off = 0;
+    for (size_t i = 0; i < n; i++) {
+        float t = v[i] * inverse;
+        int32_t w = (int32_t)(t + (t < 0 ? -0.5f : 0.5f)), h = (w + 64) >> 7;
+        hi[i] = (int8_t)h;
+        lo[i] = (int8_t)(w - h * 128);
+        sum += w;
+        abs += w < 0 ? -w : w;
+        off += fabsf(t - (float)w);
+    }
+    *ret_abs = (double)abs;
+    *ret_off = (double)off;
+    return (double)sum;
+}
+
 INL void body_field(const uint8_t *block, size_t at, size_t row, float none, float *v)
 {
     for (size_t l = 0; l < 16; l++) {

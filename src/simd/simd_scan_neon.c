@@ -9,5 +9,8 @@ const struct simd_scan simd__scan_neon = {
     .dot8 = body_dot8,
     .lut4 = body_lut4,
     .lut8 = body_lut8,
+    .tables = body_tables,
+    .bytes = body_bytes,
+    .planes = body_planes,
     .cut = body_cut,
 };

@@ -16,6 +16,7 @@
 #define CHUNK_ROWS 256
 /* An allowed row by number against a row of a list by stream. */
 #define FLAT_FACTOR 4.0
+#define FARTHER_MOST 4.0
 
 int ivf_bin_build(const struct index_build *b, struct ixw *w, struct status *st)
 {
@@ -52,7 +53,7 @@ struct bin {
     uint64_t *order;
     float *key; /* nlist */
     uint32_t nprobe;
-    double want_seen;
+    double want_seen, pass;
     bool range;
 };
 
@@ -97,15 +98,21 @@ static int search_one(struct bin *b, uint32_t j, struct status *st)
     const void *query = (const uint8_t *)b->q->queries + j * b->q->query_stride;
     const size_t dim = ivf->head.rows.dim;
     uint32_t empty = 0, most = MAX(b->q->params->max_empty_result_buckets, 1u), sorted = 0;
-    uint64_t seen = 0;
+    uint64_t seen = 0, before = b->c->distances;
     bool any = b->tk->lists[j].low_key == -INFINITY;
     int rc = 0;
     b->dist.rows(query, ivf->bit_cents, dim / 8, ivf->nlist, dim, b->key);
     for (uint32_t l = 0; l < ivf->nlist; l++) {
         b->order[l] = ivf_sort_key(b->key[l], l);
     }
+    double want = b->want_seen;
     for (uint32_t l = 0; l < ivf->nlist; l++) {
-        if (l >= b->nprobe && (b->range ? any && empty >= most : (double)seen >= b->want_seen)) {
+        if (l == b->nprobe && b->q->allow) { /* as wanted() of ivf_search.c */
+            double expect = b->pass * (double)(b->c->distances - before);
+            double farther = seen ? expect / (double)seen : FARTHER_MOST;
+            want *= farther < 1 ? 1 : MIN(farther, FARTHER_MOST);
+        }
+        if (l >= b->nprobe && (b->range ? any && empty >= most : (double)seen >= want)) {
             break;
         }
         if (l >= sorted) {
@@ -132,7 +139,7 @@ int ivf_bin_search(const struct index *ix, const struct index_query *q, struct t
     const struct simd_ops *ops = simd_ops();
     const struct topk_list *l = &tk->lists[0];
     double rows = ix->rows.nrows, pass = q->allow ? q->allow_count / rows : 1;
-    struct bin b = { .ivf = ivf, .q = q, .tk = tk, .c = c };
+    struct bin b = { .ivf = ivf, .q = q, .tk = tk, .c = c, .pass = pass };
     int rc = 0;
     b.dist = ix->rows.metric == METRIC_JACCARD ? ops->jaccard : ops->hamming;
     b.nprobe = MIN(MAX(q->params->nprobe, 1u), ivf->nlist);

@@ -115,9 +115,6 @@ void ivf_rabitq_query(const struct ivf_codec *c, struct ivf_query_code *qc);
  * scale. */
 float ivf_planes(const float *v, size_t dim, size_t nsteps, int8_t *hi, int8_t *lo, double *ret_sum,
                  double *ret_abs, double *ret_off);
-/* v: ntables of 16 or 256 floats -> bytes. Returns the scale; *ret_base is the sum of the minima. */
-float ivf_lut_bytes(const float *v, size_t ntables, size_t words, uint8_t *lut, double *ret_base);
-
 /* ---- An open file ---- */
 
 struct ivf {
@@ -219,7 +216,8 @@ struct ivf_state {
     uint32_t ncand, query; /* query: which of the call */
     uint32_t probed, hits, empty; /* lists; hits of the last; lists without any since the last with */
     bool any_hit, done;
-    uint64_t seen; /* allowed rows */
+    uint64_t seen, scanned; /* allowed rows; rows */
+    double want_seen;       /* below 0: not known yet */
 };
 
 /* What a thread borrows for a search. */

@@ -141,26 +141,83 @@ static void measure(const struct ivf *ivf, const float *q, uint64_t *key, uint32
     }
 }
 
+/* Of the left entries after those in place, measures the some nearest, sorts them; want are in place
+ * then. */
+static void finish_front(const struct ivf *ivf, const struct ivf_query_code *coarse, uint32_t want,
+                         uint32_t left, uint32_t some, struct ivf_order *o)
+{
+    uint64_t *rest = o->key + o->sorted;
+    ivf_select(rest, left, some);
+    measure(ivf, coarse->q, rest, some, o);
+    ivf_sort(rest, some);
+    o->sorted = want;
+}
+
+/* The want-th smallest of n keys or a little above: lists are looked at in groups, several times as
+ * many as wanted, and no more than want - 1 lists below the want-th smallest group minimum can be
+ * missed by those groups. */
+static float cut_key(const float *key, uint32_t n, uint32_t want, uint64_t *tmp)
+{
+    uint32_t group = n / (4 * want), groups = 0;
+    for (uint32_t i = 0; i < n; i += group) {
+        float least = INFINITY;
+        for (uint32_t l = i; l < MIN(i + group, n); l++) {
+            least = key[l] < least ? key[l] : least;
+        }
+        tmp[groups++] = ivf_sort_key(least, i);
+    }
+    ivf_select(tmp, groups, want);
+    uint64_t most = 0;
+    for (uint32_t g = 0; g < want; g++) {
+        most = tmp[g] > most ? tmp[g] : most;
+    }
+    return ivf_sort_float(most);
+}
+
 void ivf_order_start(const struct ivf *ivf, struct ivf_query_code *coarse, uint32_t want,
                      struct ivf_order *o)
 {
     const struct ivf_layout *lay = &ivf->coarse.lay;
     struct simd_blocks b = { ivf->coarse_blocks, lay->block_bytes,
                              ivf_block_count(lay, ivf->nlist), lay->nsteps };
-    o->n = ivf->nlist;
+    uint32_t n = ivf->nlist, some = MIN(want + want / 8 + 4, n);
+    float *key = o->exact;
+    o->n = n;
     o->sorted = 0;
     simd_scan()->dot8(&b, coarse->hi, coarse->lo, o->sum);
-    for (uint32_t i = 0; i < o->n; i++) {
-        float add = coarse->c + coarse->b;
+    for (uint32_t i = 0; i < n; i += SCAN_ROWS) {
+        const uint8_t *block = b.base + i / SCAN_ROWS * lay->block_bytes;
+        float add[SCAN_ROWS] = { 0 }, err[SCAN_ROWS];
         if (lay->add_at != SIMD_NO_FIELD) {
-            float a;
-            memcpy(&a, b.base + i / SCAN_ROWS * lay->block_bytes + lay->add_at + i % SCAN_ROWS * 4,
-                   4);
-            add += a;
+            memcpy(add, block + lay->add_at, sizeof add);
         }
-        o->key[i] = ivf_sort_key(add + coarse->a * (float)o->sum[i], i);
+        memcpy(err, block + lay->err_at, sizeof err);
+        /* A far centroid that the bytes cannot hold is measured rather than missed: its error
+         * counts in its favour. */
+        float w = coarse->margin == IVF_LINEAR ? coarse->w : 0;
+        for (uint32_t r = 0; r < MIN(n - i, (uint32_t)SCAN_ROWS); r++) {
+            float est = coarse->c + coarse->b + add[r] + coarse->a * (float)o->sum[i + r];
+            key[i + r] = err[r] < INFINITY ? est - w * err[r] : -INFINITY;
+        }
     }
-    ivf_order_more(ivf, coarse, want, o);
+    if (n < 8 * some) {
+        for (uint32_t i = 0; i < n; i++) {
+            o->key[i] = ivf_sort_key(key[i], i);
+        }
+        ivf_order_more(ivf, coarse, want, o);
+        return;
+    }
+    /* Few are wanted: those under the cut go in front, in one pass. */
+    float most = cut_key(key, n, some, o->key);
+    uint32_t front = 0, back = n;
+    for (uint32_t i = 0; i < n; i++) {
+        uint64_t v = ivf_sort_key(key[i], i);
+        bool near = v <= ivf_sort_key(most, UINT32_MAX);
+        o->key[near ? front : back - 1] = v;
+        front += near;
+        back -= !near;
+    }
+    finish_front(ivf, coarse, want, front, some, o);
 }
 
 void ivf_order_more(const struct ivf *ivf, const struct ivf_query_code *coarse, uint32_t want,
@@ -170,10 +227,6 @@ void ivf_order_more(const struct ivf *ivf, const struct ivf_query_code *coarse, 
     if (want <= o->sorted) {
         return;
     }
-    uint64_t *rest = o->key + o->sorted;
-    uint32_t left = o->n - o->sorted, n = want - o->sorted, some = MIN(n + n / 8 + 4, left);
-    ivf_select(rest, left, some);
-    measure(ivf, coarse->q, rest, some, o);
-    ivf_sort(rest, some);
-    o->sorted = want;
+    uint32_t left = o->n - o->sorted, n = want - o->sorted;
+    finish_front(ivf, coarse, want, left, MIN(n + n / 8 + 4, left), o);
 }

@@ -5,7 +5,7 @@
  *             as one of 16 or 256 words. With r^ what the codes stand for,
  *
  *                 L2   |q - x|^2 ~ |q - c|^2 - 2 (q - mean).r^ + a
- *                      a = 2 (c - mean).r^ + |r^|^2 + |r - r^|^2, kept per row
+ *                      a = 2 (c - mean).r^ + |r^|^2 - |r - r^|^2, kept per row
  *                 IP   -q.x ~ -q.c - q.r^
  *
  *             so one table per query serves all lists, and only the query's distance to the
@@ -16,9 +16,12 @@
  *             chosen by going over the sub-vectors again and again, each time taking the word that
  *             helps most; words are then averaged anew over the rows that chose them.
  *             nbits above 8 becomes twice the sub-vectors at 8 bits: no fewer bits than asked for.
- * INVARIANTS  Estimates have no bound. Their error is about 2 |q - x| e / sqrt(dim) (L2) and
- *             |q| e / sqrt(dim) (IP), e the root mean square of |r - r^|, kept for all rows
- *             together; a search looks at what SPREAD of these could bring in.
+ * INVARIANTS  Estimates have no bound. Seen from a row, |q - x^|^2 is |q - x|^2 + |r - r^|^2 but for
+ *             a product of q - x and the coding error, which know nothing of each other: so the
+ *             error is about 2 |q - x| e / sqrt(dim) (L2) and |q| e / sqrt(dim) (IP), e the root
+ *             mean square of |r - r^|, kept for all rows together. A search looks at what SPREAD
+ *             of these could bring in. By IP a query near the row does know the coding error,
+ *             which shortens rows; where no loss cares for that, SPREAD_PLAIN makes up for it.
  */
 #include <math.h>
 #include <string.h>
@@ -31,6 +34,7 @@
 
 /* How many standard errors a row's estimate may be off and the row still be looked at. */
 #define SPREAD 2.0
+#define SPREAD_PLAIN 3.0
 /* Products below this share of the norms do not matter to the loss (T of the paper). */
 #define ETA_SHARE 0.2
 #define DESCENTS 3
@@ -301,7 +305,7 @@ static void encode_some(const struct ivf_codec *c, float *x, size_t n, const flo
             put_code(c, block, at, j, s.at[j * n + i]);
         }
         if (c->lay.add_at != SIMD_NO_FIELD) {
-            double a = decode(c, r, s.at + i, n, s.word);
+            double a = -decode(c, r, s.at + i, n, s.word);
             for (size_t k = 0; k < dim; k++) {
                 a += s.word[k] * (2 * ((double)centroid[k] - c->mean[k]) + s.word[k]);
             }
@@ -341,58 +345,25 @@ static double sample_spread(const struct ivf_codec *c, const struct ivf_sample *
 
 /* ---- Query ---- */
 
-float ivf_lut_bytes(const float *v, size_t ntables, size_t words, uint8_t *lut, double *ret_base)
-{
-    float range = 0;
-    double base = 0;
-    for (size_t j = 0; j < ntables; j++) {
-        float low = INFINITY, high = -INFINITY;
-        for (size_t w = 0; w < words; w++) {
-            low = v[j * words + w] < low ? v[j * words + w] : low;
-            high = v[j * words + w] > high ? v[j * words + w] : high;
-        }
-        range = MAX(range, high - low);
-        base += low;
-    }
-    float scale = range / 255, inverse = scale > 0 ? 1 / scale : 0;
-    for (size_t j = 0; j < ntables; j++) {
-        float low = INFINITY;
-        for (size_t w = 0; w < words; w++) {
-            low = v[j * words + w] < low ? v[j * words + w] : low;
-        }
-        for (size_t w = 0; w < words; w++) {
-            lut[j * words + w] = (uint8_t)((v[j * words + w] - low) * inverse + 0.5f);
-        }
-    }
-    *ret_base = base;
-    return scale;
-}
-
 void ivf_pq_query(const struct ivf_codec *c, struct ivf_query_code *qc)
 {
     bool l2 = c->metric == METRIC_L2;
     size_t tables = c->lay.kernel == IVF_LUT4 ? c->lay.nsteps * 8 : c->lay.nsteps;
-    float *v = qc->tmp;
+    float *q = qc->tmp, *v = q + ROUND_UP(c->dim, (size_t)16);
+    struct simd_tables t = { q, c->sub_at, c->book, c->nsub, c->words };
     double base;
-    memset(v + c->nsub * c->words, 0, (tables - c->nsub) * c->words * sizeof(float));
-    for (uint32_t j = 0; j < c->nsub; j++) {
-        float *t = v + j * c->words;
-        const float *book = c->book + c->sub_at[j] * c->words;
-        memset(t, 0, c->words * sizeof(float));
-        for (size_t k = c->sub_at[j]; k < c->sub_at[j + 1]; k++, book += c->words) {
-            float q = l2 ? -2 * (qc->q[k] - c->mean[k]) : -qc->q[k];
-            for (uint32_t w = 0; w < c->words; w++) {
-                t[w] += q * book[w];
-            }
-        }
+    for (size_t k = 0; k < c->dim; k++) {
+        q[k] = l2 ? -2 * (qc->q[k] - c->mean[k]) : -qc->q[k];
     }
-    qc->a = ivf_lut_bytes(v, tables, c->words, qc->lut, &base);
+    simd_scan()->tables(&t, v);
+    memset(v + c->nsub * c->words, 0, (tables - c->nsub) * c->words * sizeof(float));
+    qc->a = simd_scan()->bytes(v, tables, c->words, qc->lut, &base);
     qc->b = (float)base;
     qc->c = 0;
     qc->err = c->spread;
     qc->w0 = 0;
     qc->list_key = true;
-    double f = SPREAD / sqrt((double)c->dim);
+    double f = (l2 || c->eta > 1 ? SPREAD : SPREAD_PLAIN) / sqrt((double)c->dim);
     qc->margin = l2 ? IVF_ROOT : IVF_LINEAR;
     qc->w = (float)(l2 ? f : f * sqrt(qc->norm2));
 }

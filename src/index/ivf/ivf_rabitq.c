@@ -200,19 +200,23 @@ void ivf_rabitq_query(const struct ivf_codec *c, struct ivf_query_code *qc)
         memcpy(q, qc->q, dim * sizeof(float));
         ivf_rotate(c->flips, q, dim);
         for (size_t j = 0; j < tables; j++) {
-            for (size_t w = 0; w < 16; w++) {
-                float t = 0;
-                for (size_t i = 0; i < per; i++) {
-                    size_t u = w >> (i * c->bits) & ((1u << c->bits) - 1), k = j * per + i;
-                    t += k < dim ? (float)u * q[k] : 0;
+            float *t = v + j * 16;
+            size_t size = 1;
+            t[0] = 0;
+            for (size_t i = 0; i < per; i++) { /* each level of one more dimension */
+                float x = j * per + i < dim ? q[j * per + i] : 0;
+                for (size_t u = 1; u < 1u << c->bits; u++) {
+                    for (size_t w = 0; w < size; w++) {
+                        t[u * size + w] = t[w] + (float)u * x;
+                    }
                 }
-                v[j * 16 + w] = t;
+                size <<= c->bits;
             }
         }
         for (size_t k = 0; k < dim; k++) {
             sum += q[k];
         }
-        qc->a = ivf_lut_bytes(v, tables, 16, qc->lut, &base);
+        qc->a = simd_scan()->bytes(v, tables, 16, qc->lut, &base);
         qc->b = (float)(base - mid * sum);
     }
     qc->c = 0;

@@ -84,6 +84,11 @@ static bool surely_in_range(const struct ivf_query_code *qc, const struct ivf_ca
     return d > 0 && d * d * 0.9999f > low;
 }
 
+static float root_of(float t)
+{
+    return t < INFINITY && t > 0 ? sqrtf(t) : 0;
+}
+
 static void add_cand(const struct ivf_scan *s, uint32_t i, struct ivf_cand cand)
 {
     struct ivf_state *state = &s->scratch->state[i];
@@ -116,8 +121,7 @@ static void set_cut(const struct ivf_scan *s, uint32_t i, struct margins *m, str
         return;
     }
     float w = qc->margin == IVF_LINEAR ? qc->w * m->dist
-              : t < INFINITY           ? 2 * sqrtf(t > 0 ? t : 0) * qc->w
-                                       : 0;
+                                           : 2 * root_of(t) * qc->w;
     m->scale = qc->margin == IVF_LINEAR ? w : qc->w;
     bool field = s->ivf->codec.lay.err_at != SIMD_NO_FIELD;
     cut->w = field ? w : 0;
@@ -250,6 +254,7 @@ void ivf_scan_list(const struct ivf_scan *s, uint32_t i, uint32_t list, float ke
     if (!s->premask) {
         state->seen += (uint64_t)((double)(end - ivf->start[list]) * s->pass);
     }
+    state->scanned += end - ivf->start[list];
     state->any_hit |= state->hits > 0;
     state->empty = state->hits ? 0 : state->empty + 1;
 }
@@ -259,7 +264,7 @@ void ivf_scan_finish(const struct ivf_scan *s, uint32_t i)
     struct ivf_scratch *x = s->scratch;
     struct ivf_state *state = &x->state[i];
     const struct ivf_query_code *qc = &state->code;
-    float t = bound_of(s, i), root = t < INFINITY && t > 0 ? sqrtf(t) : 0;
+    float t = bound_of(s, i), root = root_of(t);
     size_t n = 0, at = 0;
     for (uint32_t c = 0; c < state->ncand; c++) {
         const struct ivf_cand *cand = &state->cand[c];

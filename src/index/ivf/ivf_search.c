@@ -29,8 +29,14 @@
 #define NS_CODE_BYTE 0.035
 #define NS_CODE_ROW 0.3
 #define NS_BIT 1.2
+/* Lines of the next list that are asked for before a list is scanned. */
+#ifndef NEXT_LINES
+#define NEXT_LINES 8
+#endif
 /* Below this share of allowed rows blocks are tested before they are scanned. */
-#define PREMASK_SHARE 0.5
+#define PREMASK_SHARE 0.7
+/* By how much a filter that avoids the query may widen the search. */
+#define FARTHER_MOST 4.0
 
 struct ivf_pair {
     uint32_t list, state;
@@ -128,7 +134,16 @@ struct tile {
     uint32_t n; /* queries */
 };
 
-static bool enough(const struct tile *t, const struct ivf_state *s, uint32_t probed)
+/* Where fewer of the rows near the query are allowed than everywhere, its neighbours lie farther
+ * out than lists by number tell: more is looked at. */
+static double wanted(const struct tile *t, const struct ivf_state *s)
+{
+    double expect = t->scan.pass * (double)s->scanned, got = MAX((double)s->seen, 1.0);
+    double farther = MIN(expect / got, FARTHER_MOST);
+    return t->want_seen * MAX(farther, 1.0);
+}
+
+static bool enough(const struct tile *t, struct ivf_state *s, uint32_t probed)
 {
     if (probed >= t->max_lists) {
         return true;
@@ -141,7 +156,8 @@ static bool enough(const struct tile *t, const struct ivf_state *s, uint32_t pro
         return (s->any_hit || low_open) &&
                s->empty >= MAX(t->scan.q->params->max_empty_result_buckets, 1u);
     }
-    return (double)s->seen >= t->want_seen;
+    s->want_seen = s->want_seen < 0 ? wanted(t, s) : s->want_seen;
+    return (double)s->seen >= s->want_seen;
 }
 
 /* Fills in query i; lists in order. False: scanned raw instead. */
@@ -160,7 +176,8 @@ static bool start_query(struct tile *t, uint32_t i, uint32_t query)
     s->query = query;
     s->ncand = s->probed = s->hits = s->empty = 0;
     s->any_hit = s->done = false;
-    s->seen = 0;
+    s->seen = s->scanned = 0;
+    s->want_seen = -1;
     index_rows_f32(&one, NULL, 0, 1, rows->metric == METRIC_COSINE, s->code.q);
     memcpy(s->coarse.q, s->code.q, rows->dim * sizeof(float));
     if (!ivf_query_prepare(&ivf->codec, &s->code) || !ivf_query_prepare(&ivf->coarse, &s->coarse)) {
@@ -194,8 +211,8 @@ static int scan_pairs(struct tile *t, size_t npairs, struct status *st)
             const struct ivf *ivf = t->scan.ivf;
             const uint8_t *next =
                 ivf->blocks + (size_t)ivf->block_at[pair[p + 1].list] * ivf->codec.lay.block_bytes;
-            for (int line = 0; line < 4; line++) {
-                __builtin_prefetch(next + line * 64);
+            for (int line = 0; line < NEXT_LINES; line++) {
+                __builtin_prefetch(next + line * 64, 0, 2);
             }
         }
         ivf_scan_list(&t->scan, pair[p].state, pair[p].list, pair[p].key);

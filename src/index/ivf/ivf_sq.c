@@ -21,6 +21,9 @@
 #include "index/ivf/ivf_int.h"
 
 #define U 0x1p-24
+/* Standard deviations that steps cover: a few far rows must not make all codes coarse. They get a
+ * large e instead. */
+#define RANGE 8.0
 
 int ivf_sq8_train(const struct ivf_sample *s, struct ivf_codec *c, struct status *st)
 {
@@ -30,19 +33,26 @@ int ivf_sq8_train(const struct ivf_sample *s, struct ivf_codec *c, struct status
         return st_fail(st, ST_NO_MEMORY, "no memory for a quantiser of dimension %zu", dim);
     }
     for (size_t k = 0; k < dim; k++) {
-        float low = INFINITY, high = -INFINITY;
+        double low = INFINITY, high = -INFINITY, sum = 0, sum2 = 0, n = 0;
         for (size_t i = 0; i < s->n; i++) {
-            float v = s->x[i * dim + k];
-            if (isfinite(v)) {
+            double v = s->x[i * dim + k];
+            if (fabs(v) < 0x1p60) {
                 low = MIN(low, v);
                 high = MAX(high, v);
+                sum += v;
+                sum2 += v * v;
+                n++;
             }
         }
-        if (low > high) {
+        if (n == 0) {
             low = high = 0;
+            n = 1;
         }
-        mem[k] = (float)(((double)low + high) / 2);
-        mem[dim + k] = (float)(((double)high - low) / 255);
+        double mean = sum / n, spread = sqrt(MAX(sum2 / n - mean * mean, 0.0));
+        low = MAX(low, mean - RANGE * spread);
+        high = MIN(high, mean + RANGE * spread);
+        mem[k] = (float)((low + high) / 2);
+        mem[dim + k] = (float)((high - low) / 255);
     }
     c->heap = mem;
     c->mean = mem;
@@ -88,30 +98,22 @@ void ivf_sq8_encode(const struct ivf_codec *c, const float *x, size_t n, uint8_t
 float ivf_planes(const float *v, size_t dim, size_t nsteps, int8_t *hi, int8_t *lo, double *ret_sum,
                  double *ret_abs, double *ret_off)
 {
-    double sum_abs = 0, most = 0, sum = 0, abs = 0, off = 0;
+    float sum_abs = 0, most = 0;
     for (size_t k = 0; k < dim; k++) {
-        double m = fabs((double)v[k]);
+        float m = fabsf(v[k]);
         sum_abs += m;
         most = MAX(most, m);
     }
     /* Weights within 127 * 128, and 255 times their sum within 31 bits. */
-    double scale = MAX(most / 16256, sum_abs / 8.3e6);
-    double inverse = scale > 0 ? 1 / scale : 0;
-    for (size_t k = 0; k < dim; k++) {
-        double exact = v[k] * inverse;
-        int w = (int)(exact + (exact < 0 ? -0.5 : 0.5)), h = (w + 64) >> 7;
-        hi[k] = (int8_t)h;
-        lo[k] = (int8_t)(w - h * 128);
-        sum += w;
-        abs += w < 0 ? -w : w;
-        off += fabs(exact - w);
+    float scale = MAX(most / 16250, sum_abs / 8.3e6f), inverse = scale > 0 ? 1 / scale : 0;
+    if (!(inverse < INFINITY)) { /* too small to matter, too small to divide by */
+        scale = inverse = 0;
     }
+    *ret_sum = simd_scan()->planes(v, dim, inverse, hi, lo, ret_abs, ret_off);
+    *ret_off = (*ret_off + 0.004 * (double)dim) * 127.5;
     memset(hi + dim, 0, 4 * nsteps - dim);
     memset(lo + dim, 0, 4 * nsteps - dim);
-    *ret_sum = sum;
-    *ret_abs = abs;
-    *ret_off = off * 127.5;
-    return (float)scale;
+    return scale;
 }
 
 void ivf_sq8_query(const struct ivf_codec *c, struct ivf_query_code *qc)
