@@ -22,7 +22,7 @@ INL __m512i rbq_row(const struct simd_rbq *q, const uint8_t *x, size_t nplanes, 
     const size_t words = q->words, padded = SIMD_RBQ_WORDS(words);
     __m512i sum = _mm512_setzero_si512();
     for (size_t w = 0; w < words; w += 8) {
-        const __mmask8 m = words - w >= 8 ? 0xff : (__mmask8)((1u << (words - w)) - 1);
+        const __mmask8 m = (__mmask8)(words - w >= 8 ? 0xff : (1u << (words - w)) - 1);
         __m512i all = _mm512_setzero_si512();
         for (size_t p = 0; p < bits; p++) {
             __m512i v = rbq_load(x + (p * words + w) * 8, m);
@@ -77,7 +77,7 @@ INL void rbq_eight(const struct simd_rbq *q, const uint8_t *const *x, const __m5
                    float *keys, float *lows)
 {
     const size_t at = q->bits * q->words * 8;
-    const __mmask8 m = n >= 8 ? 0xff : (__mmask8)((1u << n) - 1);
+    const __mmask8 m = (__mmask8)(n >= 8 ? 0xff : (1u << n) - 1);
     __m256 u = _mm512_cvtepi64_ps(rbq_reduce8(sums));
     __m512 a = rbq_factors4(x, at), b = rbq_factors4(x + 4, at);
     u = _mm256_fmadd_ps(u, _mm256_set1_ps(q->scale), _mm256_set1_ps(q->bias));

@@ -297,7 +297,7 @@ static double planes(const float *v, size_t n, float inverse, int8_t *hi, int8_t
     __m512i sum = _mm512_setzero_si512(), abs = sum;
     __m512 off = _mm512_setzero_ps();
     for (size_t i = 0; i < n; i += 16) {
-        __mmask16 m = n - i < 16 ? (__mmask16)((1u << (n - i)) - 1) : 0xffff;
+        __mmask16 m = (__mmask16)(n - i < 16 ? (1u << (n - i)) - 1 : 0xffff);
         __m512 t = _mm512_mul_ps(_mm512_maskz_loadu_ps(m, v + i), _mm512_set1_ps(inverse));
         __m512i w = _mm512_cvtps_epi32(t);
         __m512i h = _mm512_srai_epi32(_mm512_add_epi32(w, _mm512_set1_epi32(64)), 7);
@@ -333,7 +333,7 @@ static size_t cut(const struct simd_cut *t, struct simd_cut_hit *hits)
             row = 0;
             block += t->block_stride;
         }
-        __mmask16 in = t->nrows - i < 16 ? (__mmask16)((1u << (t->nrows - i)) - 1) : 0xffff;
+        __mmask16 in = (__mmask16)(t->nrows - i < 16 ? (1u << (t->nrows - i)) - 1 : 0xffff);
         __m512 s = _mm512_cvtepi32_ps(_mm512_loadu_si512(t->sums + i));
         __m512 key = _mm512_fmadd_ps(cut_field(p, t->mul_at, one), _mm512_fmadd_ps(a, s, b),
                                      _mm512_add_ps(c, cut_field(p, t->add_at, zero)));
