@@ -62,10 +62,10 @@ void ivf_codec_init(const struct index_params *p, enum metric metric, size_t dim
         c->nsub = (uint32_t)nsub;
         if (p->type == INDEX_SCANN || p->nbits <= 4) {
             c->words = 16;
-            lay_out(c, IVF_LUT4, (nsub + 7) / 8, metric == METRIC_L2, false, false);
+            lay_out(c, IVF_LUT4, (nsub + 7) / 8, metric == METRIC_L2, false, metric == METRIC_IP);
         } else {
             c->words = 256;
-            lay_out(c, IVF_LUT8, nsub, metric == METRIC_L2, false, false);
+            lay_out(c, IVF_LUT8, nsub, metric == METRIC_L2, false, metric == METRIC_IP);
         }
         break;
     case INDEX_IVF_RABITQ:

@@ -20,8 +20,10 @@
  *             a product of q - x and the coding error, which know nothing of each other: so the
  *             error is about 2 |q - x| e / sqrt(dim) (L2) and |q| e / sqrt(dim) (IP), e the root
  *             mean square of |r - r^|, kept for all rows together. A search looks at what SPREAD
- *             of these could bring in. By IP a query near the row does know the coding error,
- *             which shortens rows; where no loss cares for that, SPREAD_PLAIN makes up for it.
+ *             of these could bring in. By inner product a query near the row does know the coding
+ *             error, which shortens rows: for unit rows without the loss above SPREAD_PLAIN makes
+ *             up for it; by IP, where the longest rows are the ones that count, each row keeps its
+ *             own SPREAD |r - r^| / sqrt(dim) and what it was shortened by.
  */
 #include <math.h>
 #include <string.h>
@@ -274,6 +276,32 @@ static double decode(const struct ivf_codec *c, const float *r, const uint32_t *
     return err2;
 }
 
+/* The row's term by L2, its error by IP. */
+static void put_fields(const struct ivf_codec *c, const float *r, const uint32_t *code, size_t step,
+                       const float *centroid, float *word, uint8_t *block, size_t at)
+{
+    double err2, term = 0, norm2 = 0, shorter = 0;
+    float f;
+    if (c->metric == METRIC_COSINE) {
+        return;
+    }
+    err2 = decode(c, r, code, step, word);
+    for (size_t k = 0; k < c->dim; k++) {
+        double x = (double)r[k] + centroid[k];
+        term += word[k] * (2 * ((double)centroid[k] - c->mean[k]) + word[k]);
+        shorter += ((double)r[k] - word[k]) * x;
+        norm2 += x * x;
+    }
+    if (c->metric == METRIC_L2) {
+        f = (float)(term - err2);
+        memcpy(block + c->lay.add_at + 4 * at, &f, sizeof f);
+        return;
+    }
+    shorter = norm2 > 0 && shorter > 0 ? shorter / sqrt(norm2) : 0;
+    f = (float)(SPREAD * sqrt(err2 / (double)c->dim) + shorter);
+    memcpy(block + c->lay.err_at + 4 * at, &f, sizeof f);
+}
+
 static void encode_some(const struct ivf_codec *c, float *x, size_t n, const float *centroid,
                         uint8_t *blocks, size_t row0, void *scratch)
 {
@@ -304,14 +332,7 @@ static void encode_some(const struct ivf_codec *c, float *x, size_t n, const flo
         for (uint32_t j = 0; j < c->nsub; j++) {
             put_code(c, block, at, j, s.at[j * n + i]);
         }
-        if (c->lay.add_at != SIMD_NO_FIELD) {
-            double a = -decode(c, r, s.at + i, n, s.word);
-            for (size_t k = 0; k < dim; k++) {
-                a += s.word[k] * (2 * ((double)centroid[k] - c->mean[k]) + s.word[k]);
-            }
-            float f = (float)a;
-            memcpy(block + c->lay.add_at + 4 * at, &f, sizeof f);
-        }
+        put_fields(c, r, s.at + i, n, centroid, s.word, block, at);
     }
 }
 
@@ -365,5 +386,5 @@ void ivf_pq_query(const struct ivf_codec *c, struct ivf_query_code *qc)
     qc->list_key = true;
     double f = (l2 || c->eta > 1 ? SPREAD : SPREAD_PLAIN) / sqrt((double)c->dim);
     qc->margin = l2 ? IVF_ROOT : IVF_LINEAR;
-    qc->w = (float)(l2 ? f : f * sqrt(qc->norm2));
+    qc->w = (float)(l2 ? f : (c->metric == METRIC_IP ? 1 : f) * sqrt(qc->norm2));
 }
