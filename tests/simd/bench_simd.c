@@ -12,21 +12,21 @@
 
 #include "check_simd.h"
 
-static double now(void)
+double bench_now(void)
 {
     struct timespec ts;
-    clock_gettime(CLOCK_MONOTONIC, &ts);
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
     return (double)ts.tv_sec + 1e-9 * (double)ts.tv_nsec;
 }
 
 /* Core cycles a second: one dependent addition takes one cycle. */
-static double clock_hz(void)
+double bench_clock_hz(void)
 {
     double best = 0;
     for (int round = 0; round < 5; round++) {
         const long steps = 2000000;
         long x = 1;
-        double t0 = now();
+        double t0 = bench_now();
         for (long i = 0; i < steps; i++) {
             /* The chain is opaque, else the compiler folds it. */
 #if defined(__x86_64__)
@@ -36,7 +36,7 @@ static double clock_hz(void)
                              : "+r"(x));
 #endif
         }
-        double hz = 4.0 * (double)steps / (now() - t0);
+        double hz = 4.0 * (double)steps / (bench_now() - t0);
         best = hz > best ? hz : best;
     }
     return best;
@@ -55,7 +55,7 @@ static double cycles_per_row(const struct simd_dist *d, const struct bench_data 
     double best = 1e9;
     for (int round = 0; round < 7; round++) {
         int reps = 20;
-        double t0 = now();
+        double t0 = bench_now();
         for (int i = 0; i < reps; i++) {
             if (ids) {
                 d->ids(b->q, b->base, b->stride, b->ids, b->n, b->dim, b->out);
@@ -63,7 +63,7 @@ static double cycles_per_row(const struct simd_dist *d, const struct bench_data 
                 d->rows(b->q, b->base, b->stride, b->n, b->dim, b->out);
             }
         }
-        double t = (now() - t0) / reps / (double)b->n;
+        double t = (bench_now() - t0) / reps / (double)b->n;
         best = t < best ? t : best;
     }
     return best * hz;
@@ -112,9 +112,9 @@ static void bench_tile(const struct simd_ops *ops, size_t dim, size_t nq, double
                            .row_bias = nums };
     double best = 1e9;
     for (int round = 0; round < 15; round++) {
-        double t0 = now();
+        double t0 = bench_now();
         ops->tile_f32(&t, hits);
-        double s = now() - t0;
+        double s = bench_now() - t0;
         best = s < best ? s : best;
     }
     double per_cycle = (double)nq * (double)nrows * (double)dim / (best * hz);
@@ -132,7 +132,7 @@ void bench_all(const struct simd_ops *ops)
 {
     static const char *const types[] = { "f32", "f16", "bf16", "i8" };
     static const size_t dims[] = { 96, 100, 128, 384, 768, 1536 };
-    double hz = clock_hz();
+    double hz = bench_clock_hz();
     printf("level %s, clock %.2f GHz\n", simd_level_name(ops->level), hz * 1e-9);
     for (int t = 0; t < SIMD_NTYPES; t++) {
         const struct simd_dist *slots[] = { &ops->l2[t], &ops->ip[t], &ops->cos[t],
@@ -159,4 +159,5 @@ void bench_all(const struct simd_ops *ops)
             bench_tile(ops, tile_dims[d], nqs[i], hz);
         }
     }
+    bench_codes(ops, hz);
 }

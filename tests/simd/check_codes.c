@@ -1,6 +1,6 @@
 /*
- * check_codes.c - the slots on coded rows: scalar quantised codes, f32 queries against narrow rows,
- * narrowing.
+ * check_codes.c - the slots on coded rows: scalar quantised codes, bit codes, f32 queries against
+ * narrow rows, narrowing, the transform.
  */
 #include <math.h>
 #include <stdio.h>
@@ -230,6 +230,132 @@ static void check_sq(const struct simd_ops *ops, size_t dim)
     }
 }
 
+/* ---- bit codes ---- */
+
+static float small_float(void)
+{
+    return (float)((double)(int64_t)rng() * 0x1p-60);
+}
+
+static int64_t want_bit_sum(const struct simd_rbq *q, const uint8_t *x)
+{
+    int64_t sum = 0;
+    for (size_t i = 0; i < q->words * 64; i++) {
+        int64_t u = 0, w = 0;
+        for (size_t p = 0; p < q->bits; p++) {
+            u = u * 2 + (x[p * q->words * 8 + i / 8] >> (i % 8) & 1);
+        }
+        for (size_t k = 0; k < q->nplanes; k++) {
+            int64_t bit = (int64_t)(q->planes[k * SIMD_RBQ_WORDS(q->words) + i / 64] >> (i % 64) & 1);
+            w += bit << k;
+            w -= k + 1 == q->nplanes ? bit << (k + 1) : 0;
+        }
+        sum += u * w;
+    }
+    return sum;
+}
+
+static void check_rbq_row(const struct simd_rbq *q, const uint8_t *x, float key, float low)
+{
+    const uint8_t *f = x + q->bits * q->words * 8;
+    double add = simd_load_f32(f), rescale = simd_load_f32(f + 4), u = (double)want_bit_sum(q, x);
+    double inner = (double)q->scale * u + (double)q->bias;
+    double want = (double)q->add + add + rescale * inner;
+    double bound = 8 * 0x1p-24 *
+                   (fabs((double)q->add) + fabs(add) +
+                    fabs(rescale) * (fabs((double)q->scale * u) + fabs((double)q->bias)));
+    if (!(fabs((double)key - want) <= bound)) {
+        check_fail("rbq", q->words * 64, "key", key, want, bound);
+    }
+    double e = (double)q->err * (double)simd_load_f32(f + 8);
+    double g = (double)q->qerr * (double)simd_load_f32(f + 12), off = sqrt(e * e + g * g);
+    bound += 8 * 0x1p-24 * off;
+    if (!(fabs((double)low - (want - off)) <= bound)) {
+        check_fail("rbq", q->words * 64, "low", low, want - off, bound);
+    }
+}
+
+static void check_rbq(const struct simd_ops *ops, size_t bits, size_t nplanes, size_t words,
+                      size_t n)
+{
+    size_t bytes = bits * words * 8 + 16, stride = bytes + rng() % 5;
+    size_t qbytes = SIMD_RBQ_WORDS(words) * 8 * nplanes;
+    struct guard gq, gx;
+    float keys[MAX_ROWS + 1], by_id[MAX_ROWS + 1], lows[MAX_ROWS + 1], one, one_low;
+    uint32_t ids[MAX_ROWS];
+    guard_new(&gq, qbytes);
+    guard_new(&gx, stride * n);
+    uint64_t *planes = (uint64_t *)(void *)(gq.end - qbytes);
+    uint8_t *base = gx.end - bytes - (n - 1) * stride;
+    bool wide = rng() % 4 == 0;
+    for (size_t k = 0; k < nplanes; k++) {
+        for (size_t w = 0; w < words; w++) {
+            planes[k * SIMD_RBQ_WORDS(words) + w] = wide ? UINT64_MAX : rng();
+        }
+    }
+    struct simd_rbq q = { planes,        nplanes,       bits,          words,        small_float(),
+                          small_float(), small_float(), small_float(), small_float() };
+    for (size_t i = 0; i < n; i++) {
+        ids[i] = (uint32_t)(n - 1 - i);
+        for (size_t b = 0; b < bytes; b++) {
+            base[i * stride + b] = wide ? 0xff : (uint8_t)rng();
+        }
+        for (size_t f = 0; f < 4; f++) {
+            float v = small_float();
+            memcpy(base + i * stride + bytes - 16 + 4 * f, &v, 4);
+        }
+    }
+    keys[n] = lows[n] = by_id[n] = -777;
+    ops->rbq_rows(&q, base, stride, n, keys, lows);
+    ops->rbq_ids(&q, base, stride, ids, n, by_id, NULL);
+    if (keys[n] != -777 || lows[n] != -777 || by_id[n] != -777) {
+        check_fail("rbq", words * 64, "wrote past out", keys[n], -777, 0);
+    }
+    for (size_t i = 0; i < n; i++) {
+        check_rbq_row(&q, base + i * stride, keys[i], lows[i]);
+        ops->rbq_ids(&q, base + i * stride, stride, &ids[n - 1], 1, &one, &one_low);
+        if (memcmp(&keys[i], &by_id[n - 1 - i], 4) != 0 || memcmp(&keys[i], &one, 4) != 0 ||
+            memcmp(&lows[i], &one_low, 4) != 0) {
+            check_fail("rbq", words * 64, "shapes differ", by_id[n - 1 - i], keys[i], 0);
+        }
+    }
+    guard_free(&gq);
+    guard_free(&gx);
+}
+
+/* ---- transform ---- */
+
+static void check_hadamard(const struct simd_ops *ops, size_t n)
+{
+    static struct simd_ops ref;
+    struct guard g;
+    float *was = malloc(n * sizeof *was), *want = malloc(n * sizeof *want);
+    guard_new(&g, n * 4);
+    float *x = (float *)(void *)(g.end - n * 4);
+    simd_ops_at(SIMD_LEVEL_REF, &ref);
+    for (size_t i = 0; i < n; i++) {
+        was[i] = x[i] = want[i] = small_float();
+    }
+    ops->hadamard(x, n);
+    ref.hadamard(want, n);
+    if (memcmp(x, want, n * 4) != 0) {
+        check_fail("hadamard", n, "bits differ from the reference", x[0], want[0], 0);
+    }
+    for (size_t i = 0; i < n; i += 1 + n / 37) {
+        double sum = 0, size = 0;
+        for (size_t k = 0; k < n; k++) {
+            sum += __builtin_parityll(i & k) ? -(double)was[k] : (double)was[k];
+            size += fabs((double)was[k]);
+        }
+        if (!(fabs(sum - (double)x[i]) <= 16 * 0x1p-24 * size)) {
+            check_fail("hadamard", n, "value", x[i], sum, 16 * 0x1p-24 * size);
+        }
+    }
+    free(was);
+    free(want);
+    guard_free(&g);
+}
+
 void check_codes(const struct simd_ops *ops)
 {
     static const size_t large[] = { 255, 256, 257, 384, 768, 960, 1000, 1536, 4096 };
@@ -244,6 +370,16 @@ void check_codes(const struct simd_ops *ops)
         }
         check_narrow(ops, SIMD_F16, dim);
         check_narrow(ops, SIMD_BF16, dim);
+    }
+    for (size_t words = 1; words <= 26; words++) {
+        for (size_t nplanes = 1; nplanes <= 8; nplanes++) {
+            check_rbq(ops, 1, nplanes, words, 1 + rng() % 27);
+            check_rbq(ops, 1 + rng() % 9, nplanes, words, 1 + rng() % 20);
+        }
+    }
+    check_rbq(ops, 9, 8, SIMD_SQ_DIM_MAX / 64, 3);
+    for (size_t n = 16; n <= 16384; n *= 2) {
+        check_hadamard(ops, n);
     }
     for (int bits = SIMD_SQ8; bits < SIMD_SQ_NBITS; bits++) {
         for (int kind = 0; kind < 3; kind++) { /* where lanes come nearest to overflowing */

@@ -450,6 +450,18 @@ static void broken_sq6(const struct simd_sq *q, const void *base, size_t stride,
 {
     good.sq_l2[SIMD_SQ4].rows(q, base, stride, n, out);
 }
+static void broken_rbq(const struct simd_rbq *q, const void *base, size_t stride, size_t n,
+                       float *keys, float *lows)
+{
+    struct simd_rbq one = *q; /* a bound without the query's own error */
+    one.qerr = 0;
+    good.rbq_rows(&one, base, stride, n, keys, lows);
+}
+static void broken_hadamard(float *x, size_t n)
+{
+    good.hadamard(x, n);
+    x[n - 1] *= n == 256 ? -1.0f : 1.0f;
+}
 static void broken_narrow(const float *v, size_t n, void *out)
 {
     good.narrow[SIMD_F16](v, n, out);
@@ -476,7 +488,7 @@ static int selftest(void)
     int missed = 0;
     quiet = true;
     simd_ops_at(SIMD_LEVEL_REF, &good);
-    for (int i = 0; i < 10; i++) {
+    for (int i = 0; i < 12; i++) {
         struct simd_ops bad = good;
         switch (i) {
         case 0:
@@ -505,6 +517,12 @@ static int selftest(void)
             break;
         case 8:
             bad.sq_l2[SIMD_SQ6].rows = broken_sq6;
+            break;
+        case 9:
+            bad.rbq_rows = broken_rbq;
+            break;
+        case 10:
+            bad.hadamard = broken_hadamard;
             break;
         default:
             bad.narrow[SIMD_F16] = broken_narrow;

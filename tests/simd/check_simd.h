@@ -31,3 +31,7 @@ void check_tile(const struct simd_ops *ops);
 void check_block(const struct simd_ops *ops);
 void check_codes(const struct simd_ops *ops);
 void bench_all(const struct simd_ops *ops);
+void bench_codes(const struct simd_ops *ops, double hz);
+double bench_now(void);
+/* Core cycles a second. */
+double bench_clock_hz(void);

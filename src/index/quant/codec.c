@@ -17,16 +17,24 @@
 #include "base/hash.h"
 
 static const struct codec_ops *const kinds[CODEC_COUNT] = {
-    [CODEC_F32] = &codec__narrow, [CODEC_F16] = &codec__narrow, [CODEC_BF16] = &codec__narrow,
-    [CODEC_I8] = &codec__i8,      [CODEC_SQ8] = &codec__sq,     [CODEC_SQ6] = &codec__sq,
-    [CODEC_SQ4] = &codec__sq,     [CODEC_BIN] = &codec__bin,
+    [CODEC_F32] = &codec__narrow,
+    [CODEC_F16] = &codec__narrow,
+    [CODEC_BF16] = &codec__narrow,
+    [CODEC_I8] = &codec__i8,
+    [CODEC_SQ8] = &codec__sq,
+    [CODEC_SQ6] = &codec__sq,
+    [CODEC_SQ4] = &codec__sq,
+    [CODEC_PQ] = &codec__pq,
+    [CODEC_PRQ] = &codec__pq,
+    [CODEC_RABITQ] = &codec__rabitq,
+    [CODEC_BIN] = &codec__bin,
 };
 
 static int check_fit(enum codec_kind kind, enum metric metric, enum vec_type type, size_t dim,
                      struct status *st)
 {
     size_t dim_max = type == VEC_BIN ? INDEX_BIN_DIM_MAX : INDEX_DIM_MAX;
-    if (kind >= CODEC_COUNT || !kinds[kind] || !metric_fits_type(metric, type) ||
+    if (kind >= CODEC_COUNT || !metric_fits_type(metric, type) ||
         !(kinds[kind]->types >> type & 1)) {
         return st_fail(st, ST_INVALID, "codec %d does not take vectors of type %d with metric %s",
                        (int)kind, (int)type, metric_name(metric));
@@ -84,6 +92,9 @@ static int make(const struct codec_spec *spec, enum metric metric, enum vec_type
                                .seed = spec->seed };
     if (ops->payload) {
         TRY(ops->payload(&head, &payload, st));
+    }
+    if (ops->fit && t) {
+        TRY(ops->fit(&head, t->rows, st));
     }
     if (!add_size(payload, sizeof head, &size) || size > SIZE_MAX - 64) {
         FAIL(st, ST_INVALID, "codec too large: %zu bytes", payload);

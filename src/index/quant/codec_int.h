@@ -52,15 +52,16 @@ struct codec {
         } sq;
         struct {
             size_t m, nbits, rounds, sub_dim, ncent;
-            const float *books; /* round, sub-space, centroid, element */
-            size_t code_bytes;  /* without the term */
+            const float *books; /* round, piece, centroid, element */
+            float *by_dim;      /* heap: round, piece, element, centroid; not when wide */
+            size_t code_bytes;  /* without the norm */
             bool wide;          /* more than 8 bits: no tables */
         } pq;
         struct {
             size_t padded, words;
             uint32_t bits;
-            const float *centre;  /* NULL: zero */
-            float *rotated_centre; /* heap; NULL with centre */
+            const float *centre; /* NULL: zero */
+            float *signs;        /* of the rotation; heap */
         } rbq;
     } u;
 };
@@ -81,6 +82,8 @@ struct codec_ops {
     bool trains;     /* codec_new() cannot make it */
     /* The head's parameters are sane; bytes of payload, SIZE_MAX: too many. May set defaults. */
     int (*payload)(struct codec_head *h, size_t *ret_size, struct status *st);
+    /* The rows are enough to learn from. NULL: any are. */
+    int (*fit)(const struct codec_head *h, const struct index_rows *rows, struct status *st);
     /* Fills the zeroed payload. NULL: zeros are right. t is NULL in codec_new(). */
     int (*train)(struct codec *c, uint8_t *payload, const struct codec_train *t, struct status *st);
     /* Checks the payload's values, sets stride, query_bytes and u. */

@@ -11,9 +11,9 @@
  * QUERY       v as 15-bit integers in two planes of signed bytes with one scale (4-bit codes: one
  *             plane), so that rounding the query adds 1/128 of the code's own error and not as much
  *             again. With w = q - offset:
- *                 L2, one step   v = w - 64 s (8 bits) or w: the sum of (c - 64)^2-like squares
- *                                cancels; key = |w'|^2 + s^2 S - 2 s sum c v, exactly |q' - x^|^2
- *                                for the rounded query q'
+ *                 L2, one step   v = w - 64 s for 8 bits, w for less, s the step; key = |w'|^2 +
+ *                                s^2 S - 2 s sum c v, with the kernel's S (simd.h) exactly
+ *                                |q' - x^|^2 for the rounded query q' and its w'
  *                 L2, own steps  v_i = w_i step_i; key = |w|^2 - 2 sum c v + term
  *                 IP, COSINE     v_i = -q_i step_i; key = -q.offset + sum c v
  * BOUND       |q - x| >= |q' - x^| - |q - q'| - e; |q.x - q.x^| <= |q| e; what the rounded query
@@ -153,12 +153,29 @@ static float limited(float v)
     return v > CODEC_HUGE ? CODEC_HUGE : v < -CODEC_HUGE ? -CODEC_HUGE : v;
 }
 
+/* Integers of v / scale into both planes. Written so that it becomes vector code for each bits. */
+static inline void round_planes(enum simd_sq_bits bits, const float *v, size_t dim, float inv,
+                                int8_t *hi, int8_t *lo)
+{
+    for (size_t i = 0; i < dim; i++) {
+        float x = v[i] * inv;
+        int n = (int)(x > 0 ? x + 0.5f : x < 0 ? x - 0.5f : 0);
+        size_t at = simd_sq_plane(bits, i);
+        int h = bits == SIMD_SQ4 ? n : (n + 64) >> 7;
+        hi[at] = (int8_t)h;
+        if (bits != SIMD_SQ4) {
+            lo[at] = (int8_t)(n - h * 128);
+        }
+    }
+}
+
 /* v into planes; *ret_scale is theirs. A NaN in v spoils the scale and so every key. */
 static void put_planes(const struct codec *c, const float *v, struct sq_query *pq, float *ret_scale)
 {
     const size_t plane = SIMD_SQ_PLANE(c->dim);
     const bool two = c->u.sq.bits != SIMD_SQ4;
-    const float most = two ? 127 * 128 + 63 : 127;
+    /* A little below 127 * 128 + 63, so that rounding cannot carry past it. */
+    const float most = two ? 127 * 128 + 62 : 127;
     float top = 0, bad = 0;
     for (size_t i = 0; i < c->dim; i++) {
         float a = fabsf(v[i]);
@@ -166,16 +183,14 @@ static void put_planes(const struct codec *c, const float *v, struct sq_query *p
         bad += a - a;
     }
     float scale = top > 0 ? top / most : 0, inv = scale > 0x1p-120f ? 1 / scale : 0;
-    memset(pq->planes, 0, 2 * plane);
     int8_t *hi = pq->planes, *lo = hi + plane;
-    for (size_t i = 0; i < c->dim; i++) {
-        float x = v[i] * inv;
-        int n = (int)(x > 0 ? x + 0.5f : x < 0 ? x - 0.5f : 0);
-        size_t at = simd_sq_plane(c->u.sq.bits, i);
-        int h = two ? (n + 64) >> 7 : n;
-        h = h > 127 ? 127 : h;
-        hi[at] = (int8_t)h;
-        lo[at] = (int8_t)(two ? n - h * 128 : 0);
+    memset(hi, 0, 2 * plane);
+    if (c->u.sq.bits == SIMD_SQ8) {
+        round_planes(SIMD_SQ8, v, c->dim, inv, hi, lo);
+    } else if (two) {
+        round_planes(SIMD_SQ6, v, c->dim, inv, hi, lo);
+    } else {
+        round_planes(SIMD_SQ4, v, c->dim, inv, hi, lo);
     }
     pq->q.hi = hi;
     pq->q.lo = lo;
@@ -206,18 +221,21 @@ static void query_l2(const struct codec *c, const float *x, struct sq_query *pq)
 {
     float v[INDEX_DIM_MAX], scale;
     const float shift = c->u.sq.bits == SIMD_SQ8 ? 64 * c->u.sq.step[0] : 0;
-    double add = 0, gap = 0;
+    double add[4] = { 0 }, gap = 0;
     for (size_t i = 0; i < c->dim; i++) {
         v[i] = limited(x[i] - c->u.sq.offset[i]) - shift;
     }
     put_planes(c, v, pq, &scale);
-    for (size_t i = 0; i < c->dim; i++) {
+    for (size_t i = 0; i < c->dim; i++) { /* |w'|^2: of what the planes hold */
+        double w = plane_value(c, pq, i, (double)scale) + (double)shift;
+        add[i % 4] += w * w;
+    }
+    for (size_t i = 0; c->bounds && i < c->dim; i++) {
         double w = plane_value(c, pq, i, (double)scale) + (double)shift;
         double d = (double)x[i] - (double)c->u.sq.offset[i] - w;
-        add += w * w;
         gap += d * d;
     }
-    finish_l2(c, pq, add, gap, scale);
+    finish_l2(c, pq, add[0] + add[1] + add[2] + add[3], gap, scale);
 }
 
 /* From a code, with one step: all integers, so that keys of two codes are the same both ways. */
@@ -277,26 +295,30 @@ static void query_term(const struct codec *c, const float *x, struct sq_query *p
 static void query_ip(const struct codec *c, const float *x, struct sq_query *pq)
 {
     float v[INDEX_DIM_MAX], scale;
-    double add = 0, off = 0, size = 0, mid = 0, abs_add = 0;
+    double add[4] = { 0 }, off = 0, size = 0, mid = 0;
     for (size_t i = 0; i < c->dim; i++) {
-        float q = limited(x[i]);
-        v[i] = -q * c->u.sq.step[i];
-        add -= (double)q * (double)c->u.sq.offset[i];
-        abs_add += fabs((double)q * (double)c->u.sq.offset[i]);
+        v[i] = limited(x[i]);
+        add[i % 4] -= (double)v[i] * (double)c->u.sq.offset[i];
+        size += fabs((double)v[i] * (double)c->u.sq.offset[i]);
+        v[i] *= -c->u.sq.step[i];
     }
     put_planes(c, v, pq, &scale);
     const double half = 0.5 * (levels_of(c) - 1);
-    for (size_t i = 0; i < c->dim; i++) {
+    /* With 15 bits what rounding takes from an average code is far below what it takes at random. */
+    for (size_t i = 0; (c->bounds || c->u.sq.bits == SIMD_SQ4) && i < c->dim; i++) {
         double kept = plane_value(c, pq, i, (double)scale), d = (double)v[i] - kept;
         mid += half * d;
         off += half * fabs(d);
         size += 2 * half * fabs(kept);
     }
-    pq->q.add = (float)(add + mid);
+    pq->q.add = (float)(add[0] + add[1] + add[2] + add[3] + mid);
     pq->q.cross = scale;
+    if (!c->bounds) {
+        return;
+    }
     pq->norm = codec__norm(x, c->dim) * (1 + 1e-12);
-    pq->slack = off + SQ_ROUND * (abs_add + size) +
-                codec__sum_error(c->dim) * pq->norm * c->u.sq.box;
+    pq->slack =
+        off + SQ_ROUND * size + codec__sum_error(c->dim) * pq->norm * c->u.sq.box;
     if (c->metric == METRIC_COSINE) {
         pq->slack += 2 * codec__sum_error(c->dim);
     }
