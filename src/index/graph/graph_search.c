@@ -15,14 +15,14 @@
 /* Up to here insertion into a sorted pool is cheaper than two heaps. */
 #define PLAIN_EF_MAX 768
 
-static size_t ef_of(const struct index_query *q, const struct topk *tk, uint32_t n)
+size_t graph__ef(const struct index_query *q, const struct topk *tk, uint32_t n)
 {
     size_t ef = q->params->ef ? q->params->ef : 16;
     return MIN(MAX(ef, (size_t)tk->k), (size_t)n);
 }
 
-/* How many of ef candidates get exact scores. */
-static size_t refine_count(const struct graph *g, const struct index_query *q, uint32_t k, size_t ef)
+size_t graph__refine_count(const struct graph *g, const struct index_query *q, uint32_t k,
+                           size_t ef)
 {
     double want;
     switch (codec_kind_of(g->codec)) {
@@ -47,7 +47,7 @@ static size_t refine_count(const struct graph *g, const struct index_query *q, u
     return want < (double)ef ? (size_t)want : ef;
 }
 
-static bool has_range(const struct topk *tk, uint32_t j)
+bool graph__has_range(const struct topk *tk, uint32_t j)
 {
     const struct topk_list *l = &tk->lists[j];
     return l->low_key > -INFINITY || (l->bound_key < INFINITY && l->n < l->k);
@@ -68,8 +68,8 @@ int graph__search_walk(const struct graph *g, const struct index_query *q, uint3
 {
     int rc = 0;
     struct graph_scratch *s = NULL;
-    size_t ef = ef_of(q, tk, g->n), n;
-    const bool ranged = has_range(tk, j);
+    size_t ef = graph__ef(q, tk, g->n), n;
+    const bool ranged = graph__has_range(tk, j);
     TRY(graph__scratch_get(g, ef, &s, st));
     codec_query(g->codec, (const uint8_t *)q->queries + j * q->query_stride, s->pq);
     size_t nentries = graph__entries(g, s, c);
@@ -92,7 +92,7 @@ int graph__search_walk(const struct graph *g, const struct index_query *q, uint3
         }
         TRY(graph__walk_wide(g, s, nentries, &how, &n, c, st));
     }
-    score_best(g, q, j, s, ranged ? n : MIN(n, refine_count(g, q, tk->k, ef)), tk, c);
+    score_best(g, q, j, s, ranged ? n : MIN(n, graph__refine_count(g, q, tk->k, ef)), tk, c);
 out:
     graph__scratch_put(g, s);
     return rc;

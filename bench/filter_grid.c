@@ -1,0 +1,412 @@
+/*
+ * filter_grid.c - filtered search of a graph index: recall and time of every strategy, cell by cell.
+ *
+ *     filter_grid BASE.fvecs QUERY.fvecs METRIC [K [EF [INDEX.file]]]
+ *     filter_grid uniform ROWS DIM METRIC [K [EF]]
+ *
+ * Cells are pass rates times how the filter lies to the query: at random; the query's own
+ * neighbourhood (near); everything but the nearest 30 % (far); one run of rows; stripes. A cell
+ * prints, for each forced strategy and for the planner (auto), recall@K against exact search and
+ * microseconds a query (CPU time), the planner's choice, and how far it is from the best forced
+ * strategy that reaches the recall of an unfiltered search less 0.01. INDEX.file keeps the index
+ * between runs.
+ */
+#include <fcntl.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/alloc.h"
+#include "base/bitset.h"
+#include "base/pool.h"
+#include "base/status.h"
+#include "index/ann.h"
+#include "index/flat.h"
+#include "index/topk.h"
+#include "simd/simd.h"
+
+#define QUERIES 40
+
+enum lie { RANDOM, NEAR, FAR, RUN, STRIPES, NLIES };
+static const char *const lie_names[] = { "random", "near", "far", "run", "stripes" };
+static const enum index_strategy forced[] = { STRAT_FLAT, STRAT_SCAN, STRAT_CLUSTERS, STRAT_GRAPH2,
+                                              STRAT_GRAPH, STRAT_AUTO };
+#define NFORCED 6
+
+static uint64_t rng_state = 88172645463325252u;
+
+static uint64_t rng(void)
+{
+    rng_state ^= rng_state << 13;
+    rng_state ^= rng_state >> 7;
+    rng_state ^= rng_state << 17;
+    return rng_state;
+}
+
+static double cpu_now(void)
+{
+    struct timespec ts;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
+    return (double)ts.tv_sec + 1e-9 * (double)ts.tv_nsec;
+}
+
+static void die(const char *what, const char *why)
+{
+    fprintf(stderr, "%s: %s\n", what, why);
+    exit(2);
+}
+
+struct world {
+    struct index_rows rows;
+    float *base, *queries;
+    size_t nq;
+    struct index *ix;
+    uint32_t k, ef;
+    uint32_t *order[QUERIES]; /* rows by exact score, best first */
+    float *scores[QUERIES];   /* of row i */
+};
+
+/* ---- Data ---- */
+
+static float *read_fvecs(const char *path, size_t most, size_t *ret_n, size_t *ret_dim)
+{
+    FILE *f = fopen(path, "rb");
+    int32_t dim = 0;
+    if (!f || fread(&dim, 4, 1, f) != 1 || dim <= 0 || fseek(f, 0, SEEK_END) != 0) {
+        die(path, "cannot be read");
+    }
+    size_t n = (size_t)ftell(f) / (4 + 4 * (size_t)dim);
+    n = n < most ? n : most;
+    float *v = alloc_try_aligned(4096, n * (size_t)dim * 4);
+    rewind(f);
+    for (size_t i = 0; v && i < n; i++) {
+        if (fread(&dim, 4, 1, f) != 1 ||
+            fread(v + i * (size_t)dim, 4, (size_t)dim, f) != (size_t)dim) {
+            die(path, "is short");
+        }
+    }
+    fclose(f);
+    *ret_n = n;
+    *ret_dim = (size_t)dim;
+    return v;
+}
+
+static float *uniform(size_t n, size_t dim)
+{
+    float *v = alloc_try_aligned(4096, n * dim * 4);
+    for (size_t i = 0; v && i < n * dim; i++) {
+        v[i] = (float)(rng() >> 40) * 0x1p-24f;
+    }
+    return v;
+}
+
+/* ---- The index ---- */
+
+static int file_sink(void *arg, const void *p, size_t n, struct status *st)
+{
+    return fwrite(p, 1, n, arg) == n ? 0 : st_fail(st, ST_IO, "cannot write the index");
+}
+
+static void open_index(struct world *w, const char *path)
+{
+    struct status st = STATUS_INIT;
+    struct stat sb;
+    if (stat(path, &sb) != 0 || sb.st_size == 0) {
+        struct index_params params;
+        index_params_init(&params, INDEX_HNSW);
+        struct pool *pool = pool_new("build", 2, 16);
+        struct index_build b = { .rows = &w->rows, .params = &params, .pool = pool };
+        FILE *f = fopen(path, "wb");
+        if (!f || index_build(&b, file_sink, f, &st) != 0 || fclose(f) != 0) {
+            die("build", st.msg);
+        }
+        pool_free(pool);
+        stat(path, &sb);
+    }
+    int fd = open(path, O_RDONLY);
+    void *map = mmap(NULL, (size_t)sb.st_size, PROT_READ, MAP_SHARED | MAP_POPULATE, fd, 0);
+    struct index_source src = { .map = map, .size = (size_t)sb.st_size, .fd = fd };
+    if (map == MAP_FAILED || index_open(&src, &w->rows, &w->ix, &st) != 0) {
+        die("open", st.msg);
+    }
+}
+
+/* ---- Truth ---- */
+
+static const float *sort_scores;
+static bool sort_larger;
+
+static int cmp_row(const void *a, const void *b)
+{
+    uint32_t i = *(const uint32_t *)a, j = *(const uint32_t *)b;
+    float x = sort_scores[i], y = sort_scores[j];
+    if (x != y) {
+        return (x < y) != sort_larger ? -1 : 1;
+    }
+    return (i > j) - (i < j);
+}
+
+static void rank_rows(struct world *w)
+{
+    const struct simd_ops *ops = simd_ops();
+    const struct simd_dist *d = w->rows.metric == METRIC_L2   ? ops->l2
+                                : w->rows.metric == METRIC_IP ? ops->ip
+                                                              : ops->cos;
+    for (size_t j = 0; j < w->nq; j++) {
+        w->order[j] = malloc(w->rows.nrows * 4);
+        w->scores[j] = malloc(w->rows.nrows * 4);
+        d[SIMD_F32].rows(w->queries + j * w->rows.dim, w->base, w->rows.stride, w->rows.nrows,
+                         w->rows.dim, w->scores[j]);
+        for (uint32_t i = 0; i < w->rows.nrows; i++) {
+            w->order[j][i] = i;
+        }
+        sort_scores = w->scores[j];
+        sort_larger = metric_larger_is_better(w->rows.metric);
+        qsort(w->order[j], w->rows.nrows, 4, cmp_row);
+    }
+}
+
+static uint32_t make_filter(const struct world *w, size_t j, enum lie lie, double rate,
+                            uint64_t *allow)
+{
+    uint32_t n = w->rows.nrows, want = (uint32_t)(rate * n + 0.5), from = 0;
+    memset(allow, 0, bits_words(n) * 8);
+    switch (lie) {
+    case RANDOM:
+        for (uint32_t i = 0; i < n; i++) {
+            if ((double)(rng() >> 11) * 0x1p-53 < rate) {
+                bit_set(allow, i);
+            }
+        }
+        break;
+    case NEAR:
+        for (uint32_t i = 0; i < want; i++) {
+            bit_set(allow, w->order[j][i]);
+        }
+        break;
+    case FAR:
+        from = (uint32_t)(0.3 * n);
+        for (uint32_t i = from; i < n; i++) {
+            if ((double)(rng() >> 11) * 0x1p-53 < rate) {
+                bit_set(allow, w->order[j][i]);
+            }
+        }
+        break;
+    case RUN:
+        from = (uint32_t)(rng() % (n - want + 1));
+        for (uint32_t i = 0; i < want; i++) {
+            bit_set(allow, from + i);
+        }
+        break;
+    default:
+        for (uint32_t i = 0; i < n; i++) {
+            if (fmod((double)i * rate, 1.0) < rate) {
+                bit_set(allow, i);
+            }
+        }
+        break;
+    }
+    return (uint32_t)bits_count(allow, n);
+}
+
+/* ---- Cells ---- */
+
+struct cell {
+    double recall[NFORCED], us[NFORCED];
+    uint32_t chosen[STRAT_COUNT];
+    uint64_t fallbacks;
+    double allowed;
+};
+
+/* The score of the last of the min(k, n) true hits. */
+static float true_worst(const struct world *w, size_t j, const uint64_t *allow, uint32_t *ret_n)
+{
+    float worst = 0;
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < w->rows.nrows && n < w->k; i++) {
+        if (bit_get(allow, w->order[j][i])) {
+            worst = w->scores[j][w->order[j][i]];
+            n++;
+        }
+    }
+    *ret_n = n;
+    return worst;
+}
+
+static double search(const struct world *w, size_t j, const uint64_t *allow, uint32_t count,
+                     enum index_strategy how, struct topk *tk, struct index_counters *c)
+{
+    struct status st = STATUS_INIT;
+    struct index_search_params sp;
+    index_search_params_init(&sp);
+    sp.ef = w->ef;
+    sp.strategy = how;
+    struct index_query q = { .queries = w->queries + j * w->rows.dim,
+                             .query_stride = w->rows.dim * 4, .nq = 1, .allow = allow,
+                             .allow_count = count, .params = &sp };
+    topk_reset(tk, NULL);
+    double t0 = cpu_now();
+    if (index_search(w->ix, &q, tk, c, &st) != 0) {
+        die("search", st.msg);
+    }
+    double t = cpu_now() - t0;
+    topk_finish(tk);
+    return t;
+}
+
+static void one_query(const struct world *w, size_t j, const uint64_t *allow, uint32_t count,
+                      struct topk *tk, struct cell *cell)
+{
+    uint32_t n;
+    float worst = true_worst(w, j, allow, &n);
+    bool larger = tk->larger_is_better;
+    for (int f = 0; f < NFORCED; f++) {
+        struct index_counters c = { 0 };
+        double best = 1e9;
+        for (int round = 0; round < 3; round++) {
+            c = (struct index_counters){ 0 };
+            best = fmin(best, search(w, j, allow, count, forced[f], tk, &c));
+        }
+        uint32_t hits = 0;
+        for (uint32_t i = 0; i < topk_count(tk, 0); i++) {
+            float s = topk_score(tk, 0, i);
+            if (!bit_get(allow, topk_row(tk, 0, i))) {
+                die("filter", "a hit is not allowed");
+            }
+            hits += larger ? s >= worst : s <= worst;
+        }
+        if (topk_count(tk, 0) != n) {
+            die("count", index_strategy_name(forced[f]));
+        }
+        cell->recall[f] += n ? (double)hits / n : 1;
+        cell->us[f] += best * 1e6;
+        if (forced[f] == STRAT_AUTO) {
+            cell->chosen[c.strategy]++;
+            cell->fallbacks += c.fallbacks;
+        }
+    }
+}
+
+static void print_cell(const struct world *w, enum lie lie, double rate, struct cell *cell,
+                       double target, double free_us)
+{
+    double best = 1e9;
+    printf("%-8s %7.4f %9.0f ", lie_names[lie], rate, cell->allowed / (double)w->nq);
+    for (int f = 0; f < NFORCED; f++) {
+        cell->recall[f] /= (double)w->nq;
+        cell->us[f] /= (double)w->nq;
+        printf(" %.3f %7.0f", cell->recall[f], cell->us[f]);
+        if (forced[f] != STRAT_AUTO && cell->recall[f] >= target - 0.01) {
+            best = fmin(best, cell->us[f]);
+        }
+    }
+    int most = 0;
+    for (int s = 1; s < STRAT_COUNT; s++) {
+        most = cell->chosen[s] > cell->chosen[most] ? s : most;
+    }
+    double ours = cell->us[NFORCED - 1];
+    printf("  %-8s x%.2f %s%s%s\n", index_strategy_name((enum index_strategy)most), ours / best,
+           cell->recall[NFORCED - 1] < target - 0.01 ? " RECALL" : "",
+           ours > 2 * best + 5 ? " SLOW" : "", free_us / ours < 0.3 ? " <0.3" : "");
+    fflush(stdout);
+}
+
+static void run(struct world *w)
+{
+    static const double rates[] = { 1,    .9,   .7,   .5,   .3,    .2,    .1,   .07,
+                                    .05, .03,  .02,  .01,  .005, .003,  .001, .0003 };
+    struct status st = STATUS_INIT;
+    struct topk *tk = NULL;
+    uint32_t n = w->rows.nrows;
+    uint64_t *allow = calloc(bits_words(n) + 1, 8);
+    if (topk_new(1, w->k, metric_larger_is_better(w->rows.metric), NULL, &tk, &st) != 0) {
+        die("topk", st.msg);
+    }
+    rank_rows(w);
+    struct cell all = { 0 };
+    bits_fill(allow, n, true);
+    for (size_t j = 0; j < w->nq; j++) {
+        one_query(w, j, allow, n, tk, &all);
+    }
+    double target = all.recall[NFORCED - 1] / (double)w->nq;
+    double free_us = all.us[NFORCED - 1] / (double)w->nq;
+    printf("%u rows x %zu, %s, k %u, ef %u: unfiltered recall %.3f, %.0f us\n", n, w->rows.dim,
+           metric_name(w->rows.metric), w->k, w->ef, target, free_us);
+    printf("filter      pass   allowed     flat            scan        clusters          graph2"
+           "           graph            auto\n");
+    for (int lie = 0; lie < NLIES; lie++) {
+        for (size_t r = 1; r < sizeof rates / sizeof rates[0] + 2; r++) {
+            double rate = r < sizeof rates / sizeof rates[0] ? rates[r]
+                          : r == sizeof rates / sizeof rates[0]
+                              ? (double)w->k / n
+                              : (double)(w->k / 2) / n;
+            struct cell cell = { 0 };
+            for (size_t j = 0; j < w->nq; j++) {
+                uint32_t count = make_filter(w, j, (enum lie)lie, rate, allow);
+                cell.allowed += count;
+                one_query(w, j, allow, count, tk, &cell);
+            }
+            print_cell(w, (enum lie)lie, rate, &cell, target, free_us);
+        }
+    }
+    topk_free(tk);
+    free(allow);
+}
+
+int main(int argc, char **argv)
+{
+    struct world w = { .k = 10, .ef = 64 };
+    size_t n, dim, qdim;
+    const char *path = NULL;
+    if (argc < 4) {
+        die("usage", "filter_grid BASE QUERY METRIC [K [EF [INDEX]]] | uniform ROWS DIM METRIC ...");
+    }
+    int at = 4;
+    const char *metric = argv[3];
+    if (strcmp(argv[1], "uniform") == 0) {
+        n = strtoul(argv[2], NULL, 10);
+        dim = strtoul(argv[3], NULL, 10);
+        w.nq = QUERIES;
+        metric = argc > 4 ? argv[4] : "L2";
+        at = 5;
+        w.base = uniform(n, dim);
+        w.queries = uniform(w.nq, dim);
+    } else {
+        w.base = read_fvecs(argv[1], SIZE_MAX, &n, &dim);
+        w.queries = read_fvecs(argv[2], QUERIES, &w.nq, &qdim);
+    }
+    if (argc > at) {
+        w.k = (uint32_t)strtoul(argv[at], NULL, 10);
+    }
+    if (argc > at + 1) {
+        w.ef = (uint32_t)strtoul(argv[at + 1], NULL, 10);
+    }
+    if (argc > at + 2) {
+        path = argv[at + 2];
+    }
+    w.rows = (struct index_rows){ .metric = strcmp(metric, "IP") == 0       ? METRIC_IP
+                                            : strcmp(metric, "COSINE") == 0 ? METRIC_COSINE
+                                                                            : METRIC_L2,
+                                  .type = VEC_F32, .dim = dim, .base = w.base, .stride = dim * 4,
+                                  .nrows = (uint32_t)n };
+    char tmp[] = "/tmp/filter_grid-XXXXXX";
+    if (!path) {
+        int fd = mkstemp(tmp);
+        if (fd < 0) {
+            die("mkstemp", "no file");
+        }
+        close(fd);
+        path = tmp;
+    }
+    open_index(&w, path);
+    if (path == tmp) {
+        unlink(tmp);
+    }
+    run(&w);
+    return 0;
+}

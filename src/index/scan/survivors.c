@@ -1,0 +1,286 @@
+/*
+ * survivors.c - scans over the allowed rows of a graph index.
+ *
+ * WHAT        Nodes are in cluster order and the filter's bits in row order: for a run of nodes the
+ *             allowed ones are picked by allow[perm[node]], scored by their codes, and the best
+ *             `keep` of them get exact scores.
+ *             survivors_near() takes clusters in the order of their centroids' distance. Clusters
+ *             without an allowed row cost the look at their bits. It ends when `keep` candidates are
+ *             there and, for PATIENCE clusters and a share of those before, none changed them: how far the right clusters reach depends on data, filter
+ *             and k, and this follows it instead of a count fixed beforehand.
+ * THREADS     As the graph: one call per thread, scratch from the graph's pool.
+ * WHY         Bounds by cluster radius (distance less radius beats the k-th) never end a scan above
+ *             some 20 dimensions: radii are as long as distances.
+ */
+#include "index/scan/survivors.h"
+
+#include <math.h>
+
+#include "base/bitset.h"
+#include "index/flat_int.h"
+#include "simd/simd.h"
+
+/* Clusters without a find before the scan ends: this many and an eighth of those that had survivors
+ * (bench/filter_grid). */
+#define PATIENCE 6u
+#define PATIENCE_PART 8u
+/* Candidates kept are so many times those that get exact scores for sure: where scores are dense, as
+ * far from the query, codes order them badly and many more must be looked at. */
+#define SPARE 8u
+#define SPARE_MORE 128u
+#define RUN_NODES 4096u /* between two calls of check */
+
+struct survivors {
+    const struct graph *g;
+    const struct index_query *q;
+    struct graph_scratch *s;
+    struct index_counters *c;
+    simd_ids_fn *exact;
+    size_t keep, n; /* candidates in s->pool: at least the keep best, fewer than twice as many */
+    float cut;      /* no candidate is farther */
+    size_t sure, nnear; /* the best of them, behind: a heap, farthest first */
+    uint64_t *near;
+    uint32_t seen;
+};
+
+/* The max smallest of all that were offered, a heap with the largest first. */
+static void heap_keep(uint64_t *h, size_t *n, size_t max, uint64_t x)
+{
+    size_t i = 0;
+    if (*n < max) {
+        for (i = (*n)++; i > 0 && x > h[(i - 1) / 2]; i = (i - 1) / 2) {
+            h[i] = h[(i - 1) / 2];
+        }
+    } else if (x < h[0]) {
+        for (size_t child; (child = 2 * i + 1) < max; i = child) {
+            child += child + 1 < max && h[child + 1] > h[child];
+            if (x >= h[child]) {
+                break;
+            }
+            h[i] = h[child];
+        }
+    } else {
+        return;
+    }
+    h[i] = x;
+}
+
+/* Moves the k smallest of n distinct values to the front. 0 < k < n. */
+static void select_smallest(uint64_t *v, size_t n, size_t k)
+{
+    size_t lo = 0, hi = n;
+    while (hi - lo > 1) {
+        uint64_t pivot = v[lo + (hi - lo) / 2];
+        size_t i = lo, j = hi - 1;
+        for (;;) {
+            while (v[i] < pivot) {
+                i++;
+            }
+            while (v[j] > pivot) {
+                j--;
+            }
+            if (i >= j) {
+                break;
+            }
+            uint64_t t = v[i];
+            v[i++] = v[j];
+            v[j--] = t;
+        }
+        size_t cut = i > lo ? i : lo + 1;
+        if (cut == k) {
+            return;
+        }
+        if (cut > k) {
+            hi = cut;
+        } else {
+            lo = cut;
+        }
+    }
+}
+
+/* Scores the n nodes in s->ids; of those no farther than what is kept, takes the best. */
+static void score(struct survivors *v, size_t n)
+{
+    struct graph_scratch *s = v->s;
+    const struct graph *g = v->g;
+    codec_ids(g->codec, s->pq, g->codes, g->stride, s->ids, n, s->keys);
+    size_t npick = simd_ops()->select_le(s->keys, n, v->cut, s->pick);
+    for (size_t i = 0; i < npick; i++) {
+        uint64_t x = graph_cand(s->keys[s->pick[i]], s->ids[s->pick[i]]);
+        s->pool[v->n++] = x;
+        heap_keep(v->near, &v->nnear, v->sure, x);
+        if (v->n == 2 * v->keep) {
+            select_smallest(s->pool, v->n, v->keep);
+            v->n = v->keep;
+            v->cut = graph_cand_key(s->pool[0]);
+            for (size_t k = 1; k < v->n; k++) {
+                v->cut = fmaxf(v->cut, graph_cand_key(s->pool[k]));
+            }
+        }
+    }
+    v->seen += (uint32_t)n;
+    v->c->distances += n;
+    v->c->bytes += n * g->stride;
+}
+
+/* The allowed nodes of first .. end. */
+static void scan_run(struct survivors *v, uint32_t first, uint32_t end)
+{
+    const struct graph *g = v->g;
+    const uint64_t *allow = v->q->allow;
+    uint32_t *ids = v->s->ids;
+    size_t n = 0, room = v->s->batch_cap;
+    for (uint32_t node = first; node < end; node++) {
+        ids[n] = node;
+        n += bit_get(allow, graph_row(g, node));
+        if (n == room) {
+            score(v, n);
+            n = 0;
+        }
+    }
+    if (n) {
+        score(v, n);
+    }
+}
+
+static int begin(const struct graph *g, const struct index_query *q, uint32_t j, size_t keep,
+                 size_t room, struct index_counters *c, struct survivors *ret, struct status *st)
+{
+    int rc = 0;
+    *ret = (struct survivors){ .g = g, .q = q, .c = c, .sure = keep,
+                              .keep = SPARE * keep + SPARE_MORE,
+                              .cut = INFINITY };
+    TRY(graph__scratch_get(g, 2 * ret->keep + keep + room, &ret->s, st));
+    ret->exact = flat__dist(simd_ops(), g->head.rows.metric, g->head.rows.type).ids;
+    ret->near = ret->s->pool + 2 * ret->keep;
+    codec_query(g->codec, (const uint8_t *)q->queries + j * q->query_stride, ret->s->pq);
+out:
+    return rc;
+}
+
+/* Exact scores of candidates at .. at + n; how far codes are off at most is kept in *off. */
+static void rerank_part(struct survivors *v, uint32_t j, size_t at, size_t n, float *off,
+                        struct topk *tk)
+{
+    const struct index_rows *r = &v->g->head.rows;
+    const void *query = (const uint8_t *)v->q->queries + j * v->q->query_stride;
+    struct graph_scratch *s = v->s;
+    for (size_t i = 0; i < n; i++) {
+        s->rows[i] = graph_row(v->g, graph_cand_node(s->pool[at + i]));
+    }
+    v->exact(query, r->base, r->stride, s->rows, n, r->dim, s->keys);
+    for (size_t i = 0; i < n; i++) {
+        float key = topk_key(tk, s->keys[i]);
+        *off = fmaxf(*off, fabsf(graph_cand_key(s->pool[at + i]) - key));
+        topk_push(tk, j, s->keys[i], v->q->row_base + s->rows[i]);
+    }
+    v->c->exact += n;
+    v->c->bytes += n * vec_bytes(r->type, r->dim);
+}
+
+/* The v->sure nearest codes in any case, and others as long as what codes were off by among those
+ * could still bring one among the best k. */
+static void rerank(struct survivors *v, uint32_t j, struct topk *tk)
+{
+    uint64_t *pool = v->s->pool;
+    const float *bound = &tk->lists[j].bound_key;
+    float off = 0;
+    if (v->n <= v->sure) {
+        rerank_part(v, j, 0, v->n, &off, tk);
+        return;
+    }
+    select_smallest(pool, v->n, v->sure);
+    rerank_part(v, j, 0, v->sure, &off, tk);
+    size_t n = 0;
+    for (size_t i = v->sure; i < v->n; i++) {
+        if (graph_cand_key(pool[i]) - off <= *bound) {
+            pool[n++] = pool[i];
+        }
+    }
+    graph__sort(pool, n);
+    for (size_t at = 0; at < n && graph_cand_key(pool[at]) - off <= *bound; at += 32) {
+        rerank_part(v, j, at, MIN(n - at, (size_t)32), &off, tk);
+    }
+}
+
+int survivors_all(const struct graph *g, const struct index_query *q, uint32_t j, size_t keep,
+                  struct topk *tk, struct index_counters *c, struct status *st)
+{
+    struct survivors v = { 0 };
+    int rc = 0;
+    TRY(begin(g, q, j, keep, 0, c, &v, st));
+    c->strategy = STRAT_SCAN;
+    for (uint32_t at = 0; at < g->n; at += RUN_NODES) {
+        scan_run(&v, at, MIN(at + RUN_NODES, g->n));
+        if (q->check) {
+            TRY(q->check(q->check_arg, st));
+        }
+    }
+    rerank(&v, j, tk);
+out:
+    graph__scratch_put(g, v.s);
+    return rc;
+}
+
+/* Clusters as candidates, nearest first, behind the kept ones in the pool. */
+static uint64_t *order_clusters(struct survivors *v, uint32_t j)
+{
+    const struct graph *g = v->g;
+    const struct index_rows *r = &g->head.rows;
+    const struct simd_ops *ops = simd_ops();
+    uint64_t *order = v->near + v->sure;
+    float *keys = v->s->keys;
+    if (r->type == VEC_F32) {
+        const void *query = (const uint8_t *)v->q->queries + j * v->q->query_stride;
+        size_t stride = r->dim * sizeof(float);
+        bool l2 = r->metric == METRIC_L2;
+        (l2 ? ops->l2 : ops->ip)[SIMD_F32].rows(query, g->centroids, stride, g->nclusters, r->dim,
+                                               keys);
+        for (uint32_t i = 0; !l2 && i < g->nclusters; i++) {
+            keys[i] = -keys[i];
+        }
+        v->c->bytes += g->nclusters * stride;
+    } else {
+        codec_rows(g->codec, v->s->pq, g->cluster_codes, g->stride, g->nclusters, keys);
+        v->c->bytes += g->nclusters * g->stride;
+    }
+    for (uint32_t i = 0; i < g->nclusters; i++) {
+        order[i] = graph_cand(keys[i], i);
+    }
+    graph__sort(order, g->nclusters);
+    v->c->distances += g->nclusters;
+    return order;
+}
+
+int survivors_near(const struct graph *g, const struct index_query *q, uint32_t j, size_t keep,
+                   struct topk *tk, struct index_counters *c, struct status *st)
+{
+    struct survivors v = { 0 };
+    int rc = 0;
+    TRY(begin(g, q, j, keep, g->nclusters, c, &v, st));
+    c->strategy = STRAT_CLUSTERS;
+    const uint64_t *order = order_clusters(&v, j);
+    uint32_t with = 0, dry = 0;
+    v.near[0] = UINT64_MAX;
+    for (uint32_t i = 0; i < g->nclusters; i++) {
+        uint32_t k = graph_cand_node(order[i]), before = v.seen;
+        uint64_t worst = v.near[0];
+        scan_run(&v, g->cluster_first[k], g->cluster_first[k + 1]);
+        c->lists++;
+        if (v.seen == before) {
+            continue;
+        }
+        with++;
+        dry = v.near[0] < worst || v.nnear < v.sure ? 0 : dry + 1;
+        if (dry >= PATIENCE + with / PATIENCE_PART) {
+            break;
+        }
+        if (q->check) {
+            TRY(q->check(q->check_arg, st));
+        }
+    }
+    rerank(&v, j, tk);
+out:
+    graph__scratch_put(g, v.s);
+    return rc;
+}

@@ -1,0 +1,13 @@
+/*
+ * survivors.h - scoring the allowed rows of a graph index by their codes, all of them or those of
+ * the clusters near the query, then the raw rows of the best.
+ */
+#pragma once
+#include "index/graph/graph_int.h"
+
+/* Of all nodes. Hits go to list j. Fails: ST_NO_MEMORY, what check returned. */
+int survivors_all(const struct graph *g, const struct index_query *q, uint32_t j, size_t keep,
+                  struct topk *tk, struct index_counters *c, struct status *st);
+/* Cluster by cluster, nearest first, until clusters stop to matter; at least min(k, allowed) rows. */
+int survivors_near(const struct graph *g, const struct index_query *q, uint32_t j, size_t keep,
+                   struct topk *tk, struct index_counters *c, struct status *st);

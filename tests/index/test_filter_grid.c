@@ -1,0 +1,219 @@
+/*
+ * test_filter_grid.c - filtered searches of a graph index: each pass rate, each way the filter can
+ * lie to the query, each strategy. bench/filter_grid.c is the same on large sets, with times.
+ */
+#include "conform.h"
+
+#include "index/scan/plan.h"
+#include "index/topk.h"
+
+enum lie { RANDOM, NEAR, FAR, RUN, STRIPES, NLIES };
+
+struct grid {
+    struct cf_set s;
+    struct cf_index x;
+    struct topk *all; /* every row, best first */
+};
+
+static void grid_new(struct grid *g, enum metric metric, enum vec_type type, uint32_t n,
+                     uint32_t nq, enum index_type index)
+{
+    /* k of every row: the ranking that near and far filters are cut from. */
+    cf_set_new(&g->s, metric, type, 24, n, nq, n / 40 + 2, n + metric);
+    cf_index_new(&g->x, &g->s, index);
+    g->all = cf_truth(&g->s, MIN(n, (uint32_t)INDEX_TOPK_MAX), NULL, NULL);
+}
+
+static void grid_done(struct grid *g)
+{
+    topk_free(g->all);
+    cf_index_done(&g->x);
+    cf_set_done(&g->s);
+}
+
+static uint32_t make_filter(const struct grid *g, uint32_t j, enum lie lie, double rate,
+                            uint64_t *allow)
+{
+    uint32_t n = g->s.rows.nrows, want = (uint32_t)(rate * n + 0.5), from;
+    memset(allow, 0, bits_words(n) * 8);
+    for (uint32_t i = 0; i < n; i++) {
+        bool in = false;
+        switch (lie) {
+        case RANDOM:
+            in = cf_uniform() < rate;
+            break;
+        case NEAR:
+            in = i < want;
+            break;
+        case FAR:
+            in = i >= n * 3 / 10 && cf_uniform() < rate;
+            break;
+        case RUN:
+            from = (n - want) / 3;
+            in = i >= from && i < from + want;
+            break;
+        default:
+            in = fmod((double)i * rate, 1.0) < rate;
+            break;
+        }
+        if (in) {
+            bit_set(allow, lie == NEAR || lie == FAR ? topk_row(g->all, j, i) : i);
+        }
+    }
+    return (uint32_t)bits_count(allow, n);
+}
+
+/* Recall of query j; asserts the count and that hits are allowed and distinct. */
+static double search_one(const struct grid *g, uint32_t j, const uint64_t *allow, uint32_t count,
+                         uint32_t k, enum index_strategy how, struct index_counters *c)
+{
+    struct status st = STATUS_INIT;
+    struct cf_set one = g->s;
+    struct index_search_params sp;
+    struct topk *tk, *truth;
+    one.queries += j * g->s.query_stride;
+    one.nq = 1;
+    index_search_params_init(&sp);
+    sp.ef = MAX(64u, k);
+    sp.strategy = how;
+    struct index_query q = { .queries = one.queries, .query_stride = one.query_stride, .nq = 1,
+                             .allow = allow, .allow_count = count, .params = &sp };
+    truth = cf_truth(&one, k, allow, NULL);
+    ASSERT_OK(topk_new(1, k, cf_larger(&one), NULL, &tk, &st));
+    ASSERT_OK(index_search(g->x.ix, &q, tk, c, &st));
+    topk_finish(tk);
+    assert_int_equal(topk_count(tk, 0), MIN(k, count));
+    double recall = cf_recall(&one, tk, truth, allow);
+    topk_free(tk);
+    topk_free(truth);
+    return recall;
+}
+
+static const double rates[] = { 1,    .9,  .7,  .5,   .3,   .2,   .1,    .07,
+                                .05,  .03, .02, .01,  .005, .003, .001,  .0003 };
+
+/* All cells for one strategy: recall is at most margin below that of an unfiltered search. */
+static void run_grid(const struct grid *g, enum index_strategy how, uint32_t k, size_t step,
+                     double margin, bool far_too)
+{
+    uint32_t n = g->s.rows.nrows;
+    uint64_t *allow = xalloc(bits_words(n) * 8);
+    double floor = -margin;
+    for (uint32_t j = 0; j < g->s.nq; j++) {
+        struct index_counters c = { 0 };
+        floor += search_one(g, j, NULL, n, k, STRAT_AUTO, &c) / g->s.nq;
+    }
+    assert_true(floor > 0.9 - margin);
+    for (int lie = 0; lie < NLIES; lie++) {
+        for (size_t r = 0; r < ARRAY_LEN(rates) + 2; r += step) {
+            double rate = r < ARRAY_LEN(rates) ? rates[r]
+                          : r == ARRAY_LEN(rates) ? (double)k / n
+                                                  : (double)(k / 2) / n;
+            double sum = 0;
+            for (uint32_t j = 0; j < g->s.nq; j++) {
+                struct index_counters c = { 0 };
+                uint32_t count = make_filter(g, j, (enum lie)lie, rate, allow);
+                sum += search_one(g, j, allow, count, k, how, &c);
+                assert_true(how == STRAT_AUTO || count == 0 || count == n || c.fallbacks ||
+                            c.strategy == how);
+            }
+            if ((lie != FAR || far_too) && sum / g->s.nq < floor) {
+                fail_msg("strategy %s, filter %d, pass rate %g, k %u: recall %.3f below %.3f",
+                         index_strategy_name(how), lie, rate, k, sum / g->s.nq, floor);
+            }
+        }
+    }
+    mem_free(allow);
+}
+
+static void test_planner_when_rows_are_few_then_every_cell_is_right(void **state)
+{
+    static const uint32_t ks[] = { 1, 10, 100, 1000 };
+    for (size_t i = 0; i < 4; i++) {
+        struct grid g;
+        grid_new(&g, (enum metric)(i % 3), VEC_F32, 1000, 4, INDEX_HNSW);
+        run_grid(&g, STRAT_AUTO, ks[i], 1, 0.01, true);
+        grid_done(&g);
+    }
+}
+
+static void test_planner_when_rows_are_many_then_every_cell_is_right(void **state)
+{
+    struct grid g;
+    grid_new(&g, METRIC_L2, VEC_F32, 9000, 3, INDEX_HNSW);
+    run_grid(&g, STRAT_AUTO, 10, 1, 0.01, true);
+    run_grid(&g, STRAT_AUTO, 100, 3, 0.01, true);
+    for (int how = STRAT_SCAN; how <= STRAT_CLUSTERS; how++) {
+        run_grid(&g, (enum index_strategy)how, 10, 2, 0.04, true);
+    }
+    /* Walks whose query the filter shuns are not held to a recall: the planner avoids them. */
+    for (int how = STRAT_GRAPH; how <= STRAT_GRAPH2; how++) {
+        run_grid(&g, (enum index_strategy)how, 10, 2, 0.04, false);
+    }
+    grid_done(&g);
+}
+
+static void test_planner_when_types_vary_then_recall_holds(void **state)
+{
+    static const enum vec_type types[] = { VEC_F16, VEC_BF16, VEC_I8 };
+    for (size_t i = 0; i < 3; i++) {
+        struct grid g;
+        grid_new(&g, (enum metric)(2 - i), types[i], 3000, 3, i ? INDEX_HNSW : INDEX_HNSW_SQ);
+        run_grid(&g, STRAT_AUTO, 10, 2, 0.02, true);
+        grid_done(&g);
+    }
+}
+
+static void test_filter_when_widened_then_no_better_row_is_lost(void **state)
+{
+    struct grid g;
+    struct index_counters c = { 0 };
+    uint32_t n = 3000, count = 0;
+    uint64_t *allow = xalloc(bits_words(n) * 8);
+    grid_new(&g, METRIC_L2, VEC_F32, n, 2, INDEX_HNSW);
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t row = (uint32_t)((uint64_t)i * 1201 % n);
+        bit_set(allow, row);
+        count++;
+        if (count % 250 == 5) {
+            assert_true(search_one(&g, 1, allow, count, 10, STRAT_SCAN, &c) == 1);
+            assert_true(search_one(&g, 1, allow, count, 10, STRAT_FLAT, &c) == 1);
+        }
+    }
+    mem_free(allow);
+    grid_done(&g);
+}
+
+/* The estimate must follow what each way reads, whatever the constants. */
+static void test_plan_when_the_filter_narrows_then_choices_move_from_walk_to_scan(void **state)
+{
+    struct plan_search p = { .nrows = 1000000, .allowed = 900000, .nclusters = 1000, .degree = 32,
+                             .ef = 64, .keep = 20, .row_bytes = 3072, .code_bytes = 768,
+                             .local = -1 };
+    assert_int_equal(plan_filtered(&p).strategy, STRAT_GRAPH);
+    p.allowed = 100;
+    assert_int_equal(plan_filtered(&p).strategy, STRAT_FLAT);
+    p.allowed = 100000;
+    enum index_strategy middle = plan_filtered(&p).strategy;
+    assert_true(middle == STRAT_CLUSTERS || middle == STRAT_GRAPH2 || middle == STRAT_GRAPH);
+    p.local = 0; /* the filter shuns the query: no walk */
+    middle = plan_filtered(&p).strategy;
+    assert_true(middle != STRAT_GRAPH && middle != STRAT_GRAPH2);
+    double before = 0;
+    for (p.allowed = 100; p.allowed < p.nrows; p.allowed *= 2) {
+        assert_true(plan_cost(&p, STRAT_SCAN) > before);
+        before = plan_cost(&p, STRAT_SCAN);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_planner_when_rows_are_few_then_every_cell_is_right),
+        cmocka_unit_test(test_planner_when_rows_are_many_then_every_cell_is_right),
+        cmocka_unit_test(test_planner_when_types_vary_then_recall_holds),
+        cmocka_unit_test(test_filter_when_widened_then_no_better_row_is_lost),
+        cmocka_unit_test(test_plan_when_the_filter_narrows_then_choices_move_from_walk_to_scan),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
