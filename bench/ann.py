@@ -77,6 +77,7 @@ def parse_args():
                     help="what speeds count by; cpu: where the machine has other work to do")
     ap.add_argument("--wide", action="store_true", help="more builds of each library; takes hours")
     ap.add_argument("--build-only", action="store_true")
+    ap.add_argument("--search-only", action="store_true", help="what is not built stays out")
     ap.add_argument("--lock", help="file to lock while measuring")
     ap.add_argument("--out", default="bench/results")
     ap.add_argument("--worker", help=argparse.SUPPRESS)
@@ -93,6 +94,12 @@ def measuring(args):
     with open(args.lock, "a") as f:
         fcntl.flock(f, fcntl.LOCK_EX)
         yield
+
+
+def numpy():
+    """Not before a worker's threads are limited."""
+    import numpy as np
+    return np
 
 
 def resident():
@@ -138,31 +145,48 @@ def timed_single(one, nq):
     return found, at, time.thread_time() - cpu
 
 
-def fitting(one, nq):
-    """How many queries fit the time of a point; warms up."""
+def seconds_each(one, nq):
+    """Of a query, warm."""
     few = min(nq, 20)
-    for i in range(2):
+    for _ in range(2):
         start = time.perf_counter()
         for j in range(few):
             one(j)
         each = (time.perf_counter() - start) / few
-        if each * nq > POINT_SECONDS:
+        if each * few > POINT_SECONDS:
             break
-    return max(min(nq, int(POINT_SECONDS / each)), min(nq, 50))
+    return each
 
 
-def measure_single(data, one, k):
-    import numpy as np
-    nq = fitting(one, len(data.queries))
-    found, at, cpu = timed_single(one, nq)
-    took = np.diff(at) * 1e6
-    ids = np.full((nq, k), -1, np.int64)
+def fitting(one, nq):
+    """How many queries fit the time of a point; warms up."""
+    return max(min(nq, int(POINT_SECONDS / seconds_each(one, nq))), min(nq, 50))
+
+
+def ids_of(found, k):
+    np = numpy()
+    ids = np.full((len(found), k), -1, np.int64)
     for i, f in enumerate(found):
         f = np.asarray(f).astype(np.int64)[:k]
         ids[i, :len(f)] = f
-    return {"recall": data.recall(ids, k), "qps": nq / (at[nq] - at[0]), "qps_cpu": nq / cpu,
+    return ids
+
+
+def promising(data, one, k):
+    """Whether a few queries find enough for the point to be on a curve that is asked for."""
+    few = min(len(data.queries), 100)
+    return data.recall(ids_of([one(i) for i in range(few)], k), k) >= LEAST_RECALL - 0.1
+
+
+def measure_single(data, one, k):
+    np = numpy()
+    nq = fitting(one, len(data.queries))
+    found, at, cpu = timed_single(one, nq)
+    took = np.diff(at) * 1e6
+    return {"recall": data.recall(ids_of(found, k), k), "nq": nq,
+            "qps": nq / (at[nq] - at[0]), "qps_cpu": nq / cpu,
             "mean_us": float(took.mean()), "p50_us": float(np.percentile(took, 50)),
-            "p99_us": float(np.percentile(took, 99)), "nq": nq}
+            "p99_us": float(np.percentile(took, 99))}
 
 
 def measure_two(one, nq):
@@ -215,7 +239,8 @@ def work_search(args, job):
     from ann_libs import LIBS
     data = open_set(args)
     lib = LIBS[job["lib"]](data)
-    data.truth = __import__("numpy").load(job["truth"])
+    with numpy().load(job["truth"]) as truth:
+        data.truth, data.nearest = truth["scores"], truth["rows"]
     before = resident()
     lib.load(job["settings"], Path(job["path"]))
     before -= lib.rows_needed()
@@ -226,6 +251,8 @@ def work_search(args, job):
         if row in ended:
             continue
         one = lib.set(point, k)
+        if not job["points"] and not promising(data, one, k):
+            continue
         for mode in job["modes"]:
             with measuring(args):
                 if mode == "single":
@@ -299,7 +326,7 @@ def jobs_of(args, data, libs, cache):
             path = cache / folder
             jobs.append({"lib": name, "family": family, "name": build, "settings": settings,
                          "path": str(path), "log": str(cache / f"{folder}.log"),
-                         "meta": str(cache / f"{folder}.json"), "truth": str(cache / "truth.npy")})
+                         "meta": str(cache / f"{folder}.json"), "truth": str(cache / "truth.npz")})
     return jobs
 
 
@@ -307,6 +334,8 @@ def build_all(args, jobs):
     done = []
     for job in jobs:
         meta = Path(job["meta"])
+        if args.search_only and not meta.exists():
+            continue
         if args.rebuild or not meta.exists():
             print(f"building {job['family']} {job['name']}", flush=True)
             got = run_worker(args, dict(job, what="build"), BUILD_TIMEOUT)
@@ -473,14 +502,12 @@ def main():
         {"build": work_build, "search": work_search}[args.worker](args,
                                                                   json.loads(os.environ["ANN_JOB"]))
         return
-    import numpy as np
     data = open_set(args)
     cache = Path(args.cache).resolve() / f"{data.name}-{data.metric}"
     cache.mkdir(parents=True, exist_ok=True)
     libs = installed([x for x in args.libs.split(",") if x])
-    truth = cache / "truth.npy"
     data.ensure_truth()
-    np.save(truth, data.truth)
+    numpy().savez(cache / "truth.npz", scores=data.truth, rows=data.nearest)
     print(f"{data.name}: {data.n} x {data.dim}, {data.metric}, {len(data.queries)} queries; "
           + ", ".join(f"{n} {v}" for n, (_, v) in libs.items()), flush=True)
     jobs = build_all(args, jobs_of(args, data, libs, cache))

@@ -137,9 +137,9 @@ class Elanus(Lib):
         if kind in ("IVF_FLAT", "IVF_SQ8", "IVF_PQ"):
             return [f"nprobe={p}" for p in NPROBE]
         if kind == "IVF_RABITQ":
-            return [f"nprobe={p},refine_k={r}" for r in (3, 10, 30) for p in NPROBE]
+            return [f"nprobe={p},refine_k={r}" for r in (4, 16) for p in NPROBE]
         if kind == "SCANN":
-            return [f"nprobe={p},reorder_k={r * k}" for r in (3, 8, 20) for p in NPROBE]
+            return [f"nprobe={p},reorder_k={r * k}" for r in (4, 16) for p in NPROBE]
         if kind == "HNSW":
             return [f"ef={e}" for e in efs(k)]
         if kind == "HNSW_SQ":
@@ -233,7 +233,7 @@ class Faiss(Lib):
             return [{"ef": e, "rf": r} for r in refine for e in efs(k) if not r or e >= r * k]
         if "RFlat" not in f:
             return [{"nprobe": p} for p in NPROBE]
-        return [{"nprobe": p, "rf": r} for r in (3, 10, 30) for p in NPROBE]
+        return [{"nprobe": p, "rf": r} for r in (4, 16) for p in NPROBE]
 
     def _inner(self):
         ix = self.index
@@ -359,7 +359,7 @@ class Scann(Lib):
                 for x in leaves for soar in ((False, True) if wide else (False,))]
 
     def points(self, settings, k):
-        return [(p, r * k) for r in (3, 8, 20) for p in
+        return [(p, r * k) for r in (4, 16) for p in
                 NPROBE if p <= settings["leaves"]]
 
     def build(self, settings, threads, path):

@@ -1,5 +1,4 @@
 """Reads what ann.py wrote: the head's entries and the rows, numbers as numbers."""
-import json
 
 NUMBERS = {"build_s", "build_cpu_s", "index_bytes", "resident_bytes", "recall", "qps", "qps_cpu",
            "mean_us", "p50_us", "p99_us"}
@@ -21,7 +20,5 @@ def read(path):
                     row[key] = float(value) if value else None
                 elif key in WHOLE:
                     row[key] = int(value)
-                elif key == "point" and value[:1] in '[{"0123456789':
-                    row[key] = json.loads(value)
             rows.append(row)
     return head, rows
