@@ -27,11 +27,13 @@ def draw(path, rows, head, k, mode, out):
     if not groups:
         return None
     figure, axes = pyplot.subplots(figsize=(9, 6))
-    ours, others = pyplot.get_cmap("tab10"), pyplot.get_cmap("Greys")
+    # Grey is for the others.
+    ours = [c for i, c in enumerate(pyplot.get_cmap("tab10").colors) if i != 7] + ["black"]
+    others = pyplot.get_cmap("Greys")
     marks, n_ours, n_others = "osv^D<>phX*P", 0, 0
     for family, curve in groups.items():
         if family.startswith("elanus"):
-            style = {"color": ours(n_ours % 10), "linewidth": 2.2, "zorder": 3}
+            style = {"color": ours[n_ours % len(ours)], "linewidth": 2.2, "zorder": 3}
             n_ours += 1
         else:
             style = {"color": others(0.4 + 0.5 * (n_others % 5) / 5), "linewidth": 1.1,
