@@ -540,6 +540,9 @@ void co__builds_stop(struct coord *co)
 {
     struct co_builds *b = co->builds;
 
+    if (!b) {
+        return;
+    }
     lock_acquire(&b->lock);
     b->stop = true;
     cond_signal(&b->wake);

@@ -4,8 +4,9 @@
  * A registering streaming node gets a term greater than every one before, takes the shards that
  * policy_takes_shard() gives it, and has opened them (replayed their log) when register_node()
  * returns. The term stands in the shard's record: a flush of an earlier owner is refused, and its
- * log is fenced by the node that opens it. A data node only becomes known, and a query node; whoever
- * loads next uses it. A query node that registers again has lost what it held: the shards are told to load there again.
+ * log is fenced by the node that opens it. A data node only becomes known, and a query node, which
+ * whoever loads next uses. A query node that registers again has lost what it held: the shards are
+ * told to load there again.
  */
 #include "coord/co_int.h"
 #include "coord/policy.h"

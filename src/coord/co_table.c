@@ -5,8 +5,9 @@
  * INVARIANTS  Every record belongs to a collection in `colls` (or is a database, user or alias).
  *             `names` holds exactly the created collections: one that is being dropped is found by
  *             id only, by those who finish the drop. A collection's lists are sorted by id.
- * STRAYS      Keys of a collection, partition, index or segment that is gone, left by a crash between the chunks
- *             of a large change: not taken into the tables, deleted when the program starts.
+ * STRAYS      Keys of a collection, partition, index or segment that is gone, left by a crash between
+ *             the chunks of a large change: not taken into the tables, deleted when the program
+ *             starts.
  * THREADS     Holders of `state`; see co_int.h.
  */
 #include "coord/co_int.h"

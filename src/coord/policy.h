@@ -18,8 +18,8 @@ bool policy_takes_shard(int64_t owner, int64_t registering, const int64_t *live,
 /* The physical channel for a new shard: the one with the fewest shards, the first on a tie. */
 size_t policy_pchannel(const size_t *nshards, size_t nchannels);
 
-/* Whether a segment of so many rows gets an index file of this type: in fewer than rows_min rows a scan
- * is as fast as anything, and BIN_FLAT is nothing but a scan. */
+/* Whether a segment of so many rows gets an index file of this type: in fewer than rows_min rows a
+ * scan is as fast as anything, and BIN_FLAT is nothing but a scan. */
 bool policy_index_has_file(const char *index_type, int64_t rows, int64_t rows_min);
 
 /* An index file that a segment should have and has not. */

@@ -249,6 +249,7 @@ static void search_query(struct search_job *job, const Elanus__SearchReq *req,
         .has_bound = req->has_bound,
         .bound = req->bound,
         .exact = req->exact,
+        .approx = !req->exact && !req->has_range_filter && !req->has_bound,
         .deadline_us = call->deadline_us,
         .cancel = call->cancel,
     };

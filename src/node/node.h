@@ -4,8 +4,8 @@
  * struct of functions only.
  *
  * Order of life: qn_new, sn_new, dn_new, tell the directory about them, then qn_start, sn_start and
- * dn_start (which register with the coordinator; shards and tasks come then), later sn_stop, dn_stop,
- * sn_free, dn_free, qn_free.
+ * dn_start (which register with the coordinator; shards and tasks come then), later sn_stop,
+ * dn_stop, sn_free, dn_free, qn_free.
  */
 #pragma once
 #include "base/pool.h"

@@ -137,6 +137,9 @@ static int pick_index_params(struct px_call *pc, struct px_search *s, struct sta
     struct px_kv_list list = { 0 };
     int rc = 0;
 
+    /* A row that a page of an iterator misses would never come. */
+    s->req.exact = s->sp.iterator || !type || strcmp(type, "FLAT") == 0 ||
+                   strcmp(type, "BIN_FLAT") == 0;
     if (s->sp.has_inner && type) {
         TRY(px_index_search_params(type, &s->sp.inner, pc->ar, &list, st));
     }
@@ -186,7 +189,6 @@ static int prepare(struct px_call *pc, const Milvus__Proto__Milvus__SearchReques
     s->req.has_bound = s->sp.has_bound;
     s->req.bound = s->sp.bound;
     s->req.ignore_growing = s->sp.ignore_growing;
-    s->req.exact = s->sp.iterator; /* a row that a page misses would never come */
     s->req.output_field_ids = s->out.field_ids;
     s->req.n_output_field_ids = s->out.nfields;
 out:

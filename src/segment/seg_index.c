@@ -32,14 +32,17 @@ void seg__indexes_done(struct segment *seg)
     mem_free((void *)(uintptr_t)seg->s.indexes);
 }
 
-uint32_t seg__indexes_count(const struct segment *seg)
+void seg__indexes_info(const struct segment *seg, struct seg_info *ret)
 {
-    uint32_t n = 0;
-
     for (uint32_t f = 0; seg->s.indexes && f < seg->nfields; f++) {
-        n += atomic_load_explicit(&seg->s.indexes[f], memory_order_relaxed) != NULL;
+        /* Acquire: with the release of seg_index_open(). */
+        const struct seg_index *si =
+            atomic_load_explicit(&seg->s.indexes[f], memory_order_acquire);
+        if (si) {
+            ret->indexes++;
+            ret->mapped_bytes += si->map->n;
+        }
     }
-    return n;
 }
 
 static bool find_metric(const char *name, enum metric *ret)

@@ -124,8 +124,8 @@ struct seg_sealed {
     const uint32_t *order;    /* rows by (key, newer first) */
     const uint32_t *filter;
     uint32_t filter_blocks;
-    /* Per field: NULL until seg_index_open() stores one (release; searches load with acquire), which
-     * then stays as long as the segment. */
+    /* Per field: NULL until seg_index_open() stores one (release; searches load with acquire),
+     * which then stays as long as the segment. */
     _Atomic(struct seg_index *) *indexes;
 };
 
@@ -133,7 +133,7 @@ struct seg_sealed {
 struct seg_index {
     struct mapping *map;
     struct index *ix;
-    enum index_type declared; /* what the definition calls it: AUTOINDEX has parameters of its own */
+    enum index_type declared; /* in the definition: AUTOINDEX has parameters of its own */
     enum metric metric;
 };
 
@@ -296,7 +296,8 @@ int seg__stop_check(void *stop, struct status *st); /* index_check_fn */
 /* ---- Indexes ---- */
 
 void seg__indexes_done(struct segment *seg);
-uint32_t seg__indexes_count(const struct segment *seg);
+/* Adds what is open to a segment's figures. */
+void seg__indexes_info(const struct segment *seg, struct seg_info *ret);
 /* The index that answers q over field f; NULL: none does. */
 const struct seg_index *seg__index_for(const struct segment *seg, uint32_t f,
                                        const struct seg_search *q);

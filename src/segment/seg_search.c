@@ -198,7 +198,7 @@ static int search_codes(struct searching *s, struct arena *scratch, struct topk 
     /* The rest first: exact scores make the bound that spares rows with codes. */
     TRY(search_rest(s, all, coded, tk, st));
     if (coded) {
-        TRY(fresh_search(fr, &fq, tk, NULL, st));
+        TRY(fresh_search(fr, &fq, tk, s->q->work ? &s->q->work->counters : NULL, st));
     }
     *ret_done = true;
 out:

@@ -105,8 +105,8 @@ void seg_get_info(const struct segment *seg, struct seg_info *ret)
         .memory_bytes = atomic_load_explicit(&seg->memory, memory_order_relaxed),
         .mapped_bytes = seg->s.nbytes,
         .deleted_rows = atomic_load_explicit(&seg->dels.rows, memory_order_relaxed),
-        .indexes = seg__indexes_count(seg),
     };
+    seg__indexes_info(seg, ret);
 }
 
 const struct schema *seg_schema(const struct segment *seg)

@@ -88,9 +88,9 @@ struct seg_index_file {
     const char *key;                      /* of the object */
     const char *index_type, *metric_type; /* the API's names */
 };
-/* Maps the file, checks it, warms it, and has searches of that field use it from then on. *ret_opened
- * is false when the field has an index already; that one stays. Sealed segments only. Blocks on disk.
- * Fails: ST_CORRUPT, ST_INVALID (the file is of other rows), ST_NOT_FOUND, ST_UNSUPPORTED,
+/* Maps the file, checks it, warms it, and has searches of that field use it from then on.
+ * *ret_opened is false when the field has an index already; that one stays. Sealed segments only.
+ * Blocks on disk. Fails: ST_CORRUPT, ST_INVALID (the file is of other rows), ST_NOT_FOUND, ST_UNSUPPORTED,
  * ST_NO_MEMORY, ST_IO. Thread: any. */
 int seg_index_open(struct segment *seg, const struct seg_index_file *f, struct object_store *os,
                    bool *ret_opened, struct status *st);
@@ -119,7 +119,7 @@ struct seg_search {
     const _Atomic bool *cancel;  /* may be NULL */
     const struct seg_param {
         const char *key, *value;
-    } *params;                   /* of the index, as the API spells them; unknown ones are ignored */
+    } *params;                   /* of the index, in the API's spelling; unknown ones: ignored */
     size_t nparams;
     struct seg_search_work *work; /* what was done, added up; may be NULL */
 };
@@ -133,8 +133,8 @@ int seg_topk_new(const struct seg_search *q, uint32_t topk, struct topk **ret_tk
                  struct status *st);
 /* Adds this segment's hits to tk (one list per query; row ids are offsets in this segment), made by
  * seg_topk_new(): bounds are enforced there. The lists are finished (sorted) afterwards.
- * Null vectors are never hits. An index answers searches by its own metric; where the nearest rows are
- * excluded (range_filter, bound) or exact is set, only an exact one does: else the rows are scanned.
+ * Null vectors are never hits. An index answers searches by its own metric; where the nearest rows
+ * are excluded (range_filter, bound) or exact is set, only an exact one does: else rows are scanned.
  * Fails: ERR_SEGCORE*, ST_INVALID (a parameter), ST_TIMEOUT, ST_CANCELLED. */
 int seg_search(const struct segment *seg, const struct seg_search *q, struct topk *tk,
                struct arena *scratch, struct status *st);

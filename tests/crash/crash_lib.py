@@ -467,8 +467,8 @@ def object_faults(data, meta):
            [f"{f}: missing" for f in sorted(wanted - files)]
 
 
-def folder_faults(data, seconds=15):
-    """Flushes may be under way: waits until what is on disk is what metadata names."""
+def folder_faults(data, seconds=60):
+    """Waits until what is on disk is what metadata names: flushes and builds may be under way."""
     deadline = time.monotonic() + seconds
     while True:
         meta = metadata(data)

@@ -35,7 +35,7 @@ class World:
     def __init__(self, seed):
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="fault-"))
         self.server = Server(ARGS, data=self.folder / "data")
-        self.main = Space("main", dim=64, own=False, seed=seed, index="HNSW")
+        self.main = Space("main", dim=64, own=False, seed=seed, index="IVF_FLAT")
         self.own = Space("own", dim=64, seed=seed + 1)
         self.spaces = [self.main, self.own]
         self.client = None

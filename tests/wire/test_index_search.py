@@ -125,7 +125,7 @@ def indexed(client, server, name, vector):
                       search_params={"params": {"explain": True}})
         w = work(server, said)
         return int(w["indexed"]) > 0 and w["other"] == "0"
-    return eventually(look)
+    return eventually(look, 60)
 
 
 def serves(client, name, kind, metric, params):
@@ -178,10 +178,17 @@ def test_ranges_iterators_and_changes_with_an_index(client, server, name, kind, 
     base, queries = fill(client, name, dtype), Vectors(dtype, 8, 2)
     serves(client, name, kind, metric, build)
     client.load_collection(name)
-    down = metric in ("IP", "COSINE")
+    down, few = metric in ("IP", "COSINE"), [0, 0]
     for one, q in zip(queries.sent, queries.values):
         s = scores(metric, base.values, q)
         order = np.sort(s)[::-1] if down else np.sort(s)
+        edge = (order[5] + order[6]) / 2
+        if edge not in order:  # six rows, fewer than asked for
+            hits = client.search(name, data=[one], anns_field="v", limit=K,
+                                 search_params={"params": {**search, "radius": float(edge)}})[0]
+            few[0] += len(hits)
+            few[1] += 6
+            assert len(hits) <= 6
         near, far = ((order[i] + order[i + 1]) / 2 for i in (30, 300))  # no row's own score
         if near == far or near in order or far in order:
             continue
@@ -195,6 +202,7 @@ def test_ranges_iterators_and_changes_with_an_index(client, server, name, kind, 
         want = (want[::-1] if down else want)[:100]
         assert len(hits) == len(want)
         assert np.allclose([h["distance"] for h in hits], want, rtol=1e-3, atol=1e-3)
+    assert few[0] >= (floor - .05) * few[1], f"{few[0]} of {few[1]} rows within a radius"
     it = client.search_iterator(name, data=[queries.sent[0]], batch_size=900, limit=-1,
                                 anns_field="v", search_params={"params": search})
     seen, last = [], None
@@ -257,7 +265,7 @@ def test_progress_counts_rows_of_segments(client, raw, name):
         p = raw.GetIndexBuildProgress(collection_name=name, index_name="vector")
         return p.indexed_rows, p.total_rows
     assert progress()[0] >= 100 and progress()[1] == 4100
-    assert eventually(lambda: progress() == (4100, 4100))
+    assert eventually(lambda: progress() == (4100, 4100), 60)
     assert raw.GetIndexState(collection_name=name, index_name="vector").state == 3
     st = raw.GetIndexStatistics(collection_name=name, index_name="vector").index_descriptions[0]
     assert (st.indexed_rows, st.total_rows, st.pending_index_rows, st.state) == (4100, 4100, 0, 3)
@@ -362,7 +370,7 @@ def test_restarts_keep_the_index_and_damage_mends_itself(services):
             sv.restart(kill=kill)
             c = connected(sv.uri)
             assert indexed(c, sv, "c", base.sent[0])
-            hits = c.search("c", data=base.sent[:20], limit=1)
+            hits = c.search("c", data=base.sent[:20], limit=1, search_params={"params": {"ef": 64}})
             assert [h[0]["id"] for h in hits] == list(range(20))
         assert sv.said().count("index built:") == built
         file, = (sv.data / "objects").rglob("*.ix")
@@ -374,7 +382,7 @@ def test_restarts_keep_the_index_and_damage_mends_itself(services):
         sv.start()
         c = connected(sv.uri)
         assert c.search("c", data=[base.sent[7]], limit=1)[0][0]["id"] == 7
-        assert eventually(lambda: sv.said().count("index built:") == built + 1)
+        assert eventually(lambda: sv.said().count("index built:") == built + 1, 60)
         assert indexed(c, sv, "c", base.sent[0])
         assert [p for p in (sv.data / "objects").rglob("*.ix")] != [file]
         c.drop_collection("c")
@@ -386,17 +394,18 @@ def test_kill_during_a_build_repeats_it():
     with Server(["--set", "dataNode.indexBuild.threads=1"]) as sv:
         c = MilvusClient(sv.uri)
         base = fill(c, "c", FLOAT)
-        index(c, "c", "v", "HNSW", "L2", M=48, efConstruction=2000)
+        index(c, "c", "v", "HNSW", "L2", M=30, efConstruction=500)
         for pause in (0, .05, .2):
             time.sleep(pause)
             sv.restart(kill=True)
         c = connected(sv.uri)
-        assert eventually(lambda: c.describe_index("c", "v")["state"] == "Finished", 60)
+        assert eventually(lambda: c.describe_index("c", "v")["state"] == "Finished", 90)
         files = list((sv.data / "objects").rglob("*.ix"))
         assert len(files) == 1
         c.load_collection("c")
-        assert c.search("c", data=[base.sent[3]], limit=1)[0][0]["id"] == 3
         assert indexed(c, sv, "c", base.sent[0])
+        assert c.search("c", data=[base.sent[3]], limit=1,
+                        search_params={"params": {"ef": 64}})[0][0]["id"] == 3
 
 
 def test_what_searches_did_is_counted(client, server, name):

@@ -1,4 +1,4 @@
-/* test_coord_build.c - index files: who builds them when, what describe says, what is left behind. */
+/* test_coord_build.c - index files: who builds them when, what describe says, what is left. */
 #include "coord_fixture.h"
 #include <unistd.h>
 
@@ -95,7 +95,7 @@ static int reject(struct fx *fx, Elanus__SegmentIndex *file)
     return CALL_E(fx, data, reject_index, &req);
 }
 
-static void test_build_when_segments_and_index_exist_then_one_file_each_and_none_for_small(void **s)
+static void test_build_when_segments_are_flushed_then_one_file_each_but_none_for_small(void **state)
 {
     struct fx *fx = fx_new();
     struct coll c = make(fx, "c");
@@ -120,7 +120,7 @@ static void test_build_when_segments_and_index_exist_then_one_file_each_and_none
     fx_free(fx);
 }
 
-static void test_build_when_collection_is_empty_or_index_is_no_vectors_then_finished_at_once(void **s)
+static void test_build_when_empty_or_no_vector_field_then_finished_at_once(void **state)
 {
     struct fx *fx = fx_new();
     struct coll c = make(fx, "c");
@@ -149,7 +149,7 @@ static void test_build_when_loaded_then_the_query_node_is_told(void **state)
     fx_free(fx);
 }
 
-static void test_build_when_nodes_are_two_then_each_has_one_at_a_time_and_loaded_come_first(void **s)
+static void test_build_when_nodes_are_two_then_one_each_and_loaded_come_first(void **state)
 {
     struct fx *fx = fx_new();
     struct coll a = make(fx, "a"), b = make(fx, "b");
@@ -173,7 +173,7 @@ static void test_build_when_nodes_are_two_then_each_has_one_at_a_time_and_loaded
     fx_free(fx);
 }
 
-static void test_build_when_index_or_collection_is_dropped_then_cancelled_and_nothing_is_left(void **s)
+static void test_build_when_dropped_then_cancelled_and_nothing_is_left(void **state)
 {
     struct fx *fx = fx_new();
     struct coll c = make(fx, "c");
@@ -219,7 +219,7 @@ static void test_build_when_partition_is_dropped_then_its_files_are_forgotten(vo
     fx_free(fx);
 }
 
-static void test_build_when_it_cannot_be_then_failed_with_the_reason_until_a_restart(void **state)
+static void test_build_when_it_cannot_be_then_failed_until_a_restart(void **state)
 {
     struct fx *fx = fx_new();
     struct coll c = make(fx, "c");
@@ -323,13 +323,13 @@ static void test_stop_when_a_build_runs_then_cancelled_and_done_after_the_start(
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_build_when_segments_and_index_exist_then_one_file_each_and_none_for_small),
-        cmocka_unit_test(test_build_when_collection_is_empty_or_index_is_no_vectors_then_finished_at_once),
+        cmocka_unit_test(test_build_when_segments_are_flushed_then_one_file_each_but_none_for_small),
+        cmocka_unit_test(test_build_when_empty_or_no_vector_field_then_finished_at_once),
         cmocka_unit_test(test_build_when_loaded_then_the_query_node_is_told),
-        cmocka_unit_test(test_build_when_nodes_are_two_then_each_has_one_at_a_time_and_loaded_come_first),
-        cmocka_unit_test(test_build_when_index_or_collection_is_dropped_then_cancelled_and_nothing_is_left),
+        cmocka_unit_test(test_build_when_nodes_are_two_then_one_each_and_loaded_come_first),
+        cmocka_unit_test(test_build_when_dropped_then_cancelled_and_nothing_is_left),
         cmocka_unit_test(test_build_when_partition_is_dropped_then_its_files_are_forgotten),
-        cmocka_unit_test(test_build_when_it_cannot_be_then_failed_with_the_reason_until_a_restart),
+        cmocka_unit_test(test_build_when_it_cannot_be_then_failed_until_a_restart),
         cmocka_unit_test(test_build_when_it_failed_for_now_then_tried_again),
         cmocka_unit_test(test_file_when_rejected_then_built_anew_but_an_older_one_changes_nothing),
         cmocka_unit_test(test_start_when_files_are_orphans_then_removed_and_named_ones_stay),

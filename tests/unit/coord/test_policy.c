@@ -102,7 +102,8 @@ static void test_build_next_when_several_wait_then_loaded_unfailed_oldest_first(
 
 static void test_build_next_when_none_is_due_then_says_when(void **state)
 {
-    struct policy_build b[] = { { .segment_id = 1, .due_ms = 700 }, { .segment_id = 2, .due_ms = 600 } };
+    struct policy_build b[] = { { .segment_id = 1, .due_ms = 700 },
+                                { .segment_id = 2, .due_ms = 600 } };
     int64_t next;
     assert_int_equal(policy_build_next(b, 2, 599, &next), 2);
     assert_int_equal(next, 600);

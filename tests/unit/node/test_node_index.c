@@ -44,7 +44,7 @@ static Elanus__SegmentIndexesResp *files(struct rcoll *c)
     return resp;
 }
 
-static void test_index_when_built_restarted_released_loaded_then_answers_are_identical(void **state)
+static void test_index_when_built_restarted_loaded_then_answers_are_identical(void **state)
 {
     for (int shards = 1; shards <= 2; shards++) {
         struct roles *r = start();
@@ -115,8 +115,10 @@ static void test_file_when_damaged_or_gone_then_exact_answers_and_it_is_built_an
 static void test_build_when_a_step_fails_then_tried_again_and_one_file_is_left(void **state)
 {
 #ifdef ELANUS_FAULTS
-    static const char *const points[] = { "index_before_build:error:1", "index_before_file:error:1",
-                                          "index_after_file:error:1", "index_before_commit:error:1" };
+    static const char *const points[] = {
+        "index_before_build:error:1", "index_before_file:error:1", "index_after_file:error:1",
+        "index_before_commit:error:1"
+    };
     struct roles *r = start();
     struct rcoll *c = filled(r, 1);
     const char *all = rcoll_dump(c, NULL, 0);
@@ -166,7 +168,7 @@ static void test_index_when_collection_is_dropped_then_no_file_and_no_key_is_lef
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_index_when_built_restarted_released_loaded_then_answers_are_identical),
+        cmocka_unit_test(test_index_when_built_restarted_loaded_then_answers_are_identical),
         cmocka_unit_test(test_file_when_damaged_or_gone_then_exact_answers_and_it_is_built_anew),
         cmocka_unit_test(test_build_when_a_step_fails_then_tried_again_and_one_file_is_left),
         cmocka_unit_test(test_index_when_collection_is_dropped_then_no_file_and_no_key_is_left),

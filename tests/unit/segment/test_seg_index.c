@@ -198,9 +198,9 @@ static void test_search_when_rows_are_null_then_no_hits(void **state)
     same(w, query(NULLABLE, 100 + NROWS), 5, true);
 }
 
-static void test_search_when_index_is_approximate_then_scans_where_the_nearest_are_excluded(void **s)
+static void test_search_when_approximate_then_scans_where_the_nearest_are_excluded(void **state)
 {
-    struct world *w = *s;
+    struct world *w = *state;
     struct seg_search q = query(PLAIN, 100 + NROWS);
     struct seg_param ef = { "ef", "400" };
     use(w, PLAIN, INDEX_HNSW, METRIC_L2, "HNSW");
@@ -356,7 +356,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         T(test_search_when_exact_index_then_the_same_for_every_filter),
         T(test_search_when_rows_are_null_then_no_hits),
-        T(test_search_when_index_is_approximate_then_scans_where_the_nearest_are_excluded),
+        T(test_search_when_approximate_then_scans_where_the_nearest_are_excluded),
         T(test_search_when_a_parameter_is_wrong_or_unknown_then_named_or_ignored),
         T(test_search_when_cancelled_or_late_then_says_so),
         T(test_open_when_file_is_wrong_then_refused_and_searches_go_on),
