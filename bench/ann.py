@@ -20,7 +20,7 @@ The file written has one line per point: recall (ties count, see ann_data.py), q
 wall clock and by processor time, latencies. At its end, queries a second at recall .90, .95, .98
 and .99, interpolated along each family's best points (log of queries a second, linear in recall).
 
-Other work on the machine disturbs. --lock FILE holds a lock on FILE during each measurement, so
+Other work on the machine disturbs. --lock FILE holds a lock on FILE while it measures, so
 that several of these do not disturb each other; with --clock cpu, speeds count by the processor
 time of the searching thread, which suffers less (and has no meaning for two threads at once).
 OPENBLAS_CORETYPE and OPENBLAS_L2_SIZE are removed from the environment, so that libraries multiply
@@ -53,6 +53,7 @@ COLUMNS = ("family", "build", "build_s", "build_cpu_s", "index_bytes", "resident
 BUILD_THREADS = 2
 POINT_SECONDS = 3.0   # of one pass over a point, at most
 BUILD_TIMEOUT = 7200
+HELD_SECONDS = 40
 NEAR_BEST = 0.80      # points slower than this share of their family's curve are not timed again,
 LEAST_RECALL = 0.85   # nor are those below this recall
 ENOUGH = 0.998        # recall from which on more effort is not tried
@@ -86,14 +87,23 @@ def parse_args():
 
 # ---- Worker: one build or one pass over one index, in a process of its own ----
 
-@contextlib.contextmanager
-def measuring(args):
-    if not args.lock:
-        yield
-        return
-    with open(args.lock, "a") as f:
-        fcntl.flock(f, fcntl.LOCK_EX)
-        yield
+class Turn:
+    """Holds the lock while it measures, and lets others have it every HELD_SECONDS."""
+
+    def __init__(self, path):
+        self.file = open(path, "a") if path else None
+        self.since = None
+
+    def take(self):
+        if not self.file:
+            return
+        if self.since and time.time() - self.since > HELD_SECONDS:
+            fcntl.flock(self.file, fcntl.LOCK_UN)
+            self.since = None
+            time.sleep(0.2)
+        if not self.since:
+            fcntl.flock(self.file, fcntl.LOCK_EX)
+            self.since = time.time()
 
 
 def numpy():
@@ -244,26 +254,28 @@ def work_search(args, job):
     before = resident()
     lib.load(job["settings"], Path(job["path"]))
     before -= lib.rows_needed()
-    ended = set()
+    ended, turn = set(), Turn(args.lock)
     for k, point in job["points"] or [[k, p] for k in job["ks"]
                                       for p in lib.points(job["settings"], k)]:
         row = (k, effort_apart(point))
         if row in ended:
             continue
+        turn.take()
         one = lib.set(point, k)
         if not job["points"] and not promising(data, one, k):
             continue
         for mode in job["modes"]:
-            with measuring(args):
-                if mode == "single":
-                    got = measure_single(data, one, k)
-                    if not job["points"] and (got["recall"] >= ENOUGH or got["qps"] < TOO_SLOW):
-                        ended.add(row)
-                elif mode == "two":
-                    got = measure_two(one, len(data.queries))
-                else:
-                    run = lib.batch(k)
-                    got = measure_batch(data, run, k) if run else None
+            turn.take()
+            if mode == "single":
+                got = measure_single(data, one, k)
+                if not job["points"] and (got["recall"] >= ENOUGH or
+                                          got[speed_of(args.clock)] < TOO_SLOW):
+                    ended.add(row)
+            elif mode == "two":
+                got = measure_two(one, len(data.queries))
+            else:
+                run = lib.batch(k)
+                got = measure_batch(data, run, k) if run else None
             if got:
                 got.update(k=k, mode=mode, point=point, resident_bytes=resident() - before)
                 print(json.dumps(got), flush=True)
