@@ -274,6 +274,11 @@ size_t pool_queued(const struct pool *p)
     return n;
 }
 
+int pool_threads(const struct pool *p)
+{
+    return p->nthreads;
+}
+
 static inline void cpu_relax(void)
 {
 #if defined(__x86_64__)

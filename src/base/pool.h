@@ -16,6 +16,7 @@ void pool_free(struct pool *p);
 /* ST_BUSY when the queue is full. fn(arg) runs once on some thread. */
 int pool_submit(struct pool *p, void (*fn)(void *), void *arg, struct status *st);
 size_t pool_queued(const struct pool *p);
+int pool_threads(const struct pool *p);
 
 /* Calls fn(ctx, i) for every i in [0, n), on the calling thread and on idle threads of p, and
  * returns when all are done. p may be NULL: then all run here. fn must not fail or block. */

@@ -88,6 +88,8 @@ int64_t grpc_deadline_us(const struct grpc_call *call);
 /* The client cancelled, went away, or its deadline passed: the reply will not be read. (Also true for
  * a call that used grpc_on_cancel() when the server drains.) */
 bool grpc_is_cancelled(const struct grpc_call *call);
+/* Calls of the server that handlers have at the moment, beside this one. */
+unsigned grpc_calls_beside(const struct grpc_call *call);
 /* Turns true when the client cancelled or went away (the deadline is not in it). Lives as long as
  * the call; for loops that poll without knowing this room. */
 const _Atomic bool *grpc_cancel_flag(const struct grpc_call *call);

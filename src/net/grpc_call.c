@@ -58,6 +58,12 @@ bool grpc_is_cancelled(const struct grpc_call *call)
            (call->deadline_us != DEADLINE_NONE && clock_mono_us() > call->deadline_us);
 }
 
+unsigned grpc_calls_beside(const struct grpc_call *call)
+{
+    uint64_t n = atomic_load_explicit(&call->ctx->srv->calls_open, memory_order_relaxed);
+    return n > 1 ? (unsigned)(n - 1) : 0;
+}
+
 const _Atomic bool *grpc_cancel_flag(const struct grpc_call *call)
 {
     return &call->cancelled;
@@ -102,6 +108,7 @@ void grpc_defer(struct grpc_call *call)
 {
     ASSERT(call->eager);
     call->eager = false;
+    atomic_fetch_add_explicit(&call->method->deferred, 1, memory_order_relaxed);
     grpc__call_to_worker(call);
 }
 

@@ -43,7 +43,7 @@ struct grpc_call {
     struct net_ctx *ctx;
     struct h2_conn *conn;       /* NULL once the stream is closed */
     struct grpc_call *prev, *next;
-    const struct net_method *method;
+    struct net_method *method;
     int refs;
     int32_t stream_id;
     enum call_state state;

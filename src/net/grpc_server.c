@@ -22,6 +22,9 @@
 #define FIRST_BODY (64u << 10)
 #define CALL_COST 2048 /* charged for every call beside its headers and body */
 #define CALLS_KEPT 128
+/* When so many tries in a row were deferred, only one of so many calls is tried. */
+#define TRIES_FAILED 8
+#define TRY_EVERY 16
 
 int grpc_register(struct net_server *srv, const struct grpc_method *m, struct status *st)
 {
@@ -491,8 +494,14 @@ static void work_run(struct net_work *w)
 static void short_run(struct net_work *w)
 {
     struct grpc_call *call = CONTAINER_OF(w, struct grpc_call, work);
+    struct net_method *m = call->method;
+    unsigned before = atomic_load_explicit(&m->deferred, memory_order_relaxed);
     call->eager = true;
     run_if_wanted(call);
+    /* The call is gone. Nobody added: it was answered here. */
+    if (before && atomic_load_explicit(&m->deferred, memory_order_relaxed) == before) {
+        atomic_store_explicit(&m->deferred, 0, memory_order_relaxed);
+    }
 }
 
 void grpc__call_to_worker(struct grpc_call *call)
@@ -503,9 +512,19 @@ void grpc__call_to_worker(struct grpc_call *call)
     }
 }
 
+static bool worth_a_try(struct net_method *m)
+{
+    unsigned n = atomic_load_explicit(&m->deferred, memory_order_relaxed);
+    if (n < TRIES_FAILED) {
+        return true;
+    }
+    n = atomic_fetch_add_explicit(&m->deferred, 1, memory_order_relaxed);
+    return n % TRY_EVERY == 0;
+}
+
 static void dispatch(struct grpc_call *call)
 {
-    const struct net_method *m = call->method;
+    struct net_method *m = call->method;
     if (m->pool == NET_INLINE) {
         own_by_handler(call);
         run_handler(call);
@@ -513,7 +532,7 @@ static void dispatch(struct grpc_call *call)
     }
     /* Before the push: whoever takes it may be done with the call before it returns. */
     own_by_handler(call);
-    if (m->eager && call->ctx->sl) {
+    if (m->eager && call->ctx->sl && worth_a_try(m)) {
         call->work.run = short_run;
         net__short_push(call->ctx->sl, &call->work);
     } else {

@@ -207,6 +207,7 @@ struct net_method {
     void (*fn)(struct grpc_call *call, void *arg);
     void *arg;
     bool eager;
+    _Atomic unsigned deferred; /* tries in a row that came to nothing; relaxed, a hint */
 };
 
 struct net_listener {

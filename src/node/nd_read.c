@@ -126,21 +126,30 @@ static void search_one(void *ctx, size_t i)
     }
 }
 
-/* Bytes looked at below which waking other threads costs more than it saves. */
-#define INLINE_BYTES ((uint64_t)512 << 10)
+/* Work below which waking other threads costs more than it saves; and above which that is nothing in
+ * comparison, even when the others have work already. */
+#define SPREAD_LEAST_US 60u
+#define SPREAD_ALWAYS_US 1000u
+#define BYTES_PER_US 16384u
 
-/* NULL: this thread alone. */
+/* The threads that share the work on segments; NULL: this one alone. */
 static struct pool *pool_for(struct pool *compute, struct segment *const *segs, size_t nsegs,
-                             size_t row_bytes)
+                             size_t row_bytes, const struct call *call)
 {
-    uint64_t bytes = 0;
+    uint64_t us = call->expect_us;
 
-    for (size_t i = 0; i < nsegs && nsegs > 1; i++) {
+    if (nsegs < 2 || !compute) {
+        return NULL;
+    }
+    for (size_t i = 0; i < nsegs && !call->expect_us; i++) {
         struct seg_info info;
         seg_get_info(segs[i], &info);
-        bytes += info.nrows * (uint64_t)row_bytes;
+        us += info.nrows * (uint64_t)row_bytes / BYTES_PER_US;
     }
-    return bytes < INLINE_BYTES ? NULL : compute;
+    if (us >= SPREAD_ALWAYS_US) {
+        return compute;
+    }
+    return us >= SPREAD_LEAST_US && (int)call->beside + 1 < pool_threads(compute) ? compute : NULL;
 }
 
 /* Hits of one segment as flat arrays over all queries, with keys and timestamps. */
@@ -395,7 +404,7 @@ int nd_search(struct segment *const *segs, size_t nsegs, const struct schema *sc
     TRY(index_params(&job, req, st));
     TRY(decode_plan(&req->plan, job.scratch, &job.q.filter.expr, st));
     job.work = work_new(nsegs);
-    compute = pool_for(compute, segs, nsegs, req->queries.len + (job.q.filter.expr ? 64 : 0));
+    compute = pool_for(compute, segs, nsegs, req->queries.len + (job.q.filter.expr ? 64 : 0), call);
     for (;;) {
         parallel_for(compute, nsegs, search_one, &job);
         TRY(work_status(job.work, nsegs, st));
@@ -591,7 +600,7 @@ int nd_query(struct segment *const *segs, size_t nsegs, const struct schema *sch
 
     TRY(decode_plan(&req->plan, scratch, &job.filter.expr, st));
     work = job.work = work_new(nsegs);
-    parallel_for(pool_for(compute, segs, nsegs, job.filter.expr ? 64 : 16), nsegs, query_one,
+    parallel_for(pool_for(compute, segs, nsegs, job.filter.expr ? 64 : 16, call), nsegs, query_one,
                  &job);
     TRY(work_status(work, nsegs, st));
     resp->read_ts = req->read_ts;

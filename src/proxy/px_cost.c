@@ -32,9 +32,14 @@ struct px_kind px_search_kind(const struct px_search *s)
     return (struct px_kind){ &coll->cost_us[hash64(what, sizeof what) % PX_COSTS] };
 }
 
+uint32_t px_kind_us(struct px_kind kind)
+{
+    return atomic_load_explicit(kind.us, memory_order_relaxed);
+}
+
 bool px_kind_is_short(struct px_kind kind)
 {
-    uint32_t us = atomic_load_explicit(kind.us, memory_order_relaxed);
+    uint32_t us = px_kind_us(kind);
 
     return us != 0 && us <= SHORT_US;
 }

@@ -213,6 +213,7 @@ static void serve(struct grpc_call *gc, void *arg)
     pc.call.deadline_us = grpc_deadline_us(gc);
     pc.call.cancel = grpc_cancel_flag(gc);
     pc.call.no_wait = grpc_is_eager(gc);
+    pc.call.beside = grpc_calls_beside(gc);
     pc.call.request_id = metadata_copy(gc, ar, "client-request-id").p;
     pc.db_metadata = metadata_copy(gc, ar, "dbname");
     buf_init(&out, REPLY_MAX);

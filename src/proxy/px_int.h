@@ -174,6 +174,7 @@ struct px_kind {
 };
 /* True when it is short enough for a net thread; a kind not seen yet is not. */
 bool px_kind_is_short(struct px_kind kind);
+uint32_t px_kind_us(struct px_kind kind);      /* 0: not known */
 void px_kind_took(struct px_kind kind, int64_t us);
 
 /* ---- status ---- */

@@ -209,12 +209,15 @@ static int check_short(const struct px_call *pc, const Milvus__Proto__Milvus__Se
 /* What is before and after the search itself is short. */
 static int search_timed(struct px_call *pc, struct px_search *s, struct status *st)
 {
+    struct px_kind kind = px_search_kind(s);
     int64_t began_us = clock_mono_us();
     int rc;
 
+    pc->call.expect_us = px_kind_us(kind);
     TRY(px_search_shards(pc, s->coll, &s->req, s->snapshot, &s->hits, st));
-    px_kind_took(px_search_kind(s), clock_mono_us() - began_us);
+    px_kind_took(kind, clock_mono_us() - began_us);
 out:
+    pc->call.expect_us = 0;
     return rc;
 }
 

@@ -28,6 +28,10 @@ struct call {
     /* The calling thread must neither wait nor work for long: whoever would have to fails with
      * ST_WOULD_WAIT, having changed nothing, and the call is made again from a thread that may. */
     bool no_wait;
+    /* Hints for how to share the processors: calls that run beside this one in this process, and how
+     * long calls like it took lately (microseconds; 0: not known). */
+    unsigned beside;
+    uint32_t expect_us;
 };
 
 /* A call made on the program's own behalf. */

@@ -44,6 +44,7 @@ static void serve_call(struct grpc_call *gc, void *arg)
         .deadline_us = grpc_deadline_us(gc),
         .request_id = request_id.p ? arena_strndup(ar, request_id.p, request_id.n) : "",
         .cancel = grpc_cancel_flag(gc),
+        .beside = grpc_calls_beside(gc),
     };
 
     buf_init(&out, (size_t)512 << 20);

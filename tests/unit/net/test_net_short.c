@@ -20,7 +20,7 @@ static void on_here(struct grpc_call *call, void *arg)
 static void on_defer(struct grpc_call *call, void *arg)
 {
     struct harness *h = arg;
-    if (grpc_is_eager(call)) {
+    if (grpc_is_eager(call) && !h->finished) {
         h->entered++;
         grpc_defer(call);
         return;
@@ -45,7 +45,16 @@ static void on_defer_wait(struct grpc_call *call, void *arg)
     }
 }
 
+/* How many run beside this one. */
+static void on_beside(struct grpc_call *call, void *arg)
+{
+    uint8_t n = (uint8_t)grpc_calls_beside(call);
+    (void)arg;
+    grpc_reply(call, slice_n(&n, 1));
+}
+
 static const struct grpc_method methods[] = {
+    { "/t.T/Beside", GRPC_UNARY, NET_POOL_READ, on_beside, NULL, true },
     { "/t.T/Here", GRPC_UNARY, NET_POOL_READ, on_here, NULL, true },
     { "/t.T/Late", GRPC_UNARY, NET_POOL_READ, on_here, NULL, false },
     { "/t.T/Defer", GRPC_UNARY, NET_POOL_READ, on_defer, NULL, true },
@@ -96,8 +105,17 @@ static void expect_answer(struct harness *h, const char *path, const char *text)
                           .deadline_us = deadline_in_ms(TEST_DEADLINE_MS) };
     struct grpc_resp r;
     OK(grpc_client_call(h->cl, &q, &r, st));
-    assert_int_equal(r.body.n, strlen(text));
-    assert_memory_equal(r.body.p, text, r.body.n);
+    assert_int_equal(r.body.n, MAX(strlen(text), (size_t)1));
+    assert_memory_equal(r.body.p, text, r.body.n); /* "": a zero */
+    grpc_resp_done(&r);
+}
+
+static void just_ask(struct harness *h, const char *path)
+{
+    struct grpc_req q = { .path = path, .body = SLICE_LIT("abc"),
+                          .deadline_us = deadline_in_ms(TEST_DEADLINE_MS) };
+    struct grpc_resp r;
+    OK(grpc_client_call(h->cl, &q, &r, st));
     grpc_resp_done(&r);
 }
 
@@ -113,10 +131,26 @@ static void test_eager_when_it_answers_then_on_the_net_thread(void **state)
 static void test_eager_when_it_defers_then_again_on_a_worker(void **state)
 {
     struct harness *h = *state;
-    for (int i = 0; i < 20; i++) {
+    for (int i = 0; i < 5; i++) {
         expect_answer(h, "/t.T/Defer", "late work-read");
     }
-    assert_int_equal(h->entered, 20);
+    assert_int_equal(h->entered, 5);
+}
+
+static void test_eager_when_it_always_defers_then_seldom_tried(void **state)
+{
+    struct harness *h = *state;
+    for (int i = 0; i < 100; i++) {
+        expect_answer(h, "/t.T/Defer", "late work-read");
+    }
+    assert_in_range(h->entered, 8, 20);
+    h->finished = 1; /* the handler answers at once from now on */
+    for (int i = 0; i < 40; i++) {
+        just_ask(h, "/t.T/Defer");
+    }
+    for (int i = 0; i < 5; i++) {
+        expect_answer(h, "/t.T/Defer", "eager net");
+    }
 }
 
 struct async {
@@ -202,6 +236,20 @@ static void test_eager_when_the_client_goes_then_nothing_is_left(void **state)
     wait_for(h_calls_open(h) == 0);
 }
 
+static void test_beside_when_others_run_then_counted(void **state)
+{
+    struct harness *h = *state;
+    struct async a = { 0 };
+    struct grpc_req q = { .path = "/t.T/DeferWait", .body = SLICE_LIT("abc"),
+                          .deadline_us = deadline_in_ms(TEST_DEADLINE_MS) };
+    expect_answer(h, "/t.T/Beside", "");
+    grpc_client_start(h->cl, &q, on_async, &a);
+    wait_for(h->entered == 1);
+    expect_answer(h, "/t.T/Beside", "\1");
+    h_let_go(h);
+    wait_for(a.done == 1);
+}
+
 static void test_registration_when_eager_and_inline_then_refused(void **state)
 {
     struct harness *h = *state;
@@ -223,11 +271,13 @@ int main(void)
     const struct CMUnitTest tests[] = {
         T(test_eager_when_it_answers_then_on_the_net_thread),
         T(test_eager_when_it_defers_then_again_on_a_worker),
+        T(test_eager_when_it_always_defers_then_seldom_tried),
         T(test_defer_when_the_queue_is_full_then_unavailable),
         T(test_eager_when_many_at_once_then_all_answered),
         T2(test_eager_when_many_at_once_then_all_answered),
         T2(test_eager_when_a_loop_is_busy_then_another_one_helps),
         T2(test_eager_when_the_client_goes_then_nothing_is_left),
+        T(test_beside_when_others_run_then_counted),
         T(test_registration_when_eager_and_inline_then_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -70,7 +70,7 @@ struct world {
     struct fx fx;
     struct net_server *srv;
     struct grpc_client *cl;
-    _Atomic int searches, eager, refuse;
+    _Atomic int searches, eager, refuse, expected;
 };
 
 static int shard_search(void *self, const struct call *call, const Elanus__SearchReq *req,
@@ -79,6 +79,7 @@ static int shard_search(void *self, const struct call *call, const Elanus__Searc
     struct world *w = self;
     w->searches++;
     w->eager += call->no_wait;
+    w->expected += call->expect_us != 0;
     if (call->no_wait && w->refuse) {
         return st_fail(st, ST_WOULD_WAIT, "as told");
     }
@@ -185,12 +186,14 @@ static void test_search_when_known_to_be_short_then_eager(void **state)
     assert_int_equal(search(&w), 0);
     assert_int_equal(w.searches, 1);
     assert_int_equal(w.eager, 0); /* the collection is unknown, and how long it takes */
+    assert_int_equal(w.expected, 0);
     search_until_eager(&w);
-    w.searches = 0;
+    w.searches = w.expected = 0;
     for (int i = 0; i < 50; i++) {
         assert_int_equal(search(&w), 0);
     }
     assert_int_equal(w.searches, 50);
+    assert_int_equal(w.expected, 50);
     world_stop(&w);
 }
 
