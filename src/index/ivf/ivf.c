@@ -71,6 +71,10 @@ static int open_codes(struct ivf *ivf, const struct ix_file *f, const struct ind
     ivf->block_at[ivf->nlist] = blocks;
     TRY(ix_section(f, IVF_TAG_BLOCKS, (size_t)blocks * ivf->codec.lay.block_bytes,
                    (const void **)&ivf->blocks, &size, st));
+    if (ivf->codec.kind == IVF_CODE_PQ && ivf->codec.lay.err_at == SIMD_NO_FIELD) {
+        TRY(ix_section(f, IVF_TAG_ERRORS, ivf->nlist * sizeof(float),
+                       (const void **)&ivf->list_err, &size, st));
+    }
 out:
     return rc;
 }

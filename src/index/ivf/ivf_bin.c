@@ -4,7 +4,8 @@
  * Rows are copied in list order and scanned whole by the metric's own kernel: scores are exact,
  * and the raw rows are not touched. Lists go by the metric's distance of their centroids. The
  * structure metrics have no neighbourhood that centroids could tell: they scan all rows.
- * Filters and ranges as in ivf_search.c.
+ * Ranges as in ivf_search.c, filters too, but for as many allowed rows as without one: bits are
+ * coarse, and many rows tie.
  */
 #include <math.h>
 
@@ -16,7 +17,7 @@
 #define CHUNK_ROWS 256
 /* An allowed row by number against a row of a list by stream. */
 #define FLAT_FACTOR 4.0
-#define FARTHER_MOST 4.0
+#define FARTHER_MOST 4.0 /* as in ivf_search.c */
 
 int ivf_bin_build(const struct index_build *b, struct ixw *w, struct status *st)
 {

@@ -7,8 +7,10 @@
  * MEMORY      12 bytes a row, centroids three times while they are trained, the codec's sample
  *             (at most SAMPLE rows twice as f32), a batch of BATCH_ROWS rows of codes.
  * FORMAT      Sections: LSTA u32[nlist + 1], LROW u32[rows], CENT, CSQ8 and CBLK (centroids as
- *             SQ8), CODC (ivf_codec.c), BLKS: each list's blocks, the last one padded with zeros.
+ *             SQ8), CODC (ivf_codec.c), BLKS: each list's blocks, the last one padded with zeros;
+ *             LERR f32[nlist] where product codes keep no error of each row: the list's own.
  */
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -166,6 +168,7 @@ out:
 struct piece {
     uint32_t list, first, n; /* positions */
     size_t at;               /* of its first block in the batch, bytes */
+    double err2;             /* sum over its rows */
 };
 
 struct batch {
@@ -175,17 +178,18 @@ struct batch {
     struct piece *piece;
     size_t npieces, bytes, rows;
     uint8_t *out;
+    double *err2; /* of each list's rows so far */
 };
 
 static void encode_piece(void *arg, size_t i, void *scratch)
 {
     const struct batch *t = arg;
-    const struct piece *p = &t->piece[i];
+    struct piece *p = &t->piece[i];
     const struct index_rows *rows = t->b->rows;
     float *x = scratch;
     index_rows_f32(rows, t->l->order + p->first, 0, p->n, rows->metric == METRIC_COSINE, x);
-    ivf_encode(t->c, x, p->n, (const float *)t->l->centroids + p->list * rows->dim, t->out + p->at,
-               x + PIECE * rows->dim + 16);
+    p->err2 = ivf_encode(t->c, x, p->n, (const float *)t->l->centroids + p->list * rows->dim,
+                         t->out + p->at, x + PIECE * rows->dim + 16);
 }
 
 /* Encodes and writes the pieces gathered so far. */
@@ -197,6 +201,9 @@ static int flush_batch(struct batch *t, const struct kmeans_opts *o, struct ixw 
     memset(t->out, 0, t->bytes);
     TRY(km__run(o, t->npieces, scratch, encode_piece, t, st));
     TRY(ixw_put(w, t->out, t->bytes, st));
+    for (size_t i = 0; i < t->npieces; i++) {
+        t->err2[t->piece[i].list] += t->piece[i].err2;
+    }
     t->npieces = t->bytes = t->rows = 0;
 out:
     return rc;
@@ -214,17 +221,19 @@ static int write_blocks(const struct index_build *b, const struct ivf_lists *l,
                        .l = l,
                        .c = c,
                        .piece = alloc_try(pieces * sizeof(struct piece)),
-                       .out = alloc_try(room) };
+                       .out = alloc_try(room),
+                       .err2 = alloc_try_zero(l->nlist * sizeof(double)) };
+    float *errors = alloc_try(l->nlist * sizeof(float));
     size_t done = 0;
     int rc = 0;
-    if (!t.piece || !t.out) {
+    if (!t.piece || !t.out || !t.err2 || !errors) {
         FAIL(st, ST_NO_MEMORY, "no memory for a batch of %zu bytes of codes", room);
     }
     TRY(ixw_begin(w, IVF_TAG_BLOCKS, st));
     for (uint32_t list = 0; list < l->nlist; list++) {
         for (uint32_t at = l->start[list]; at < l->start[list + 1]; at += PIECE) {
             uint32_t n = MIN(l->start[list + 1] - at, (uint32_t)PIECE);
-            t.piece[t.npieces++] = (struct piece){ list, at, n, t.bytes };
+            t.piece[t.npieces++] = (struct piece){ list, at, n, t.bytes, 0 };
             t.bytes += ivf_block_count(&c->lay, n) * c->lay.block_bytes;
             t.rows += n;
             done += n;
@@ -236,9 +245,18 @@ static int write_blocks(const struct index_build *b, const struct ivf_lists *l,
     }
     TRY(flush_batch(&t, &o, w, st));
     TRY(ixw_end(w, st));
+    if (c->kind == IVF_CODE_PQ && c->lay.err_at == SIMD_NO_FIELD) {
+        for (uint32_t list = 0; list < l->nlist; list++) {
+            uint32_t n = MAX(l->start[list + 1] - l->start[list], 1u);
+            errors[list] = (float)sqrt(t.err2[list] / n);
+        }
+        TRY(ixw_section(w, IVF_TAG_ERRORS, errors, l->nlist * sizeof(float), st));
+    }
 out:
     mem_free(t.piece);
     mem_free(t.out);
+    mem_free(t.err2);
+    mem_free(errors);
     return rc;
 }
 

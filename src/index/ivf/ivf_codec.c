@@ -17,8 +17,8 @@
 
 struct ivf_blob_head {
     uint32_t kind, kernel, dim, nsub, words, bits;
-    float spread, eta;
-    uint32_t zero[8];
+    float eta;
+    uint32_t zero[9];
 };
 
 /* Codes take nsteps; then arrays of a f32 per row, as far as wanted. */
@@ -126,7 +126,6 @@ int ivf_codec_save(const struct ivf_codec *c, uint32_t tag, struct ixw *w, struc
                                   .nsub = c->nsub,
                                   .words = c->words,
                                   .bits = c->bits,
-                                  .spread = c->spread,
                                   .eta = c->eta };
     struct part part[3];
     size_t n = parts_of(c, part);
@@ -169,7 +168,6 @@ int ivf_codec_open(const struct ix_file *f, uint32_t tag, struct ivf_codec *c, s
         head.bits != c->bits) {
         FAIL(st, ST_CORRUPT, "index file: codes are not those of the parameters");
     }
-    c->spread = head.spread;
     c->eta = head.eta;
     n = parts_of(c, part);
     for (size_t i = 0; i < n; i++) {
@@ -194,19 +192,18 @@ out:
 
 /* ---- Dispatch ---- */
 
-void ivf_encode(const struct ivf_codec *c, float *x, size_t n, const float *centroid,
-                uint8_t *blocks, void *scratch)
+double ivf_encode(const struct ivf_codec *c, float *x, size_t n, const float *centroid,
+                  uint8_t *blocks, void *scratch)
 {
     switch (c->kind) {
     case IVF_CODE_SQ8:
         ivf_sq8_encode(c, x, n, blocks);
-        break;
+        return 0;
     case IVF_CODE_PQ:
-        ivf_pq_encode(c, x, n, centroid, blocks, scratch);
-        break;
+        return ivf_pq_encode(c, x, n, centroid, blocks, scratch);
     default:
         ivf_rabitq_encode(c, x, n, centroid, blocks, scratch);
-        break;
+        return 0;
     }
 }
 

@@ -32,7 +32,6 @@ struct ivf_codec {
     uint32_t nsub, words; /* words: 16 or 256; with small nbits the rest repeats the first */
     const uint32_t *sub_at;
     const float *book;
-    float spread; /* root of the mean squared coding error of a row */
     float eta;    /* weight of the error along the row against across it; 1: none */
     /* RABITQ */
     uint32_t bits; /* 1, 2, 4, 8 */
@@ -69,12 +68,13 @@ static inline size_t ivf_block_count(const struct ivf_layout *lay, size_t nrows)
 
 /* Bytes of scratch for encoding n rows. */
 size_t ivf_encode_scratch(const struct ivf_codec *c, size_t n);
-/* n rows of one list into zeroed blocks. x is scratch too: it may be changed. */
-void ivf_encode(const struct ivf_codec *c, float *x, size_t n, const float *centroid,
+/* n rows of one list into zeroed blocks. x is scratch too: it may be changed. Returns the sum of
+ * the squared coding errors (PQ; others 0). */
+double ivf_encode(const struct ivf_codec *c, float *x, size_t n, const float *centroid,
                 uint8_t *blocks, void *scratch);
 void ivf_sq8_encode(const struct ivf_codec *c, const float *x, size_t n, uint8_t *blocks);
-void ivf_pq_encode(const struct ivf_codec *c, float *x, size_t n, const float *centroid,
-                   uint8_t *blocks, void *scratch);
+double ivf_pq_encode(const struct ivf_codec *c, float *x, size_t n, const float *centroid,
+                     uint8_t *blocks, void *scratch);
 void ivf_rabitq_encode(const struct ivf_codec *c, float *x, size_t n, const float *centroid,
                        uint8_t *blocks, void *scratch);
 /* Orthogonal: x becomes the rotated x, dim elements. */
@@ -96,7 +96,6 @@ struct ivf_query_code {
     float a, b, c;   /* as in struct simd_cut; c without the list's part */
     enum ivf_margin margin;
     float w, w0;     /* LINEAR: w; ROOT: f */
-    float err;       /* where the layout has no error field: e of every row */
     bool minus_err2; /* keys are e^2 lower than the estimate (SQ8 by L2) */
     bool list_key;   /* the distance of query and centroid belongs into keys */
     bool list_scale; /* w is in times the distance of query and centroid */
@@ -124,6 +123,7 @@ struct ivf {
     const uint8_t *bit_cents;  /* BIN_IVF_FLAT */
     const uint32_t *start;     /* nlist + 1: first position of each list */
     const uint32_t *rows;      /* row at each position */
+    const float *list_err;     /* nlist: e of every row of a list; NULL: rows have their own */
     uint32_t *block_at;        /* nlist + 1: first block of each list; not for BIN_IVF_FLAT */
     const uint8_t *blocks;     /* BIN_IVF_FLAT: the rows themselves, in list order */
     struct ivf_codec codec;
@@ -141,6 +141,7 @@ struct ivf {
 #define IVF_TAG_COARSE IX_TAG('C', 'S', 'Q', '8')
 #define IVF_TAG_COARSE_BLOCKS IX_TAG('C', 'B', 'L', 'K')
 #define IVF_TAG_BLOCKS IX_TAG('B', 'L', 'K', 'S')
+#define IVF_TAG_ERRORS IX_TAG('L', 'E', 'R', 'R')
 
 int ivf_build(const struct index_build *b, struct ixw *w, struct status *st);
 int ivf_bin_build(const struct index_build *b, struct ixw *w, struct status *st);

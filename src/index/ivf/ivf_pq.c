@@ -19,7 +19,7 @@
  * INVARIANTS  Estimates have no bound. Seen from a row, |q - x^|^2 is |q - x|^2 + |r - r^|^2 but for
  *             a product of q - x and the coding error, which know nothing of each other: so the
  *             error is about 2 |q - x| e / sqrt(dim) (L2) and |q| e / sqrt(dim) (IP), e the root
- *             mean square of |r - r^|, kept for all rows together. A search looks at what SPREAD
+ *             mean square of |r - r^| over the list's rows. A search looks at what SPREAD
  *             of these could bring in. By inner product a query near the row does know the coding
  *             error, which shortens rows: for unit rows without the loss above SPREAD_PLAIN makes
  *             up for it; by IP, where the longest rows are the ones that count, each row keeps its
@@ -100,9 +100,6 @@ static uint32_t cut_dims(const struct index_params *p, size_t dim, uint32_t *sub
     return n;
 }
 
-static double sample_spread(const struct ivf_codec *c, const struct ivf_sample *s, void *scratch,
-                            float *x);
-
 int ivf_pq_train(const struct ivf_sample *s, const struct index_build *b, struct ivf_codec *c,
                  struct status *st)
 {
@@ -112,7 +109,6 @@ int ivf_pq_train(const struct ivf_sample *s, const struct index_build *b, struct
     size_t bytes = (2 * dim + 1) * 4 + dim * 4 + dim * words * 4 + 512;
     uint8_t *mem = alloc_try(bytes), *at = mem;
     struct pq_train t = { .s = s, .c = c, .b = b, .book = alloc_try(dim * words * sizeof(float)) };
-    uint8_t *rest = NULL;
     int rc = 0;
     if (!mem || !t.book) {
         FAIL(st, ST_NO_MEMORY, "no memory for product codes of dimension %zu", dim);
@@ -141,15 +137,8 @@ int ivf_pq_train(const struct ivf_sample *s, const struct index_build *b, struct
         double share = ETA_SHARE * ETA_SHARE;
         c->eta = (float)MAX(1.0, ((double)dim - 1) * share / (1 - share));
     }
-    size_t scratch = ROUND_UP(ivf_encode_scratch(c, ENCODE_ROWS), (size_t)64);
-    rest = alloc_try_aligned(64, scratch + ENCODE_ROWS * dim * sizeof(float));
-    if (!rest) {
-        FAIL(st, ST_NO_MEMORY, "no memory for product codes of dimension %zu", dim);
-    }
-    c->spread = (float)sample_spread(c, s, rest, (float *)(void *)(rest + scratch));
 out:
     mem_free(t.book);
-    mem_free(rest);
     return rc;
 }
 
@@ -276,16 +265,15 @@ static double decode(const struct ivf_codec *c, const float *r, const uint32_t *
     return err2;
 }
 
-/* The row's term by L2, its error by IP. */
-static void put_fields(const struct ivf_codec *c, const float *r, const uint32_t *code, size_t step,
+/* The row's term by L2, its error by IP. Returns |r - r^|^2. */
+static double put_fields(const struct ivf_codec *c, const float *r, const uint32_t *code, size_t step,
                        const float *centroid, float *word, uint8_t *block, size_t at)
 {
-    double err2, term = 0, norm2 = 0, shorter = 0;
+    double err2 = decode(c, r, code, step, word), term = 0, norm2 = 0, shorter = 0;
     float f;
     if (c->metric == METRIC_COSINE) {
-        return;
+        return err2;
     }
-    err2 = decode(c, r, code, step, word);
     for (size_t k = 0; k < c->dim; k++) {
         double x = (double)r[k] + centroid[k];
         term += word[k] * (2 * ((double)centroid[k] - c->mean[k]) + word[k]);
@@ -295,18 +283,20 @@ static void put_fields(const struct ivf_codec *c, const float *r, const uint32_t
     if (c->metric == METRIC_L2) {
         f = (float)(term - err2);
         memcpy(block + c->lay.add_at + 4 * at, &f, sizeof f);
-        return;
+        return err2;
     }
     shorter = norm2 > 0 && shorter > 0 ? shorter / sqrt(norm2) : 0;
     f = (float)(SPREAD * sqrt(err2 / (double)c->dim) + shorter);
     memcpy(block + c->lay.err_at + 4 * at, &f, sizeof f);
+    return err2;
 }
 
-static void encode_some(const struct ivf_codec *c, float *x, size_t n, const float *centroid,
+static double encode_some(const struct ivf_codec *c, float *x, size_t n, const float *centroid,
                         uint8_t *blocks, size_t row0, void *scratch)
 {
     struct pq_scratch s;
     size_t dim = c->dim;
+    double err2 = 0;
     scratch_place(c, n, scratch, &s);
     for (size_t i = 0; i < n; i++) {
         for (size_t k = 0; k < dim; k++) {
@@ -332,36 +322,20 @@ static void encode_some(const struct ivf_codec *c, float *x, size_t n, const flo
         for (uint32_t j = 0; j < c->nsub; j++) {
             put_code(c, block, at, j, s.at[j * n + i]);
         }
-        put_fields(c, r, s.at + i, n, centroid, s.word, block, at);
+        err2 += put_fields(c, r, s.at + i, n, centroid, s.word, block, at);
     }
+    return err2;
 }
 
-void ivf_pq_encode(const struct ivf_codec *c, float *x, size_t n, const float *centroid,
-                   uint8_t *blocks, void *scratch)
+double ivf_pq_encode(const struct ivf_codec *c, float *x, size_t n, const float *centroid,
+                     uint8_t *blocks, void *scratch)
 {
+    double err2 = 0;
     for (size_t i = 0; i < n; i += ENCODE_ROWS) {
-        encode_some(c, x + i * c->dim, MIN(n - i, (size_t)ENCODE_ROWS), centroid, blocks, i,
-                    scratch);
+        err2 += encode_some(c, x + i * c->dim, MIN(n - i, (size_t)ENCODE_ROWS), centroid, blocks, i,
+                            scratch);
     }
-}
-
-/* Root mean square of |r - r^|, over at most 2,048 rows of the sample. */
-static double sample_spread(const struct ivf_codec *c, const struct ivf_sample *s, void *scratch,
-                            float *x)
-{
-    struct pq_scratch p;
-    size_t n = MIN(s->n, (size_t)2048), dim = c->dim;
-    double sum = 0;
-    for (size_t i = 0; i < n; i += ENCODE_ROWS) {
-        size_t part = MIN(n - i, (size_t)ENCODE_ROWS);
-        scratch_place(c, part, scratch, &p);
-        memcpy(x, s->residual + i * dim, part * dim * sizeof(float));
-        nearest_words(c, x, part, &p);
-        for (size_t r = 0; r < part; r++) {
-            sum += decode(c, x + r * dim, p.at + r, part, p.word);
-        }
-    }
-    return n && isfinite(sum) ? sqrt(sum / (double)n) : 0;
+    return err2;
 }
 
 /* ---- Query ---- */
@@ -381,7 +355,6 @@ void ivf_pq_query(const struct ivf_codec *c, struct ivf_query_code *qc)
     qc->a = simd_scan()->bytes(v, tables, c->words, qc->lut, &base);
     qc->b = (float)base;
     qc->c = 0;
-    qc->err = c->spread;
     qc->w0 = 0;
     qc->list_key = true;
     double f = (l2 || c->eta > 1 ? SPREAD : SPREAD_PLAIN) / sqrt((double)c->dim);

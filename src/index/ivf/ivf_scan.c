@@ -109,6 +109,7 @@ static void add_cand(const struct ivf_scan *s, uint32_t i, struct ivf_cand cand)
 struct margins {
     float w, w0, scale; /* scale: of e, as candidates keep it */
     float dist;         /* of query and centroid, where codes ask for it */
+    float err;          /* e of all rows, where they have none of their own */
 };
 
 static void set_cut(const struct ivf_scan *s, uint32_t i, struct margins *m, struct simd_cut *cut)
@@ -125,7 +126,7 @@ static void set_cut(const struct ivf_scan *s, uint32_t i, struct margins *m, str
     m->scale = qc->margin == IVF_LINEAR ? w : qc->w;
     bool field = s->ivf->codec.lay.err_at != SIMD_NO_FIELD;
     cut->w = field ? w : 0;
-    cut->w0 = field ? qc->w0 : qc->w0 + w * qc->err;
+    cut->w0 = field ? qc->w0 : qc->w0 + w * m->err;
 }
 
 /* n rows from position at: nblocks blocks from base. mask: allowed rows, or NULL. */
@@ -147,7 +148,7 @@ static void scan_run(const struct ivf_scan *s, uint32_t i, struct margins *m, st
         }
         struct ivf_cand cand = { hit[h].key, 0, row };
         if (!s->by_rank) {
-            float e = state->code.err;
+            float e = m->err;
             if (lay->err_at != SIMD_NO_FIELD) {
                 memcpy(&e, cut->base + r / lay->block_rows * lay->block_bytes + lay->err_at +
                                r % lay->block_rows * 4, sizeof e);
@@ -213,7 +214,7 @@ void ivf_scan_list(const struct ivf_scan *s, uint32_t i, uint32_t list, float ke
     struct ivf_state *state = &s->scratch->state[i];
     const struct ivf_query_code *qc = &state->code;
     uint32_t at = ivf->start[list], end = ivf->start[list + 1];
-    struct margins m = { .dist = 1 };
+    struct margins m = { .dist = 1, .err = ivf->list_err ? ivf->list_err[list] : 0 };
     struct simd_cut cut = { .sums = s->scratch->sum,
                             .block_stride = lay->block_bytes,
                             .block_rows = lay->block_rows,
