@@ -73,12 +73,43 @@ INL __m256 rbq_field(__m512 a, __m512 b, int f)
     return _mm512_castps512_ps256(_mm512_permutex2var_ps(a, idx, b));
 }
 
-INL void rbq_eight(const struct simd_rbq *q, const uint8_t *const *x, const __m512i *sums, size_t n,
+/* Rows x[0], x[2], x[4], x[6] of one or two words in lanes of 128 bits. */
+INL __m512i rbq_four(const uint8_t *const *x, size_t words)
+{
+    __m128i r[4];
+    UNROLL
+    for (int i = 0; i < 4; i++) {
+        const __m128i *p = (const __m128i *)(const void *)x[2 * i];
+        r[i] = words == 1 ? _mm_loadl_epi64(p) : _mm_loadu_si128(p);
+    }
+    __m512i z = _mm512_inserti32x4(_mm512_castsi128_si512(r[0]), r[1], 1);
+    return _mm512_inserti32x4(_mm512_inserti32x4(z, r[2], 2), r[3], 3);
+}
+
+/* Lane i = the sum of row i, for eight rows of at most two words. */
+INL __m512i rbq_short8(const struct simd_rbq *q, const uint8_t *const *x, size_t nplanes,
+                       size_t words)
+{
+    const __m512i a = rbq_four(x, words), b = rbq_four(x + 1, words);
+    __m512i s = _mm512_setzero_si512(), t = s;
+    for (size_t k = nplanes; k-- > 0;) {
+        const __m128i *at = (const __m128i *)(const void *)(q->planes + k * SIMD_RBQ_WORDS(words));
+        const __m512i plane = _mm512_broadcast_i32x4(_mm_load_si128(at));
+        const __m512i c = _mm512_popcnt_epi64(_mm512_and_si512(a, plane));
+        const __m512i d = _mm512_popcnt_epi64(_mm512_and_si512(b, plane));
+        const bool top = k + 1 == nplanes; /* counts negative */
+        s = top ? _mm512_sub_epi64(s, c) : _mm512_add_epi64(_mm512_add_epi64(s, s), c);
+        t = top ? _mm512_sub_epi64(t, d) : _mm512_add_epi64(_mm512_add_epi64(t, t), d);
+    }
+    return rbq_pair(s, t);
+}
+
+INL void rbq_eight(const struct simd_rbq *q, const uint8_t *const *x, __m512i sums, size_t n,
                    float *keys, float *lows)
 {
     const size_t at = q->bits * q->words * 8;
     const __mmask8 m = (__mmask8)(n >= 8 ? 0xff : (1u << n) - 1);
-    __m256 u = _mm512_cvtepi64_ps(rbq_reduce8(sums));
+    __m256 u = _mm512_cvtepi64_ps(sums);
     __m512 a = rbq_factors4(x, at), b = rbq_factors4(x + 4, at);
     u = _mm256_fmadd_ps(u, _mm256_set1_ps(q->scale), _mm256_set1_ps(q->bias));
     __m256 add = _mm256_add_ps(rbq_field(a, b, 0), _mm256_set1_ps(q->add));
@@ -92,7 +123,8 @@ INL void rbq_eight(const struct simd_rbq *q, const uint8_t *const *x, const __m5
     }
 }
 
-INL void rbq_run(size_t nplanes, size_t bits, bool by_id, const struct simd_rbq *query,
+/* words: 1 or 2 for short rows, 0 for others. */
+INL void rbq_run(size_t nplanes, size_t bits, size_t words, bool by_id, const struct simd_rbq *query,
                  const uint8_t *base, size_t stride, const uint32_t *ids, size_t n, float *keys,
                  float *lows)
 {
@@ -105,6 +137,7 @@ INL void rbq_run(size_t nplanes, size_t bits, bool by_id, const struct simd_rbq 
         __builtin_prefetch(base + ids[i] * stride + last, 0, 3);
     }
     for (size_t i = 0; i < n; i += 8) {
+        UNROLL
         for (size_t r = 0; r < 8; r++) {
             const size_t row = i + r < n ? i + r : n - 1;
             if (by_id && row + RBQ_AHEAD < n) {
@@ -115,19 +148,27 @@ INL void rbq_run(size_t nplanes, size_t bits, bool by_id, const struct simd_rbq 
                 __builtin_prefetch(next + last, 0, 3);
             }
             x[r] = base + (by_id ? ids[row] : row) * stride;
-            sums[r] = rbq_row(q, x[r], nplanes, bits);
+            if (words == 0) {
+                sums[r] = rbq_row(q, x[r], nplanes, bits);
+            }
         }
-        rbq_eight(q, x, sums, n - i, keys + i, lows ? lows + i : NULL);
+        rbq_eight(q, x, words ? rbq_short8(q, x, nplanes, words) : rbq_reduce8(sums), n - i,
+                  keys + i, lows ? lows + i : NULL);
     }
 }
 
 INL void rbq_pick(bool by_id, const struct simd_rbq *q, const uint8_t *base, size_t stride,
                   const uint32_t *ids, size_t n, float *keys, float *lows)
 {
-    if (q->bits == 1 && q->nplanes == 4) {
-        rbq_run(4, 1, by_id, q, base, stride, ids, n, keys, lows);
+    const bool usual = q->bits == 1 && q->nplanes == 4;
+    if (usual && q->words == 1) {
+        rbq_run(4, 1, 1, by_id, q, base, stride, ids, n, keys, lows);
+    } else if (usual && q->words == 2) {
+        rbq_run(4, 1, 2, by_id, q, base, stride, ids, n, keys, lows);
+    } else if (usual) {
+        rbq_run(4, 1, 0, by_id, q, base, stride, ids, n, keys, lows);
     } else {
-        rbq_run(q->nplanes, q->bits, by_id, q, base, stride, ids, n, keys, lows);
+        rbq_run(q->nplanes, q->bits, 0, by_id, q, base, stride, ids, n, keys, lows);
     }
 }
 
