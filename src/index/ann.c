@@ -252,24 +252,29 @@ static struct simd_dist exact_kernel(const struct index *ix)
 
 #define RERANK_BATCH 256
 
+void index__scores(const struct index *ix, const struct index_query *q, uint32_t j,
+                   const uint32_t *rows, size_t n, float *scores, struct index_counters *c)
+{
+    const void *query = (const uint8_t *)q->queries + j * q->query_stride;
+    exact_kernel(ix).ids(query, ix->rows.base, ix->rows.stride, rows, n, ix->rows.dim, scores);
+    c->exact += n;
+    c->bytes += n * vec_bytes(ix->rows.type, ix->rows.dim);
+}
+
 void index__rerank(const struct index *ix, const struct index_query *q, uint32_t j,
                    const uint32_t *rows, size_t n, struct topk *tk, struct index_counters *c)
 {
-    const struct simd_dist kernel = exact_kernel(ix);
-    const void *query = (const uint8_t *)q->queries + j * q->query_stride;
     const bool is_structure = ix->rows.metric >= METRIC_SUBSTRUCTURE;
     float scores[RERANK_BATCH];
     for (size_t at = 0; at < n; at += RERANK_BATCH) {
         size_t part = MIN(n - at, (size_t)RERANK_BATCH);
-        kernel.ids(query, ix->rows.base, ix->rows.stride, rows + at, part, ix->rows.dim, scores);
+        index__scores(ix, q, j, rows + at, part, scores, c);
         for (size_t i = 0; i < part; i++) {
             if (!is_structure || scores[i] == 0) {
                 topk_push(tk, j, scores[i], q->row_base + rows[at + i]);
             }
         }
     }
-    c->exact += n;
-    c->bytes += n * vec_bytes(ix->rows.type, ix->rows.dim);
 }
 
 /* Whether list j wants hits that a complete search would have found: it is not full, and holds

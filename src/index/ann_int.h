@@ -58,6 +58,10 @@ int index__flat(const struct index *ix, const struct index_query *q, uint32_t qu
 void index__rerank(const struct index *ix, const struct index_query *q, uint32_t j,
                    const uint32_t *rows, size_t n, struct topk *tk, struct index_counters *c);
 
+/* The same without pushing: scores[i] is of rows[i]. */
+void index__scores(const struct index *ix, const struct index_query *q, uint32_t j,
+                   const uint32_t *rows, size_t n, float *scores, struct index_counters *c);
+
 /* Objects that searches borrow instead of allocating: as many are made as searches ran at once. */
 #define SCRATCH_SLOTS 64
 struct scratch_pool {

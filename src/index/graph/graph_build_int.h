@@ -11,8 +11,8 @@ struct graph_builder {
     uint32_t *super_cluster;   /* nsupers: the cluster whose code stands for each */
     void *centroids;           /* in cluster order */
     uint8_t *routing;          /* codes of supers, clusters, pivots */
-    float *lift;               /* IP: per node, what lifts rows onto a sphere; else NULL */
-    float origin;              /* of keys: key + origin is 0 between equal rows */
+    float origin;              /* key + origin is a distance: 0 or little more between equal rows */
+    bool is_distance;          /* no row is nearer to a row than itself */
     uint32_t ef;               /* of walks */
     uint32_t degree;           /* of the finished graph; g.degree has slack while it grows */
     float alpha;               /* above 1: more and longer links survive pruning */

@@ -9,7 +9,7 @@
  *                     DBMSs With Robust Predicate-Agnostic Search Performance" and "ACORN:
  *                     Performant and Predicate-Agnostic Search Over Vector Embeddings": above one
  *                     half as GRAPH; below, allowed neighbours are scored, and through each of the
- *                     others its own allowed neighbours, up to half the degree in all. Where there
+ *                     others its own allowed neighbours, up to the degree in all. Where there
  *                     are none, the few nearest of the others are bridges: they lead on without
  *                     being results.
  *
@@ -143,7 +143,7 @@ static void expand(struct filtered *f, uint32_t node)
     const struct graph *g = f->g;
     struct graph_scratch *s = f->s;
     const uint32_t *links = graph_links(g, node);
-    size_t n = 0, others = 0, most = MAX((size_t)g->degree / 2, (size_t)8);
+    size_t n = 0, others = 0, most = g->degree;
     for (size_t i = 0; i < g->degree && links[i] < g->n; i++) {
         if (graph_visit(s, links[i])) {
             bool allowed = is_allowed(f, links[i]);

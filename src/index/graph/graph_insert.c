@@ -56,44 +56,54 @@ static size_t degree_of(const struct graph_builder *b, uint32_t node)
     return n;
 }
 
-/* Keys of ids to the node prepared in s->pq, as distances of rows lifted onto one sphere. */
-static void lift_keys(const struct graph_builder *b, uint32_t node, const uint32_t *ids, size_t n,
-                      float *keys)
+/* How much nearer a kept node is to a candidate than the node whose list is pruned: above alpha the
+ * candidate is reached through the kept one. key is between the two, self that of an equal row, dist
+ * the candidate's to the node. */
+static inline float cover(const struct graph_builder *b, float key, float self, float dist)
 {
-    for (size_t i = 0; i < n && b->lift; i++) {
-        keys[i] -= b->lift[node] * b->lift[ids[i]];
+    float between = key + b->origin;
+    if (key == self || (b->is_distance && (key < self || between <= 0))) {
+        return INFINITY;
     }
+    return b->is_distance ? dist / between : between < dist ? INFINITY : 0;
 }
 
-/* Of cand[0 .. n), ascending, the nodes that node should lead to: at most limit, into out. Uses
- * s->ids, s->keys and s->pq. */
+/* Of cand[0 .. n), ascending, the nodes that node should lead to: at most limit, into out. First
+ * those that no kept one covers at all, then, while there is room, those covered by less than
+ * alpha: the long links come before the many. Uses s->ids, s->keys, s->dist, s->cover and s->pq. */
 static size_t prune(struct graph_builder *b, struct graph_scratch *s, const uint64_t *cand, size_t n,
                     size_t limit, uint32_t *out)
 {
-    float *dist = s->dist;
+    float *dist = s->dist, *most = s->cover;
     size_t left = n, kept = 0;
     for (size_t i = 0; i < n; i++) {
         s->ids[i] = graph_cand_node(cand[i]);
         dist[i] = graph_cand_key(cand[i]) + b->origin;
+        most[i] = 0;
     }
-    while (left > 0 && kept < limit) {
-        uint32_t a = out[kept++] = s->ids[0];
-        size_t m = 0;
-        if (left == 1 || kept == limit) {
-            break;
+    for (int pass = 0; pass < 2; pass++) {
+        const float alpha = pass == 0 ? 1.0f : b->alpha;
+        for (size_t at = 0; at < left && kept < limit;) {
+            if (most[at] > alpha) {
+                at++;
+                continue;
+            }
+            uint32_t node = out[kept++] = s->ids[at];
+            size_t m = 0, next = 0;
+            codec_query_code(b->codec, graph_code(&b->g, node), s->pq);
+            codec_ids(b->codec, s->pq, b->codes, b->g.stride, s->ids, left, s->keys);
+            const float self = s->keys[at];
+            for (size_t i = 0; i < left; i++) {
+                float c = cover(b, s->keys[i], self, dist[i]);
+                s->ids[m] = s->ids[i];
+                dist[m] = dist[i];
+                most[m] = MAX(most[i], c);
+                m += i != at && most[m] <= b->alpha;
+                next = i < at ? m : next;
+            }
+            left = m;
+            at = next;
         }
-        codec_query_code(b->codec, graph_code(&b->g, a), s->pq);
-        codec_ids(b->codec, s->pq, b->codes, b->g.stride, s->ids, left, s->keys);
-        lift_keys(b, a, s->ids, left, s->keys);
-        const float self = s->keys[0];
-        for (size_t i = 1; i < left; i++) {
-            float key = s->keys[i];
-            bool covered = b->alpha * (key + b->origin) < dist[i] || key <= self;
-            s->ids[m] = s->ids[i];
-            dist[m] = dist[i];
-            m += !covered;
-        }
-        left = m;
     }
     return kept;
 }
@@ -126,7 +136,6 @@ static size_t start_nodes(struct graph_builder *b, struct graph_scratch *s, uint
         s->ids[n++] = b->order[0];
     }
     codec_ids(b->codec, s->pq, b->codes, g->stride, s->ids, n, s->keys);
-    lift_keys(b, node, s->ids, n, s->keys);
     return n;
 }
 
@@ -134,10 +143,7 @@ static void insert_node(struct graph_builder *b, struct graph_scratch *s, uint32
 {
     struct index_counters c = { 0 };
     codec_query_code(b->codec, graph_code(&b->g, node), s->pq);
-    s->lift = b->lift;
-    s->query_lift = b->lift ? b->lift[node] : 0;
     size_t n = graph__walk(&b->g, s, start_nodes(b, s, node), b->ef, &c);
-    s->lift = NULL;
     prune(b, s, s->pool, n, b->degree, links_of(b, node));
 }
 
@@ -198,7 +204,6 @@ static void take_up(struct graph_builder *b, struct graph_scratch *s, uint32_t t
     }
     codec_query_code(b->codec, graph_code(&b->g, target), s->pq);
     codec_ids(b->codec, s->pq, b->codes, b->g.stride, s->ids, m, s->keys);
-    lift_keys(b, target, s->ids, m, s->keys);
     for (size_t i = 0; i < m; i++) {
         s->pool[i] = graph_cand(s->keys[i], s->ids[i]);
     }

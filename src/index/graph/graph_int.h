@@ -120,7 +120,7 @@ struct graph_scratch {
     uint32_t *seen;    /* nodes whose bit was set; past seen_cap visited is cleared as a whole */
     size_t nseen, seen_cap, nwords;
     uint32_t *ids;  /* batch_cap each: nodes at work, their keys */
-    float *keys, *dist;
+    float *keys, *dist, *cover;
     uint32_t *pick;
     size_t batch_cap;
     uint64_t *pool; /* pool_cap: results, sorted or as a heap */
@@ -129,8 +129,6 @@ struct graph_scratch {
     size_t heap_cap;
     uint32_t *rows; /* pool_cap: for exact scores */
     void *pq;       /* prepared query */
-    const float *lift; /* while an IP graph is built: what keys are lowered by, times query_lift */
-    float query_lift;
     size_t bytes;
 };
 /* Of the graph's pool or new; room for ef candidates. *ret_s goes back with graph__scratch_put(). */

@@ -2,8 +2,8 @@
  * graph_search.c - one query after the other: entries, walk on codes, exact scores of the best.
  *
  * WHAT        ef is the caller's, at least k. The walk compares codes; of what it finds the best
- *             few are scored on the raw rows, so many that the codes' error does not cost recall:
- *             how many times k depends on the codec, and refine_k asks for more. Filters go to
+ *             are scored on the raw rows, as many as the errors seen on the way call for
+ *             (score_best), whatever the codec; refine_k asks for more. Filters go to
  *             graph_filter.c, ranges and very large ef to the wide walk.
  * THREADS     Scratch is borrowed for the call; everything else is read only.
  */
@@ -14,6 +14,12 @@
 
 /* Up to here insertion into a sorted pool is cheaper than two heaps. */
 #define PLAIN_EF_MAX 768
+/* Rows scored exactly: k and a few at first, then a few at a time. */
+#define SCORE_BATCH 256
+#define SCORE_FIRST 4
+#define SCORE_MORE 4
+/* How much worse than the worst error seen another may be. */
+#define SCORE_SLACK 2.0f
 
 size_t graph__ef(const struct index_query *q, const struct topk *tk, uint32_t n)
 {
@@ -53,14 +59,32 @@ bool graph__has_range(const struct topk *tk, uint32_t j)
     return l->low_key > -INFINITY || (l->bound_key < INFINITY && l->n < l->k);
 }
 
+/* Exact scores of the pool, nearest estimates first, until what is left can hardly be among the
+ * results: until the next estimate is farther than the worst result by more than estimates have been
+ * too far so far, and some. At least least of them. */
 static void score_best(const struct graph *g, const struct index_query *q, uint32_t j,
-                       struct graph_scratch *s, size_t n, struct topk *tk,
+                       struct graph_scratch *s, size_t n, size_t least, struct topk *tk,
                        struct index_counters *c)
 {
-    for (size_t i = 0; i < n; i++) {
-        s->rows[i] = graph_row(g, graph_cand_node(s->pool[i]));
+    const struct topk_list *list = &tk->lists[j];
+    float off = 0;
+    for (size_t at = 0, part; at < n; at += part) {
+        part = at < least ? MIN(least - at, (size_t)SCORE_BATCH) : SCORE_MORE;
+        part = MIN(part, n - at);
+        for (size_t i = 0; i < part; i++) {
+            s->rows[i] = graph_row(g, graph_cand_node(s->pool[at + i]));
+        }
+        index__scores(&g->head, q, j, s->rows, part, s->keys, c);
+        for (size_t i = 0; i < part; i++) {
+            float est = graph_cand_key(s->pool[at + i]);
+            off = MAX(off, est - topk_key(tk, s->keys[i]));
+            topk_push(tk, j, s->keys[i], q->row_base + s->rows[i]);
+        }
+        if (at + part >= least && at + part < n && list->n >= list->k &&
+            graph_cand_key(s->pool[at + part]) > list->bound_key + SCORE_SLACK * off) {
+            return;
+        }
     }
-    index__rerank(&g->head, q, j, s->rows, n, tk, c);
 }
 
 int graph__search_walk(const struct graph *g, const struct index_query *q, uint32_t j,
@@ -92,7 +116,8 @@ int graph__search_walk(const struct graph *g, const struct index_query *q, uint3
         }
         TRY(graph__walk_wide(g, s, nentries, &how, &n, c, st));
     }
-    score_best(g, q, j, s, ranged ? n : MIN(n, graph__refine_count(g, q, tk->k, ef)), tk, c);
+    size_t least = (size_t)MIN(q->params->refine_k * tk->k, (double)ef);
+    score_best(g, q, j, s, n, ranged ? n : MAX(least, tk->k + (size_t)SCORE_FIRST), tk, c);
 out:
     graph__scratch_put(g, s);
     return rc;

@@ -42,6 +42,7 @@ void graph__scratch_free(struct graph_scratch *s)
         mem_free(s->ids);
         mem_free(s->keys);
         mem_free(s->dist);
+        mem_free(s->cover);
         mem_free(s->pick);
         mem_free(s->pool);
         mem_free(s->heap);
@@ -93,23 +94,25 @@ static int scratch_room(const struct graph *g, struct graph_scratch *s, size_t e
         return 0;
     }
     size_t cap = MAX(ROUND_UP(ef, 64), (size_t)256);
-    s->bytes -= s->pool_cap * 12 + s->batch_cap * 16;
+    s->bytes -= s->pool_cap * 12 + s->batch_cap * 20;
     s->pool_cap = cap;
     s->batch_cap = MAX(cap, ROUND_UP(batch_room(g), 64));
-    s->bytes += s->pool_cap * 12 + s->batch_cap * 16;
+    s->bytes += s->pool_cap * 12 + s->batch_cap * 20;
     mem_free(s->pool);
     mem_free(s->rows);
     mem_free(s->ids);
     mem_free(s->keys);
     mem_free(s->dist);
+    mem_free(s->cover);
     mem_free(s->pick);
     s->pool = alloc_try_aligned(64, s->pool_cap * sizeof *s->pool);
     s->rows = alloc_try(s->pool_cap * sizeof *s->rows);
     s->ids = alloc_try(s->batch_cap * sizeof *s->ids);
     s->keys = alloc_try(s->batch_cap * sizeof *s->keys);
     s->dist = alloc_try(s->batch_cap * sizeof *s->dist);
+    s->cover = alloc_try(s->batch_cap * sizeof *s->cover);
     s->pick = alloc_try(s->batch_cap * sizeof *s->pick);
-    if (!s->pool || !s->rows || !s->ids || !s->keys || !s->dist || !s->pick) {
+    if (!s->pool || !s->rows || !s->ids || !s->keys || !s->dist || !s->cover || !s->pick) {
         mem_free(s->pool);
         s->pool = NULL; /* the next search tries again */
         return st_fail(st, ST_NO_MEMORY, "no memory for %zu candidates of a search", ef);
@@ -330,9 +333,6 @@ size_t graph__walk(const struct graph *g, struct graph_scratch *s, size_t nentri
             }
         }
         codec_ids(g->codec, s->pq, g->codes, g->stride, s->ids, m, s->keys);
-        for (size_t i = 0; s->lift && i < m; i++) {
-            s->keys[i] -= s->query_lift * s->lift[s->ids[i]];
-        }
         distances += m;
         remember(s, m);
         float tail = n < ef ? INFINITY : graph_cand_key(pool[n - 1]);
