@@ -209,6 +209,7 @@ static void prepare(const struct run *r, struct bound_query *bq)
     const enum metric metric = r->ix->rows.metric;
     const size_t dim = r->ix->rows.dim;
     double *q = r->s->center, norm2 = load_query(r, bq->raw), most = 0, qz = 0, zz = 0;
+    bq->nexact = bq->nscanned = 0;
     bq->plain = norm2 < 0;
     if (bq->plain) {
         return;
@@ -263,7 +264,6 @@ static void prepare(const struct run *r, struct bound_query *bq)
     bq->plain = !(bq->sum_max < 0x1p120) || !isfinite(bq->rest);
     bq->bound_key = NAN; /* set_cut has something to do */
     bq->seed_key = INFINITY;
-    bq->nexact = bq->nscanned = 0;
 }
 
 /* ---- Candidates ---- */

@@ -40,6 +40,9 @@
 #define HOP 90.0          /* a node taken from the frontier: its links, the heaps */
 #define START 4000.0      /* entries of a walk */
 
+/* Fewer are all looked at before their end shows. */
+#define CLUSTERS_MIN 256u
+
 /* The part of accesses to n rows of so many bytes that goes to memory. */
 static double far_part(const struct plan_search *p, size_t bytes)
 {
@@ -75,20 +78,22 @@ static double cost_walk(const struct plan_search *p, double local)
 static double cost_two_hops(const struct plan_search *p, double local)
 {
     double share = fmax(local, 1.0 / p->nrows), r = p->degree;
-    double d = walk_distances((double)p->ef, p), hops = (double)p->ef + 20;
-    /* Links looked through at a hop: until r / 2 allowed nodes are found, of r (1 - share) lists. */
-    double lists = fmin(r * (1 - share), 0.5 / share);
+    double d = walk_distances(1.5 * (double)p->ef, p), hops = 2 * (double)p->ef + 20;
+    /* Links looked through at a hop: until r allowed nodes are found, of r (1 - share) lists; on the
+     * later hops most of them were seen before. */
+    double lists = fmin(r * (1 - share), 0.7 / share);
     return START + d * by_id(p, p->code_bytes) +
            hops * (HOP + r * BIT_FAR + lists * (FETCH_FAR + LINE_FAR * r * 4 / 64 + r * BIT_FAR));
 }
 
 static double cost_clusters(const struct plan_search *p, double local)
 {
-    /* Clusters that hold the ef / share nearest rows of all, and as many again to see the end. */
-    double share = fmax(local, 0.5 / p->nrows), size = (double)p->nrows / fmax(p->nclusters, 1);
-    double near = 4 + 2.5 * sqrt((double)p->keep / share / size * p->nclusters);
-    double look = fmin(near * 1.25 + 6, p->nclusters) * size;
-    return START + p->nclusters * (0.1 * (double)p->code_bytes + 20) + look * BIT +
+    /* Clusters that hold the keep / share nearest rows of all, and as many again to see the end. */
+    double share = fmax(local, 0.5 / p->nrows), clusters = fmax(p->nclusters, 1);
+    double size = (double)p->nrows / clusters;
+    double near = 8 + 6 * sqrt((double)p->keep / share / size * clusters / 8);
+    double look = fmin(near * 1.34 + 16, clusters) * size;
+    return START + clusters * (0.1 * (double)p->code_bytes + 20) + look * BIT +
            look * fmin(share, 1) * by_id(p, p->code_bytes) * 0.7;
 }
 
@@ -127,6 +132,9 @@ struct plan_choice plan_filtered(const struct plan_search *p)
         /* Below 2 % too few allowed nodes are two hops away; a filter that shuns the query's
          * neighbourhood leaves a walk nothing to start from. */
         if (walks[i] != STRAT_CLUSTERS && (local < 0.02 || local < share / 2)) {
+            continue;
+        }
+        if (walks[i] == STRAT_CLUSTERS && (p->nclusters < CLUSTERS_MIN || local < share / 2)) {
             continue;
         }
         if (walks[i] == STRAT_GRAPH2 && local > 0.5) { /* then it does as GRAPH does */
