@@ -225,6 +225,108 @@ static void test_cut_when_fields_come_and_go_then_hits_are_those_not_above(void 
     }
 }
 
+static void test_tables_when_sub_vectors_differ_then_sums_of_products(void **state)
+{
+    (void)state;
+    for (size_t words = 16; words <= 256; words *= 16) {
+        const uint32_t sub_at[] = { 0, 1, 3, 6, 14, 15 };
+        float q[15], *book = malloc(15 * words * 4), *v = malloc(5 * words * 4);
+        for (size_t i = 0; i < 15 * words; i++) {
+            book[i] = unit();
+            q[i % 15] = unit();
+        }
+        struct simd_tables t = { q, sub_at, book, 5, words };
+        for (int l = 0; l < SIMD_NLEVELS; l++) {
+            if (!tables[l]) {
+                continue;
+            }
+            tables[l]->tables(&t, v);
+            for (size_t j = 0; j < 5; j++) {
+                for (size_t w = 0; w < words; w++) {
+                    double sum = 0;
+                    for (size_t k = sub_at[j]; k < sub_at[j + 1]; k++) {
+                        sum += (double)q[k] * book[k * words + w];
+                    }
+                    assert_true(fabs(v[j * words + w] - sum) < 1e-5);
+                }
+            }
+        }
+        free(book);
+        free(v);
+    }
+}
+
+static void test_bytes_when_tables_have_ranges_then_one_scale_fits_all(void **state)
+{
+    (void)state;
+    for (size_t words = 16; words <= 256; words *= 16) {
+        for (int flat = 0; flat < 2; flat++) {
+            enum { TABLES = 9 };
+            float *v = malloc(TABLES * words * 4);
+            uint8_t *lut = malloc(TABLES * words);
+            double range = 0, base = 0, low[TABLES];
+            for (size_t j = 0; j < TABLES; j++) {
+                double high = -INFINITY;
+                low[j] = INFINITY;
+                for (size_t w = 0; w < words; w++) {
+                    float x = flat ? 3 : unit() * (float)(j + 1) + 5;
+                    v[j * words + w] = x;
+                    low[j] = fmin(low[j], x);
+                    high = fmax(high, x);
+                }
+                range = fmax(range, high - low[j]);
+                base += low[j];
+            }
+            for (int l = 0; l < SIMD_NLEVELS; l++) {
+                double got;
+                if (!tables[l]) {
+                    continue;
+                }
+                float scale = tables[l]->bytes(v, TABLES, words, lut, &got);
+                assert_true(fabs(got - base) < 1e-4);
+                assert_true(fabs(scale - range / 255) < 1e-6);
+                for (size_t i = 0; i < TABLES * words; i++) {
+                    double off = low[i / words] + lut[i] * (double)scale - v[i];
+                    assert_true(fabs(off) <= scale * 0.501 + 1e-6);
+                }
+            }
+            free(v);
+            free(lut);
+        }
+    }
+}
+
+static void test_planes_when_numbers_are_split_then_parts_and_sums_fit(void **state)
+{
+    (void)state;
+    for (size_t n = 0; n <= 70; n++) {
+        float v[70];
+        for (size_t i = 0; i < n; i++) {
+            v[i] = i % 9 == 0 ? (i % 2 ? 16255.4f : -16255.4f) : unit() * 16000;
+        }
+        for (int l = 0; l < SIMD_NLEVELS; l++) {
+            int8_t hi[71], lo[71];
+            double abs, off, want_sum = 0, want_abs = 0, want_off = 0;
+            if (!tables[l]) {
+                continue;
+            }
+            hi[n] = lo[n] = 77;
+            double sum = tables[l]->planes(v, n, 1, hi, lo, &abs, &off);
+            for (size_t i = 0; i < n; i++) {
+                int w = 128 * hi[i] + lo[i];
+                assert_true(lo[i] >= -64 && lo[i] <= 63);
+                assert_true(fabs(w - (double)v[i]) <= 0.5001);
+                want_sum += w;
+                want_abs += w < 0 ? -w : w;
+                want_off += fabs(w - (double)v[i]);
+            }
+            assert_true(hi[n] == 77 && lo[n] == 77);
+            assert_true(sum == want_sum && abs == want_abs);
+            assert_true(fabs(off - want_off) <= 0.004 * (double)n);
+        }
+    }
+}
+
 struct near_case {
     struct simd_near t;
     float *cent, *rows, *pack, *bias;
@@ -339,6 +441,9 @@ int main(void)
         cmocka_unit_test(test_lut4_when_any_level_then_sums_are_exact),
         cmocka_unit_test(test_lut8_when_any_level_then_sums_are_exact),
         cmocka_unit_test(test_cut_when_fields_come_and_go_then_hits_are_those_not_above),
+        cmocka_unit_test(test_tables_when_sub_vectors_differ_then_sums_of_products),
+        cmocka_unit_test(test_bytes_when_tables_have_ranges_then_one_scale_fits_all),
+        cmocka_unit_test(test_planes_when_numbers_are_split_then_parts_and_sums_fit),
         cmocka_unit_test(test_nearest_when_any_shape_then_best_and_lowest_of_equals),
         cmocka_unit_test(test_nearest_when_a_row_is_not_a_number_then_first_centroid),
     };
