@@ -322,7 +322,8 @@ static double encode_some(const struct ivf_codec *c, float *x, size_t n, const f
         for (uint32_t j = 0; j < c->nsub; j++) {
             put_code(c, block, at, j, s.at[j * n + i]);
         }
-        err2 += put_fields(c, r, s.at + i, n, centroid, s.word, block, at);
+        double e2 = put_fields(c, r, s.at + i, n, centroid, s.word, block, at);
+        err2 += e2 < 0x1p100 ? e2 : 0; /* one row that is no number must not widen its list */
     }
     return err2;
 }
