@@ -18,9 +18,10 @@ goes to the server; recall is of a pass of its own over the same requests. A row
 Steps (--steps, in the order given):
     floor    GetVersion                              static   unfiltered, bounded consistency
     strong   the same, strongly consistent           filter   50, 10, 1 and 0.1 % of the rows pass
-    output   with two output fields                  insert   while 500 and 1,000 rows a second go in
-    deleted  after 10 % of the rows were deleted     find     the smallest --ef-name that reaches each of --targets is used
-                                                              from here on, in place of --search-params
+    output   with two output fields                  deleted  after 10 % of the rows were deleted
+    find     the smallest --ef-name that reaches     insert   while 500 and 1,000 rows a second go in, close to rows that
+             each of --targets is used from here              are there: the recall of steps after it means nothing
+             on, in place of --search-params
 """
 import argparse, base64, contextlib, json, os, pathlib, shutil, struct, subprocess, sys, tempfile, time
 import grpc
@@ -48,7 +49,7 @@ ap.add_argument("--queries", type=int, default=1000)
 ap.add_argument("--flight", default="1,8,32")
 ap.add_argument("--multiplexed", action="store_true")
 ap.add_argument("--seconds", type=float, default=4)
-ap.add_argument("--steps", default="floor,static,strong,output,filter,insert,deleted")
+ap.add_argument("--steps", default="floor,static,strong,output,filter,deleted,insert")
 ap.add_argument("--batch", type=int, default=1000)
 ap.add_argument("--shards", type=int, default=1)
 ap.add_argument("--addr", help="of a running server; else one is started")
@@ -208,6 +209,7 @@ X = np.load(A.base, mmap_mode="r")
 X = np.ascontiguousarray(X[:A.rows] if A.rows else X, np.float32)
 Q = np.ascontiguousarray(np.load(A.query)[:A.queries], np.float32)
 F = np.random.default_rng(7).integers(0, 1000, len(X))
+ALIVE = np.ones(len(X), bool)
 
 
 def neighbours(mask=None):
@@ -267,7 +269,7 @@ params = [json.loads(p) for p in A.search_params or ["{}"]]
 def truth(cache=[]):
     if not cache:
         cache.append(np.load(A.gt)[:len(Q), :A.k] if A.gt and not A.rows else neighbours())
-    return cache[0]
+    return cache[0] if ALIVE.all() else neighbours(ALIVE)
 
 
 def searches(step, right, **how):
@@ -312,7 +314,7 @@ def step_output():
 
 def step_filter():
     for limit in (500, 100, 10, 1):
-        searches(f"filtered, {limit / 10:g} % pass", neighbours(F < limit), filter=f"f < {limit}")
+        searches(f"filtered, {limit / 10:g} % pass", neighbours(ALIVE & (F < limit)), filter=f"f < {limit}")
 
 
 def step_insert():
@@ -338,9 +340,8 @@ def step_deleted():
     gone = np.random.default_rng(11).permutation(len(X))[:len(X) // 10]
     for i in range(0, len(gone), 1000):
         stub.Delete(pb.DeleteRequest(collection_name=A.collection, expr=f"id in {gone[i:i + 1000].tolist()}"))
-    alive = np.ones(len(X), bool)
-    alive[gone] = False
-    searches("10 % deleted", neighbours(alive))
+    ALIVE[gone] = False
+    searches("10 % deleted", neighbours(ALIVE))
 
 
 def main():
