@@ -26,7 +26,7 @@ INL vc vc_shl(vc a, int bits)
 {
     return _mm512_slli_epi16(a, (unsigned)bits);
 }
-/* Of the nb nibble bytes, those from j on; both halves of the vector come from the same 32 bytes. */
+/* Of the nb nibble bytes, those from j on; both halves of the vector come from the same 32. */
 INL vc vc_high(const uint8_t *p, size_t nb, size_t j)
 {
     const uint8_t *at = p + j / 2;

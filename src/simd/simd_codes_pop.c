@@ -46,15 +46,17 @@ INL __m512i rbq_pair(__m512i a, __m512i b)
     return _mm512_add_epi64(_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b));
 }
 
+#define rbq_halves(a, b, lo, hi)                                                                   \
+    _mm512_add_epi64(_mm512_shuffle_i64x2(a, b, lo), _mm512_shuffle_i64x2(a, b, hi))
+
 /* Lane i = sum of v[i]'s lanes. */
 INL __m512i rbq_reduce8(const __m512i *v)
 {
     __m512i a = rbq_pair(v[0], v[1]), b = rbq_pair(v[2], v[3]); /* 0 1 0 1 0 1 0 1 */
     __m512i c = rbq_pair(v[4], v[5]), d = rbq_pair(v[6], v[7]);
     /* 0 1 0 1 2 3 2 3, then 0 1 2 3 | 4 5 6 7 */
-    __m512i e = _mm512_add_epi64(_mm512_shuffle_i64x2(a, b, 0x44), _mm512_shuffle_i64x2(a, b, 0xee));
-    __m512i f = _mm512_add_epi64(_mm512_shuffle_i64x2(c, d, 0x44), _mm512_shuffle_i64x2(c, d, 0xee));
-    return _mm512_add_epi64(_mm512_shuffle_i64x2(e, f, 0x88), _mm512_shuffle_i64x2(e, f, 0xdd));
+    __m512i e = rbq_halves(a, b, 0x44, 0xee), f = rbq_halves(c, d, 0x44, 0xee);
+    return rbq_halves(e, f, 0x88, 0xdd);
 }
 
 INL __m512 rbq_factors4(const uint8_t *const *x, size_t at)
@@ -124,8 +126,8 @@ INL void rbq_eight(const struct simd_rbq *q, const uint8_t *const *x, __m512i su
 }
 
 /* words: 1 or 2 for short rows, 0 for others. */
-INL void rbq_run(size_t nplanes, size_t bits, size_t words, bool by_id, const struct simd_rbq *query,
-                 const uint8_t *base, size_t stride, const uint32_t *ids, size_t n, float *keys,
+INL void rbq_run(size_t nplanes, size_t bits, size_t words, bool by_id,
+                 const struct simd_rbq *query, const uint8_t *base, size_t stride, const uint32_t *ids, size_t n, float *keys,
                  float *lows)
 {
     const struct simd_rbq copy = *query, *q = &copy;

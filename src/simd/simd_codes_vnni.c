@@ -1,4 +1,4 @@
-/* simd_codes_vnni.c - coded rows with VNNI: scalar quantised codes are unsigned bytes as it wants. */
+/* simd_codes_vnni.c - coded rows with VNNI: scalar quantised codes are unsigned, as it wants. */
 #include "simd/simd_x86.h"
 
 typedef __m512i vc;

@@ -337,7 +337,7 @@ static double key_slack(const struct world *w, const double *q, const float *x, 
         return w->metric == METRIC_L2 ? 2 * u * fabs(key) + 1e-30 : u * (qn * xn + 1) + 1e-30;
     case CODEC_PQ:
     case CODEC_PRQ:
-        return w->metric == METRIC_L2 ? u * (qn + xn) * (qn + xn) + 1e-30 : u * (qn * xn + 1) + 1e-30;
+        return u * (w->metric == METRIC_L2 ? (qn + xn) * (qn + xn) : qn * xn + 1) + 1e-30;
     default:
         /* One plane of 127 levels or two of 16,319; the query may lie outside of what codes
          * reach. */

@@ -246,7 +246,8 @@ static int64_t want_bit_sum(const struct simd_rbq *q, const uint8_t *x)
             u = u * 2 + (x[p * q->words * 8 + i / 8] >> (i % 8) & 1);
         }
         for (size_t k = 0; k < q->nplanes; k++) {
-            int64_t bit = (int64_t)(q->planes[k * SIMD_RBQ_WORDS(q->words) + i / 64] >> (i % 64) & 1);
+            uint64_t word = q->planes[k * SIMD_RBQ_WORDS(q->words) + i / 64];
+            int64_t bit = (int64_t)(word >> (i % 64) & 1);
             w += bit << k;
             w -= k + 1 == q->nplanes ? bit << (k + 1) : 0;
         }

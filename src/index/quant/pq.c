@@ -1,17 +1,18 @@
 /*
  * pq.c - CODEC_PQ and CODEC_PRQ: sub-spaces as numbers of centroids.
  *
- * WHAT        Product quantisation (Jegou, Douze, Schmid, "Product Quantization for Nearest Neighbor
- *             Search", PAMI 2011): a row is cut into m pieces of dim / m elements, and of each the
- *             number of the nearest of 2^nbits centroids is kept. PRQ does so nrq times, each time
- *             with what the rounds before left over (Chen, Guan, Wang, "Approximate Nearest Neighbor
- *             Search by Residual Vector Quantization", 2010, within each piece), and its row is the
- *             sum of all.
+ * WHAT        Product quantisation (Jegou, Douze, Schmid, "Product Quantization for Nearest
+ *             Neighbor Search", PAMI 2011): a row is cut into m pieces of dim / m elements, and of
+ *             each the number of the nearest of 2^nbits centroids is kept. PRQ does so nrq times, each time
+ *             with what the rounds before left over (Chen, Guan, Wang, "Approximate Nearest
+ *             Neighbor Search by Residual Vector Quantization", 2010, within each piece), and its
+ *             row is the sum of all.
  * CODE        Numbers packed lowest bits first, round after round; for PRQ with L2 then f32 |x^|^2.
  *             Zeros to a multiple of 4.
  * QUERY       Up to 8 bits: what every centroid adds to the key, in tables; a key is a sum of
  *             look-ups. 4-bit numbers are looked up in pairs, so a byte is one look-up of 256 for 4
- *             and for 8 bits. From 9 bits on a table would cost more than it saves: the query itself.
+ *             and for 8 bits. From 9 bits on a table would cost more than it saves: the query
+ *             itself.
  * PAYLOAD     f32 [round][piece][centroid][element].
  * MEMORY      An open codec of up to 8 bits keeps a copy of its centroids with centroids side by
  *             side, so that tables and nearest centroids are computed in straight runs.
@@ -46,8 +47,9 @@ static int pq_payload(struct codec_head *h, size_t *ret_size, struct status *st)
     }
     uint64_t size = (uint64_t)MAX(h->nrq, 1u) * h->dim * sizeof(float) << h->nbits;
     if (size > PQ_PAYLOAD_MAX) {
-        return st_fail(st, ST_INVALID, "product quantiser with nbits %u needs %llu bytes of centroids",
-                       h->nbits, (unsigned long long)size);
+        return st_fail(st, ST_INVALID,
+                       "product quantiser with nbits %u needs %llu bytes of centroids", h->nbits,
+                       (unsigned long long)size);
     }
     *ret_size = (size_t)size;
     return 0;

@@ -9,7 +9,8 @@
  *             direction, and for a query p = R (q - c)
  *                 p . r ~ (p . x~) |r|^2 / (r . x~)
  *             is unbiased over the rotation. Its error, given x, is a coordinate of a random unit
- *             vector in padded - 1 dimensions times |p| |r| sqrt(1 / cos^2 - 1), cos between x~ and r.
+ *             vector in padded - 1 dimensions times |p| |r| sqrt(1 / cos^2 - 1), cos between x~
+ *             and r.
  * CODE        b planes of padded / 8 bytes, highest bit first, then f32 add, rescale, err, qerr:
  *                 L2          key = |q - c|^2 + |r|^2 - 2 p.r
  *                 IP, COSINE  key = -q.c - (x - c).c - p.r
@@ -113,7 +114,8 @@ static int rbq_open(struct codec *c, struct status *st)
     size_t bytes = c->u.rbq.bits * c->u.rbq.words * 8 + sizeof(struct factors);
     size_t lines = ROUND_UP(bytes, (size_t)64);
     c->stride = (lines - bytes) * 7 <= bytes ? lines : bytes;
-    c->query_bytes = sizeof(struct rbq_query) + SIMD_RBQ_WORDS(c->u.rbq.words) * 8 * query_planes(c);
+    c->query_bytes = sizeof(struct rbq_query) +
+                     SIMD_RBQ_WORDS(c->u.rbq.words) * 8 * query_planes(c);
     return 0;
 }
 
@@ -122,7 +124,8 @@ static void rbq_close(struct codec *c)
     mem_free(c->u.rbq.signs);
 }
 
-/* x - centre, rotated, into out[padded]; *ret_dot = (x - centre) . centre. Returns |x - centre|^2. */
+/* x - centre, rotated, into out[padded]; *ret_dot = (x - centre) . centre. Returns
+ * |x - centre|^2. */
 static double residual(const struct codec *c, const float *x, float *out, double *ret_dot)
 {
     double sum = 0, dot = 0;

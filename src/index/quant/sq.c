@@ -9,8 +9,9 @@
  *             has its own step at no cost: the query absorbs it. sq_train.c chooses.
  * CODE        Packed codes (simd.h), zeros to a multiple of 4, [f32 term], [f32 |x - x^|].
  * QUERY       v as 15-bit integers in two planes of signed bytes with one scale (4-bit codes: one
- *             plane), so that rounding the query adds 1/128 of the code's own error and not as much
- *             again. With w = q - offset:
+ *             plane, unless dimensions have their own steps and the metric is L2), so that rounding
+ *             the query adds 1/128 of the code's own error and not as much again. With w = q -
+ *             offset:
  *                 L2, one step   v = w - 64 s for 8 bits, w for less, s the step; key = |w'|^2 +
  *                                s^2 S - 2 s sum c v, with the kernel's S (simd.h) exactly
  *                                |q' - x^|^2 for the rounded query q' and its w'
@@ -154,16 +155,16 @@ static float limited(float v)
 }
 
 /* Integers of v / scale into both planes. Written so that it becomes vector code for each bits. */
-static inline void round_planes(enum simd_sq_bits bits, const float *v, size_t dim, float inv,
-                                int8_t *hi, int8_t *lo)
+static inline void round_planes(enum simd_sq_bits bits, bool two, const float *v, size_t dim,
+                                float inv, int8_t *hi, int8_t *lo)
 {
     for (size_t i = 0; i < dim; i++) {
         float x = v[i] * inv;
         int n = (int)(x > 0 ? x + 0.5f : x < 0 ? x - 0.5f : 0);
         size_t at = simd_sq_plane(bits, i);
-        int h = bits == SIMD_SQ4 ? n : (n + 64) >> 7;
+        int h = two ? (n + 64) >> 7 : n;
         hi[at] = (int8_t)h;
-        if (bits != SIMD_SQ4) {
+        if (two) {
             lo[at] = (int8_t)(n - h * 128);
         }
     }
@@ -173,7 +174,7 @@ static inline void round_planes(enum simd_sq_bits bits, const float *v, size_t d
 static void put_planes(const struct codec *c, const float *v, struct sq_query *pq, float *ret_scale)
 {
     const size_t plane = SIMD_SQ_PLANE(c->dim);
-    const bool two = c->u.sq.bits != SIMD_SQ4;
+    const bool two = c->u.sq.bits != SIMD_SQ4 || has_term(c);
     /* A little below 127 * 128 + 63, so that rounding cannot carry past it. */
     const float most = two ? 127 * 128 + 62 : 127;
     float top = 0, bad = 0;
@@ -186,11 +187,11 @@ static void put_planes(const struct codec *c, const float *v, struct sq_query *p
     int8_t *hi = pq->planes, *lo = hi + plane;
     memset(hi, 0, 2 * plane);
     if (c->u.sq.bits == SIMD_SQ8) {
-        round_planes(SIMD_SQ8, v, c->dim, inv, hi, lo);
-    } else if (two) {
-        round_planes(SIMD_SQ6, v, c->dim, inv, hi, lo);
+        round_planes(SIMD_SQ8, true, v, c->dim, inv, hi, lo);
+    } else if (c->u.sq.bits == SIMD_SQ6) {
+        round_planes(SIMD_SQ6, true, v, c->dim, inv, hi, lo);
     } else {
-        round_planes(SIMD_SQ4, v, c->dim, inv, hi, lo);
+        round_planes(SIMD_SQ4, two, v, c->dim, inv, hi, lo);
     }
     pq->q.hi = hi;
     pq->q.lo = lo;
@@ -246,7 +247,8 @@ static void query_code_l2(const struct codec *c, const uint8_t *code, struct sq_
     int8_t *hi = pq->planes, *lo = hi + plane;
     uint64_t add = 0;
     memset(hi, 0, 2 * plane);
-    for (size_t i = 0; bits == SIMD_SQ8 && i < c->dim; i++) { /* often, in graph builds: vectorises */
+    /* Often, in graph builds: becomes vector code. */
+    for (size_t i = 0; bits == SIMD_SQ8 && i < c->dim; i++) {
         int v = code[i], n = v - 64, h = (n + 64) >> 7;
         hi[i] = (int8_t)h;
         lo[i] = (int8_t)(n - h * 128);
@@ -304,7 +306,8 @@ static void query_ip(const struct codec *c, const float *x, struct sq_query *pq)
     }
     put_planes(c, v, pq, &scale);
     const double half = 0.5 * (levels_of(c) - 1);
-    /* With 15 bits what rounding takes from an average code is far below what it takes at random. */
+    /* With 15 bits what rounding takes from an average code is far below what it takes at
+     * random. */
     for (size_t i = 0; (c->bounds || c->u.sq.bits == SIMD_SQ4) && i < c->dim; i++) {
         double kept = plane_value(c, pq, i, (double)scale), d = (double)v[i] - kept;
         mid += half * d;
@@ -350,16 +353,61 @@ static void sq_query_code(const struct codec *c, const uint8_t *code, void *pq)
 
 /* ---- Keys ---- */
 
-static void sq_rows(const struct codec *c, const void *pq, const uint8_t *base, size_t stride,
-                    size_t n, float *keys)
+static void run_kernel(const struct simd_sq_dist *d, const struct simd_sq *q, const uint8_t *base,
+                       size_t stride, const uint32_t *ids, size_t n, float *keys)
 {
-    c->u.sq.dist->rows(&((const struct sq_query *)pq)->q, base, stride, n, keys);
+    if (ids) {
+        d->ids(q, base, stride, ids, n, keys);
+    } else {
+        d->rows(q, base, stride, n, keys);
+    }
+}
+
+/* 4-bit codes with own steps: weights differ as the squares of steps, too much for the one plane
+ * that 4-bit kernels take. The finer plane goes through them as a query of its own. */
+static void split_keys(const struct codec *c, const struct simd_sq *q, const uint8_t *base,
+                       size_t stride, const uint32_t *ids, size_t n, float *keys)
+{
+    const struct simd_sq_dist *d = &c->simd->sq_ip[SIMD_SQ4];
+    struct simd_sq fine = *q;
+    float part[64];
+    fine.hi = q->lo;
+    fine.add = 0;
+    fine.cross = q->cross / 128;
+    for (size_t i = 0; i < n; i += 64) {
+        const size_t m = n - i < 64 ? n - i : 64;
+        const uint8_t *at = ids ? base : base + i * stride;
+        const uint32_t *some = ids ? ids + i : NULL;
+        run_kernel(d, q, at, stride, some, m, keys + i);
+        run_kernel(d, &fine, at, stride, some, m, part);
+        for (size_t r = 0; r < m; r++) {
+            const uint8_t *code = codec__at(at, stride, some, r);
+            float key = keys[i + r] + part[r] + codec__f32(code + c->u.sq.term_at);
+            keys[i + r] = key < 0 ? 0 : key;
+        }
+    }
 }
 
 static void sq_ids(const struct codec *c, const void *pq, const uint8_t *base, size_t stride,
                    const uint32_t *ids, size_t n, float *keys)
 {
-    c->u.sq.dist->ids(&((const struct sq_query *)pq)->q, base, stride, ids, n, keys);
+    const struct simd_sq *q = &((const struct sq_query *)pq)->q;
+    if (c->u.sq.bits == SIMD_SQ4 && c->u.sq.term_at) {
+        split_keys(c, q, base, stride, ids, n, keys);
+    } else {
+        c->u.sq.dist->ids(q, base, stride, ids, n, keys);
+    }
+}
+
+static void sq_rows(const struct codec *c, const void *pq, const uint8_t *base, size_t stride,
+                    size_t n, float *keys)
+{
+    const struct simd_sq *q = &((const struct sq_query *)pq)->q;
+    if (c->u.sq.bits == SIMD_SQ4 && c->u.sq.term_at) {
+        split_keys(c, q, base, stride, NULL, n, keys);
+    } else {
+        c->u.sq.dist->rows(q, base, stride, n, keys);
+    }
 }
 
 static float sq_low(const struct codec *c, const struct sq_query *q, double key, double e,

@@ -3,12 +3,12 @@
  *
  * WHAT        Per dimension, the values of up to 8,192 rows give a histogram and from it ranges
  *             that leave out 0, 0.05, ... 6 % on each side. Fewer bits want narrower ranges: a few
- *             clipped values cost less than wide steps for all. Which range is best is measured: the
- *             squared error of the sample itself under each. With a step per dimension every
+ *             clipped values cost less than wide steps for all. Which range is best is measured:
+ *             the squared error of the sample itself under each. With a step per dimension every
  *             dimension takes its best; with one step for all, the step is the widest range, or one
  *             that a few dimensions exceed, under one cut for all.
- * INTEGERS    Where all values are integers of a span that codes can count, the step is the smallest
- *             1/2^j that still covers the widest span and offsets are whole, so codes are the rows:
+ * INTEGERS    Where all values are integers of a span that codes can count, the step is the
+ *             smallest 1/2^j that still covers the widest span and offsets are whole, so codes are the rows:
  *             SIFT-like data loses nothing.
  * THREADS     Dimensions are spread over the pool; each writes its own numbers.
  */
