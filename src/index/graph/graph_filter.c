@@ -16,8 +16,9 @@
  *             Results and frontier are apart: a node that is no result may be the way to some.
  *             A walk ends when the frontier's nearest is farther than the worst of ef results.
  * GUARDS      It gives up, and the complete scan runs, when it ends with fewer than k results though
- *             more rows are allowed, or has spent BUDGET of that scan's cost with fewer than ef. So
- *             a search takes at most 1 + BUDGET times the scan, and never comes back short.
+ *             more rows are allowed, has more open nodes than room, has spent BUDGET of that scan's
+ *             cost, or where codes cannot tell the results' order (score_results). So a search takes
+ *             at most about 1 + BUDGET times the scan, and never comes back short.
  * THREADS     As graph_search.c.
  */
 #include <math.h>
@@ -25,6 +26,7 @@
 
 #include "base/alloc.h"
 #include "base/bitset.h"
+#include "index/flat_int.h"
 #include "index/graph/graph_int.h"
 #include "index/scan/plan.h"
 #include "index/scan/survivors.h"
@@ -32,6 +34,9 @@
 
 #define BUDGET 0.7
 #define BRIDGES 4u
+#define LIST_LOOKS 6u /* what fetching a list of links costs, in bits looked up */
+/* A scan as cheap as looking at the entries is not worth the look. */
+#define LOOK_NS 20000
 /* Of allowed nodes among unseen neighbours: a plain walk above. */
 #define MANY_PERCENT 50u
 
@@ -41,16 +46,18 @@ struct filtered {
     struct graph_scratch *s;
     const struct plan_search *plan;
     size_t ef, k, frontier_max;
-    uint64_t *results, *frontier; /* ascending; the frontier from lo on */
-    size_t nresults, lo, nfrontier;
+    uint64_t *results;  /* ascending */
+    uint64_t *frontier; /* a heap, nearest first */
+    size_t nresults, nfrontier;
     size_t distances, looked_up, hops;
     bool plain;
+    bool lost; /* the frontier is full: what was left out may have been the way */
 };
 
-/* Into v[lo .. *n), ascending, at most max items: the largest falls out. */
-static void sorted_insert(uint64_t *v, size_t lo, size_t *n, size_t max, uint64_t x)
+/* Into ascending v[0 .. *n), at most max items: the largest falls out. */
+static void sorted_insert(uint64_t *v, size_t *n, size_t max, uint64_t x)
 {
-    size_t at = lo, len = *n - lo;
+    size_t at = 0, len = *n;
     while (len > 0) {
         size_t half = len / 2;
         if (v[at + half] < x) {
@@ -69,6 +76,35 @@ static void sorted_insert(uint64_t *v, size_t lo, size_t *n, size_t max, uint64_
     *n = end + 1;
 }
 
+static void frontier_push(struct filtered *f, uint64_t x)
+{
+    uint64_t *h = f->frontier;
+    if (f->nfrontier == f->frontier_max) {
+        f->lost = true;
+        return;
+    }
+    size_t i = f->nfrontier++;
+    for (; i > 0 && x < h[(i - 1) / 2]; i = (i - 1) / 2) {
+        h[i] = h[(i - 1) / 2];
+    }
+    h[i] = x;
+}
+
+static uint64_t frontier_pop(struct filtered *f)
+{
+    uint64_t *h = f->frontier, top = h[0], x = h[--f->nfrontier];
+    size_t n = f->nfrontier, i = 0;
+    for (size_t child; (child = 2 * i + 1) < n; i = child) {
+        child += child + 1 < n && h[child + 1] < h[child];
+        if (x <= h[child]) {
+            break;
+        }
+        h[i] = h[child];
+    }
+    h[i] = x;
+    return top;
+}
+
 static bool is_allowed(const struct filtered *f, uint32_t node)
 {
     return bit_get(f->q->allow, graph_row(f->g, node));
@@ -79,24 +115,14 @@ static float worst_result(const struct filtered *f)
     return f->nresults < f->ef ? INFINITY : graph_cand_key(f->results[f->nresults - 1]);
 }
 
-static void lead_on(struct filtered *f, float key, uint32_t node)
-{
-    if (f->lo > f->frontier_max / 2) { /* room in front */
-        f->nfrontier -= f->lo;
-        memmove(f->frontier, f->frontier + f->lo, f->nfrontier * sizeof *f->frontier);
-        f->lo = 0;
-    }
-    sorted_insert(f->frontier, f->lo, &f->nfrontier, f->frontier_max, graph_cand(key, node));
-}
-
 static void take(struct filtered *f, float key, uint32_t node, bool allowed)
 {
     if (!(key <= worst_result(f))) {
         return;
     }
-    lead_on(f, key, node);
+    frontier_push(f, graph_cand(key, node));
     if (allowed) {
-        sorted_insert(f->results, 0, &f->nresults, f->ef, graph_cand(key, node));
+        sorted_insert(f->results, &f->nresults, f->ef, graph_cand(key, node));
     }
 }
 
@@ -112,6 +138,7 @@ static void measure(struct filtered *f, size_t n)
 static size_t through(struct filtered *f, uint32_t node, size_t n, size_t most)
 {
     const uint32_t *links = graph_links(f->g, node);
+    f->looked_up += LIST_LOOKS;
     for (size_t i = 0; i < f->g->degree && links[i] < f->g->n && n < most; i++) {
         f->looked_up++;
         if (is_allowed(f, links[i]) && graph_visit(f->s, links[i])) {
@@ -130,7 +157,7 @@ static void bridge(struct filtered *f, size_t n)
     memcpy(s->ids, s->pick, n * sizeof *s->ids);
     measure(f, n);
     for (size_t i = 0; i < n; i++) {
-        sorted_insert(best, 0, &nbest, BRIDGES, graph_cand(s->keys[i], s->ids[i]));
+        sorted_insert(best, &nbest, BRIDGES, graph_cand(s->keys[i], s->ids[i]));
     }
     for (size_t i = 0; i < nbest; i++) {
         take(f, graph_cand_key(best[i]), graph_cand_node(best[i]), false);
@@ -194,18 +221,17 @@ static int walk(struct filtered *f, size_t nentries, double budget_ns, bool *ret
             take(f, s->keys[i], s->ids[i], is_allowed(f, s->ids[i]));
         }
     }
-    while (f->lo < f->nfrontier) {
-        uint64_t top = f->frontier[f->lo++];
+    while (f->nfrontier && !f->lost) {
+        uint64_t top = frontier_pop(f);
         if (graph_cand_key(top) > worst_result(f)) {
             break;
         }
-        if (f->lo < f->nfrontier) {
-            __builtin_prefetch(graph_links(f->g, graph_cand_node(f->frontier[f->lo])));
+        if (f->nfrontier) {
+            __builtin_prefetch(graph_links(f->g, graph_cand_node(f->frontier[0])));
         }
         expand(f, graph_cand_node(top));
         if ((f->hops & 15) == 0) {
-            if (f->nresults < f->ef &&
-                plan_walk_ns(f->plan, f->distances, f->looked_up, f->hops) > budget_ns) {
+            if (plan_walk_ns(f->plan, f->distances, f->looked_up, f->hops) > budget_ns) {
                 goto out;
             }
             if ((f->hops & 63) == 0 && f->q->check) {
@@ -213,21 +239,28 @@ static int walk(struct filtered *f, size_t nentries, double budget_ns, bool *ret
             }
         }
     }
-    *ret_done = f->nresults >= MIN(f->k, (size_t)f->q->allow_count);
+    *ret_done = !f->lost && f->nresults >= MIN(f->k, (size_t)f->q->allow_count);
 out:
     graph__unvisit(s);
     return rc;
 }
 
-/* The part of the query's entries that is allowed. */
+/* The part of the nearest third of the query's entries that is allowed, with two more entries of
+ * the overall share: few prove little. */
 static double local_share(const struct graph *g, const struct index_query *q,
                           const struct graph_scratch *s, size_t n)
 {
-    size_t got = 0;
+    double got = 2.0 * q->allow_count / g->n;
+    n = MIN(n, s->pool_cap);
     for (size_t i = 0; i < n; i++) {
-        got += s->ids[i] < g->n && bit_get(q->allow, graph_row(g, s->ids[i]));
+        s->pool[i] = graph_cand(s->keys[i], s->ids[i]);
     }
-    return n ? (double)got / (double)n : 0;
+    graph__sort(s->pool, n);
+    for (size_t i = 0; i < (n + 2) / 3; i++) {
+        uint32_t node = graph_cand_node(s->pool[i]);
+        got += node < g->n && bit_get(q->allow, graph_row(g, node));
+    }
+    return got / ((double)((n + 2) / 3) + 2);
 }
 
 static int complete(const struct graph *g, const struct index_query *q, uint32_t j, size_t keep,
@@ -236,6 +269,46 @@ static int complete(const struct graph *g, const struct index_query *q, uint32_t
 {
     return how == STRAT_SCAN ? survivors_all(g, q, j, keep, tk, c, st)
                              : index__flat(&g->head, q, j, 1, tk, c, st);
+}
+
+/* Exact scores of the walk's results, as many as what codes were off by calls for, at least keep.
+ * False, and nothing pushed: codes were off by so much that the best may be beyond the ef nearest
+ * codes, as where the filter leaves rows far from the query, whose scores are dense. */
+static bool score_results(struct filtered *f, uint32_t j, struct topk *tk,
+                          struct index_counters *c)
+{
+    const struct index_rows *r = &f->g->head.rows;
+    const void *query = (const uint8_t *)f->q->queries + j * f->q->query_stride;
+    simd_ids_fn *exact = flat__dist(simd_ops(), r->metric, r->type).ids;
+    struct graph_scratch *s = f->s;
+    size_t n = f->nresults, m = 0, nbest = 0;
+    uint64_t *best = f->frontier; /* the k best exact keys: the frontier is done with */
+    float off = 0, last = graph_cand_key(f->results[n - 1]);
+    while (m < n && (m < f->plan->keep || nbest < f->k ||
+                     graph_cand_key(f->results[m]) - off <= graph_cand_key(best[nbest - 1]))) {
+        size_t part = m ? MIN(n - m, (size_t)16) : MIN(n, f->plan->keep);
+        for (size_t i = m; i < m + part; i++) {
+            s->rows[i] = graph_row(f->g, graph_cand_node(f->results[i]));
+        }
+        exact(query, r->base, r->stride, s->rows + m, part, r->dim, s->keys + m);
+        for (size_t i = m; i < m + part; i++) {
+            float key = topk_key(tk, s->keys[i]);
+            off = fmaxf(off, fabsf(graph_cand_key(f->results[i]) - key));
+            sorted_insert(best, &nbest, f->k, graph_cand(key, (uint32_t)i));
+        }
+        m += part;
+    }
+    c->exact += m;
+    c->bytes += m * vec_bytes(r->type, r->dim);
+    bool fine = codec_kind_of(f->g->codec) <= CODEC_SQ8; /* coarser ones are off by much anywhere */
+    if (fine && n == f->ef && f->q->allow_count > n &&
+        2 * off > last - graph_cand_key(f->results[0])) {
+        return false;
+    }
+    for (size_t i = 0; i < m; i++) {
+        topk_push(tk, j, s->keys[i], f->q->row_base + s->rows[i]);
+    }
+    return true;
 }
 
 /* Runs a walk whose entries are ready. *ret_done false: nothing was pushed. */
@@ -253,11 +326,7 @@ static int search_walk(const struct graph *g, const struct index_query *q, uint3
     c->strategy = plain ? STRAT_GRAPH : STRAT_GRAPH2;
     TRY(walk(&f, nentries, budget_ns, ret_done, st));
     if (*ret_done) {
-        size_t n = MIN(f.nresults, plan->keep);
-        for (size_t i = 0; i < n; i++) {
-            s->rows[i] = graph_row(g, graph_cand_node(f.results[i]));
-        }
-        index__rerank(&g->head, q, j, s->rows, n, tk, c);
+        *ret_done = score_results(&f, j, tk, c);
     }
 out:
     c->distances += f.distances;
@@ -288,15 +357,13 @@ int graph__search_filtered(const struct graph *g, const struct index_query *q, u
                                        : graph__search_walk(g, q, j, tk, c, st);
     }
     struct plan_choice choice = plan_filtered(&plan);
-    size_t frontier = 4 * plan.ef + 512, nentries = 0;
+    size_t frontier = 32 * plan.ef + 1024, nentries = 0;
     TRY(graph__scratch_get(g, plan.ef + frontier, &s, st));
-    if (forced ? forced == STRAT_GRAPH || forced == STRAT_GRAPH2 : choice.strategy != choice.scan) {
+    bool look = choice.strategy != choice.scan || choice.scan_ns > LOOK_NS;
+    if (forced ? forced == STRAT_GRAPH || forced == STRAT_GRAPH2 : look) {
         codec_query(g->codec, (const uint8_t *)q->queries + j * q->query_stride, s->pq);
         nentries = graph__entries(g, s, c);
-        /* Two virtual entries with the filter's overall share: a few entries prove little. */
-        double share = (double)plan.allowed / g->n;
-        plan.local = (local_share(g, q, s, nentries) * (double)nentries + 2 * share) /
-                     ((double)nentries + 2);
+        plan.local = local_share(g, q, s, nentries);
         choice = plan_filtered(&plan);
     }
     if (forced) {

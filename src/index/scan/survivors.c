@@ -24,7 +24,7 @@
 
 /* Clusters without a find before the scan ends: this many and a third of those that had survivors
  * (bench/filter_grid: half of it costs two points of recall on sentence embeddings). */
-#define PATIENCE 16u
+#define PATIENCE 20u
 #define PATIENCE_PART 3u
 /* Candidates kept are so many times those that get exact scores for sure: where scores are dense, as
  * far from the query, codes order them badly and many more must be looked at. */
