@@ -13,10 +13,10 @@
  * THREADS     The caller and the pool.
  * MEMORY      Beside centroids 12 bytes a drawn row; rows are widened block by block, never copied
  *             whole.
- * WHY         Measured on wordnet384, nlist 1,024 (README.md of ivf): half of the rounds on a
- *             quarter costs no recall and a third of the time. Recall of the tree's assignment
- *             against all centroids: 98.6 % of rows at 16,384 lists of sift1m; the others go to a
- *             centroid about as near.
+ * WHY         wordnet384 in 1,024 lists, nprobe 8, 32, 64 of an IVF_FLAT: recall 0.841, 0.941, 0.971,
+ *             its build 7.8 s of CPU; with all rounds on all rows 0.842, 0.940, 0.970 and 12.0 s.
+ *             Through the tree, 10,000 rows of sift1m and 16,384 lists: 98.9 % of rows come to the
+ *             list they would without it; squared distances grow by 0.08 % on average.
  */
 #include "index/kmeans.h"
 

@@ -17,7 +17,7 @@
  *             numbers take the next larger, 9 takes 8.
  *             The rotation is ROTATE_ROUNDS rounds of flipped signs and a Hadamard transform over
  *             the first or last power of two of the dimensions: orthogonal for any dim.
- * INVARIANTS  Bounds hold with the probability that BOUND standard errors give, about 0.998 each.
+ * INVARIANTS  A bound holds with the probability that BOUND standard errors give: 0.986 a side.
  */
 #include <math.h>
 #include <string.h>
