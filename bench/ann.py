@@ -435,7 +435,7 @@ def near_best(rows, speed):
     return again
 
 
-def search_all(args, jobs, cache):
+def search_all(args, jobs, after_pass):
     rows = {}
     ks = [int(k) for k in args.k.split(",")]
     for turn in range(args.passes):
@@ -452,7 +452,7 @@ def search_all(args, jobs, cache):
             print(f"  pass {turn + 1}: {job['family']:<22} {job['name']:<34} {len(got):4} points, "
                   f"{time.time() - start:6.1f} s", flush=True)
         give_recall(rows)
-        (cache / "rows.json").write_text(json.dumps(list(rows.values())))
+        after_pass(list(rows.values()), turn + 1)
     return list(rows.values())
 
 
@@ -471,7 +471,7 @@ def cell(value):
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def write(args, data, libs, rows):
+def write(args, data, libs, rows, passes):
     from ann_libs import library
     today = datetime.date.today().isoformat()
     out = Path(args.out) / f"{data.name}-{today}.tsv"
@@ -480,7 +480,7 @@ def write(args, data, libs, rows):
     kernels = library().elanus_index_kernels().decode() if "elanus" in libs else "-"
     head = {"set": data.name, "rows": data.n, "dim": data.dim, "metric": data.metric,
             "date": today, "machine": machine(), "versions": versions, "kernels": kernels,
-            "clock": args.clock, "build threads": BUILD_THREADS, "passes": args.passes,
+            "clock": args.clock, "build threads": BUILD_THREADS, "passes": passes,
             "load": "%.1f %.1f %.1f" % os.getloadavg(),
             "command": "bench/ann.py " + " ".join(x for x in sys.argv[1:])}
     rows = sorted(rows, key=lambda r: (r["k"], r["mode"] != "single", r["mode"], r["family"],
@@ -526,8 +526,8 @@ def main():
     if args.build_only:
         return
     del data.base
-    rows = search_all(args, jobs, cache)
-    out = write(args, data, libs, rows)
+    rows = search_all(args, jobs, lambda got, done: write(args, data, libs, got, done))
+    out = write(args, data, libs, rows, args.passes)
     print(f"\n{'k':>4} {'mode':<7} {'queries a second at recall':<26}"
           + "".join(f"{r:>9}" for r in RECALLS))
     for k, mode, family, *speeds in interpolated(rows, speed_of(args.clock)):
