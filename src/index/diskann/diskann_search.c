@@ -12,7 +12,8 @@
  *             Units hold near nodes.
  *             Hot nodes' records are in memory.
  *             The walk ends when no node can be expected to matter any more: the best one left is
- *             by code farther than the k-th exact result, by more than codes err (meta.slack).
+ *             by code farther than the k-th exact result, by more than codes err (meta.slack; more
+ *             where the list is long for its k, for who asks so wants the last percents).
  * FILTERS     Results are allowed rows. Where few are, the codes of all of them are compared and
  *             only the units of the best are read, links unused; otherwise the pool is larger by
  *             what the filter takes away.
@@ -31,8 +32,8 @@
 #include "index/diskann/diskann_int.h"
 #include "simd/simd.h"
 
-#define LANES 4
-#define SLOTS 64
+#define LANES 8
+#define SLOTS 128
 #define CHUNK 256
 /* Nanoseconds, to choose how filters are met: a bit and a code looked at, a read not done. */
 #define BIT_NS 1.2
@@ -68,6 +69,7 @@ struct search {
     struct simd_dist kernel;
     uint32_t beam;
     size_t list;
+    float slack;
     bool scan; /* filters: compare all allowed codes */
     float keys[DISKANN_PER_UNIT], scores[DISKANN_PER_UNIT]; /* of a unit */
     uint32_t ids[CHUNK]; /* nodes at work, their keys */
@@ -361,7 +363,7 @@ static void use_unit(struct search *x, struct lane *l, uint32_t unit, const uint
 static bool may_matter(const struct search *x, const struct lane *l, uint64_t cand)
 {
     const float bound = x->tk->lists[l->j].bound_key;
-    return !(graph_cand_key(cand) - x->d->meta.slack > bound);
+    return !(graph_cand_key(cand) - x->slack > bound);
 }
 
 /* Asks for units until `beam` are under way or nothing is left to ask for. */
@@ -486,6 +488,7 @@ static void plan(struct search *x)
     x->scan = x->q->params->strategy == STRAT_SCAN ||
               (x->q->params->strategy != STRAT_GRAPH && scan_ns < walk_reads * READ_NS);
     x->list = (size_t)MIN(x->scan ? list : list / share, n);
+    x->slack = x->d->meta.slack * (float)MAX(list / (8.0 * x->tk->k), 1.0);
 }
 
 int diskann__search(const struct index *ix, const struct index_query *q, struct topk *tk,
