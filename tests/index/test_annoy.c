@@ -237,7 +237,7 @@ static void test_search_when_numbers_in_the_file_are_wild_then_it_stays_inside(v
     for (int round = 0; round < 120; round++) {
         struct status st = STATUS_INIT;
         struct cf_index y = { 0 };
-        size_t n;
+        size_t n = 0;
         memcpy(copy, x.file.p, x.file.n);
         uint8_t *p = section_at(&x, tags[round % 3], copy, &n);
         for (int i = 0; i < 1 + round; i++) { /* one word, to many */
@@ -270,7 +270,7 @@ static void test_validate_when_a_tree_lies_then_it_says_so(void **state)
     for (int lie = 0; lie < 5; lie++) {
         struct annoy broken = *CONTAINER_OF(x.ix, struct annoy, head);
         struct status st = STATUS_INIT;
-        size_t n;
+        size_t n = 0;
         memcpy(copy, x.file.p, x.file.n);
         struct annoy_node *nodes = (struct annoy_node *)section_at(&x, ANNOY_TAG_NODE, copy, &n);
         uint32_t leaf = 0;
