@@ -10,10 +10,12 @@
 #include "base/alloc.h"
 #include "base/buf.h"
 #include "base/file_backend.h"
+#include <fcntl.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 struct file {
@@ -369,4 +371,16 @@ void map_willneed(const void *p, size_t n)
     if (n > 0) {
         (void)madvise((void *)from, (uintptr_t)p + n - from, MADV_WILLNEED);
     }
+}
+
+int file_descriptor(const char *path)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    struct stat s;
+
+    if (fd >= 0 && (fstat(fd, &s) != 0 || !S_ISREG(s.st_mode))) {
+        close(fd);
+        fd = -1;
+    }
+    return fd;
 }

@@ -70,5 +70,7 @@ struct mapping {
 };
 int file_map(const char *path, struct mapping **ret_map, struct status *st);
 void mapping_free(struct mapping *map);
+/* A descriptor of a file, for those who read in ways of their own; close(2) it. -1: none. */
+int file_descriptor(const char *path);
 /* Bytes of a mapping will be needed soon: starts reading them, waits for nothing. */
 void map_willneed(const void *p, size_t n);

@@ -198,6 +198,11 @@ out:
     return rc;
 }
 
+int object_descriptor(struct object_store *os, struct slice key)
+{
+    return object_key_valid(key) && os->ops->descriptor ? os->ops->descriptor(os, key) : -1;
+}
+
 int object_list(struct object_store *os, const struct object_range *range, struct arena *ar,
                 struct object_list *ret, struct status *st)
 {

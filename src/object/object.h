@@ -72,6 +72,10 @@ int object_get(struct object_store *os, struct slice key, uint64_t off, void *p,
 int object_map(struct object_store *os, struct slice key, struct mapping **ret_map,
                struct status *st);
 
+/* A descriptor of the bytes object_map() maps, for reads past the page cache; close(2) it. -1: there
+ * is none, use the mapping. */
+int object_descriptor(struct object_store *os, struct slice key);
+
 struct object_range {
     struct slice prefix;      /* bytes, need not end at a '/'; "" is everything */
     struct slice start_after; /* only keys behind this one */

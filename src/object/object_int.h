@@ -23,6 +23,7 @@ struct object_ops {
                size_t *ret_n, struct status *st);
     int (*map)(struct object_store *os, struct slice key, struct mapping **ret_map,
                struct status *st);
+    int (*descriptor)(struct object_store *os, struct slice key); /* may be NULL: there are none */
     int (*list)(struct object_store *os, const struct object_range *range, struct arena *ar,
                 struct object_list *ret, struct status *st); /* range->limit is set */
     void (*close)(struct object_store *os);

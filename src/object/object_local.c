@@ -230,6 +230,14 @@ out:
     return rc;
 }
 
+static int local_descriptor(struct object_store *os, struct slice key)
+{
+    char *path = key_path((struct object_local *)os, key);
+    int fd = file_descriptor(path);
+    mem_free(path);
+    return fd;
+}
+
 /* ---- listing ---- */
 
 struct walk {
@@ -372,6 +380,7 @@ static const struct object_ops local_ops = {
     .stat = local_stat,
     .get = local_get,
     .map = local_map,
+    .descriptor = local_descriptor,
     .list = local_list,
     .close = local_close,
 };

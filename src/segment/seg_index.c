@@ -12,6 +12,7 @@
 #include "index/flat.h"
 #include "schema/errors.h"
 #include "segment/seg_int.h"
+#include <unistd.h>
 
 #define PAGE 4096u
 
@@ -99,9 +100,14 @@ static int open_index(const struct segment *seg, const struct seg_index_file *f,
     TRY(object_map(os, slice_of(f->key), &si->map, st));
     src.map = si->map->p;
     src.size = si->map->n;
+    /* Types that read by themselves keep a descriptor of their own. */
+    src.fd = si->declared == INDEX_DISKANN ? object_descriptor(os, slice_of(f->key)) : -1;
     TRY(index_open(&src, &rows, &si->ix, st));
     warm(si, &rows);
 out:
+    if (src.fd >= 0) {
+        close(src.fd);
+    }
     return rc;
 }
 

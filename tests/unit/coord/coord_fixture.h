@@ -41,7 +41,7 @@ struct fx {
     /* What the others were told, one word a call: "open(dml_0_4711v0,fresh) set_load(..)" */
     struct lock log_lock;
     char log[65536];
-    const char *fail_on; /* this call fails ... */
+    const char *_Atomic fail_on; /* this call fails ... */
     int fail_code;       /* ... with this code, once */
     int64_t seal_ids[4];
     size_t nseal;
@@ -64,29 +64,41 @@ static inline void fx_log(struct fx *fx, const char *what, const char *arg)
 }
 static inline int fx_fail(struct fx *fx, const char *what, struct status *st)
 {
-    if (fx->fail_on && strcmp(fx->fail_on, what) == 0) {
-        fx->fail_on = NULL;
+    const char *on = fx->fail_on;
+    if (on && strcmp(on, what) == 0 && atomic_compare_exchange_strong(&fx->fail_on, &on, NULL)) {
         return st_fail(st, fx->fail_code, "the node refuses %s", what);
     }
     return 0;
 }
-static inline bool fx_told(const struct fx *fx, const char *text)
+static inline bool fx_told(struct fx *fx, const char *text)
 {
-    return strstr(fx->log, text) != NULL;
+    lock_acquire(&fx->log_lock);
+    bool told = strstr(fx->log, text) != NULL;
+    lock_release(&fx->log_lock);
+    return told;
+}
+static inline void fx_forget(struct fx *fx)
+{
+    lock_acquire(&fx->log_lock);
+    fx->log[0] = '\0';
+    lock_release(&fx->log_lock);
 }
 
 /* A node needs ids and timestamps in the middle of whatever it does. */
 static UNUSED void fx_call_back(struct fx *fx)
 {
+    struct arena *ar = arena_new(0);
+    struct call call = call_internal(ar);
     struct status st = STATUS_INIT;
     Elanus__AllocReq req = ELANUS__ALLOC_REQ__INIT;
     Elanus__AllocResp resp = ELANUS__ALLOC_RESP__INIT;
     Elanus__PlaceSegmentsReq preq = ELANUS__PLACE_SEGMENTS_REQ__INIT;
     Elanus__PlaceSegmentsResp presp = ELANUS__PLACE_SEGMENTS_RESP__INIT;
     req.count = 1;
-    ASSERT_OK(fx->root.alloc_ts(fx->root.self, &fx->call, &req, &resp, &st));
-    ASSERT_OK(fx->root.alloc_id(fx->root.self, &fx->call, &req, &resp, &st));
-    ASSERT_OK(fx->query.place_segments(fx->query.self, &fx->call, &preq, &presp, &st));
+    ASSERT_OK(fx->root.alloc_ts(fx->root.self, &call, &req, &resp, &st));
+    ASSERT_OK(fx->root.alloc_id(fx->root.self, &call, &req, &resp, &st));
+    ASSERT_OK(fx->query.place_segments(fx->query.self, &call, &preq, &presp, &st));
+    arena_free(ar);
 }
 
 static UNUSED int fx_open_shards(void *self, const struct call *call,
@@ -284,7 +296,7 @@ static inline void fx_restart(struct fx *fx)
 {
     struct status st = STATUS_INIT;
     fx_coord_stop(fx);
-    fx->log[0] = '\0';
+    fx_forget(fx);
     fx->segments_at_open = fx->placements_at_open = 0;
     ASSERT_OK(fx_coord_start(fx, &st));
 }

@@ -63,7 +63,7 @@ static void test_load_when_partitions_then_states_follow(void **state)
     ASSERT_CALL(fx_index(fx, "c", "vec", "v", "FLAT"));
     assert_int_equal(fx_load_state(fx, "c", NULL), NOT_LOAD);
     assert_int_equal(fx_load_state(fx, "x", NULL), NOT_EXIST);
-    fx->log[0] = '\0';
+    fx_forget(fx);
     ASSERT_CALL(fx_load(fx, "c", "p"));
     assert_true(fx_told(fx, "status=2,whole=0,parts=1"));
     assert_true(fx_told(fx, "forget(default.c)"));
@@ -151,7 +151,7 @@ static void test_place_when_loaded_then_spread_and_remembered(void **state)
     ASSERT_OK(fx_register(fx, QN2_ID, "querynode", &st));
     ASSERT_CALL(fx_commit(fx, vchannel, id, part, 5, 100, 1));
     place(fx, id, 5, 0, 0); /* not loaded */
-    fx->log[0] = '\0';
+    fx_forget(fx);
     ASSERT_CALL(fx_load(fx, "c", NULL));
     assert_true(fx_told(fx, "placed=1"));
     place(fx, id, 5, 1, QN_ID);
@@ -205,7 +205,7 @@ static void test_register_when_query_node_comes_back_then_loaded_again(void **st
     const char *vchannel = vchannel_of(fx, "c", &id, &part);
     ASSERT_CALL(fx_commit(fx, vchannel, id, part, 5, 100, 1));
     ASSERT_CALL(fx_load(fx, "c", NULL));
-    fx->log[0] = '\0';
+    fx_forget(fx);
     ASSERT_OK(fx_register(fx, QN_ID, "querynode", &st));
     assert_true(fx_told(fx, "placed=1"));
     assert_int_equal(fx->co->nodes[0].rows, 100);

@@ -184,7 +184,7 @@ static void test_drop_collection_when_loaded_with_segments_then_all_gone(void **
     ASSERT_OK(object_put(fx->os, slice_of(key), &part, 1, &st));
     ASSERT_CALL(fx_index(fx, "c", "vec", "vec", "FLAT"));
     ASSERT_CALL(fx_load(fx, "c", NULL));
-    fx->log[0] = '\0';
+    fx_forget(fx);
     ASSERT_CALL(fx_drop(fx, "", "c"));
     assert_true(fx_told(fx, "drop_shard(dml_0_"));
     assert_true(fx_told(fx, "release(0)"));
@@ -247,7 +247,7 @@ static void test_aliases_when_used_then_texts_of_the_api(void **state)
     ASSERT_REFUSED(CALL_E(fx, root, alter_alias, &req), ERR_ALIAS_NOT_FOUND,
                    "alias not found[database=default][alias=b]");
     req.alias = "a";
-    fx->log[0] = '\0';
+    fx_forget(fx);
     ASSERT_CALL(CALL_E(fx, root, alter_alias, &req));
     assert_true(fx_told(fx, "forget(default.a)"));
     ASSERT_CALL(fx_describe(fx, "", "a", &info));
@@ -345,7 +345,7 @@ static void test_rename_collection_when_valid_then_found_under_new_name_only(voi
                    "fail to rename db name, must drop all aliases of this collection before "
                    "rename");
     req.new_db_name = "";
-    fx->log[0] = '\0';
+    fx_forget(fx);
     ASSERT_CALL(CALL_E(fx, root, rename_collection, &req));
     assert_true(fx_told(fx, "forget(default.c)") && fx_told(fx, "forget(default.e)") &&
                 fx_told(fx, "forget(default.a)") && fx_told(fx, "update(e)"));

@@ -8,6 +8,7 @@
 #include "file_crash.h"
 #include "object/object.h"
 #include <stdio.h>
+#include <unistd.h>
 
 struct impl {
     const char *name;
@@ -128,6 +129,12 @@ static void check(const char *key, const char *text)
     assert_int_equal(map->n, n);
     assert_memory_equal(map->p, text, n);
     mapping_free(map);
+    int fd = object_descriptor(os, S(key)); /* -1 where there are no files */
+    if (fd >= 0) {
+        assert_int_equal(pread(fd, bytes, n, 0), n);
+        assert_memory_equal(bytes, text, n);
+        close(fd);
+    }
     mem_free(bytes);
 }
 static void check_absent(const char *key)
@@ -139,6 +146,7 @@ static void check_absent(const char *key)
     FAILS(object_stat(os, S(key), &info, st), ST_NOT_FOUND, key);
     FAILS(object_get(os, S(key), 0, b, 4, &got, st), ST_NOT_FOUND, key);
     FAILS(object_map(os, S(key), &map, st), ST_NOT_FOUND, key);
+    assert_int_equal(object_descriptor(os, S(key)), -1);
 }
 /* The keys of a listing, joined by spaces. */
 static void check_list(const char *prefix, const char *want)
