@@ -17,6 +17,7 @@
 #include "base/bitset.h"
 #include "index/ann_int.h"
 #include "index/flat.h"
+#include "index/scan/plan.h"
 #include "simd/simd.h"
 
 #define INDEX_OPS(name) &name,
@@ -92,6 +93,9 @@ int index_build(const struct index_build *b, index_sink_fn *sink, void *sink_arg
     struct ixw *w = NULL;
     int rc;
     TRY(check_rows(b->rows, st));
+    if (params.type == INDEX_AUTOINDEX) {
+        TRY(plan_auto_rows(&params, b->rows, st));
+    }
     TRY(index_params_resolve(&params, b->rows->metric, b->rows->type, b->rows->dim, b->rows->nrows,
                              st));
     build.params = &params;
