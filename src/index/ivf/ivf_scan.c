@@ -17,6 +17,7 @@
 
 #define CHUNK_ROWS 256 /* a multiple of every block's rows */
 #define FIRST_ROWS 64  /* while nothing is known yet */
+#define AHEAD_BYTES 1024 /* of each block of a chunk that is scanned with gaps */
 
 static void kernel(const struct ivf_layout *lay, const struct ivf_query_code *qc,
                    const uint8_t *base, size_t nblocks, int32_t *sum)
@@ -186,7 +187,12 @@ static void scan_masked(const struct ivf_scan *s, uint32_t i, struct margins *m,
 {
     const struct ivf_layout *lay = &s->ivf->codec.lay;
     const uint8_t *base = cut->base;
-    size_t rows = lay->block_rows;
+    size_t rows = lay->block_rows, ahead = MIN(lay->block_bytes, (size_t)AHEAD_BYTES);
+    for (size_t r = 0; r < n; r += rows) { /* gaps stop the hardware from fetching ahead */
+        for (size_t at_byte = 0; !block_empty(mask, r, rows) && at_byte < ahead; at_byte += 64) {
+            __builtin_prefetch(base + r / rows * lay->block_bytes + at_byte, 0, 2);
+        }
+    }
     for (size_t r = 0; r < n;) {
         size_t end = r;
         while (end < n && !block_empty(mask, end, rows)) {

@@ -25,13 +25,15 @@
 #include "index/ivf/ivf_int.h"
 #include "simd/simd.h"
 
-/* Costs in nanoseconds, of a Zen 4 core at 3.7 GHz: exact scores by number 48 ns at 1,536 bytes a
- * row, codes at the memory's rate, a random bit with its row number. */
-#define NS_EXACT_ROW 15.0
-#define NS_EXACT_BYTE 0.025
+/* Costs in nanoseconds, of a Zen 4 core at 3.7 GHz: exact scores by number where rows come from
+ * memory (1,536 bytes: 48 ns cached, 200 on a busy machine), codes at the memory's rate without gaps
+ * and with, a random bit with its row number. */
+#define NS_EXACT_ROW 40.0
+#define NS_EXACT_BYTE 0.05
 #define NS_CODE_BYTE 0.035
+#define NS_CODE_BYTE_GAPS 0.12
 #define NS_CODE_ROW 0.3
-#define NS_BIT 1.2
+#define NS_BIT 3.0
 /* Lines of the next list that are asked for before a list is scanned. */
 #define NEXT_LINES 8
 /* Below this share of allowed rows blocks are tested before they are scanned. */
@@ -303,8 +305,10 @@ static bool flat_is_cheaper(const struct ivf *ivf, const struct index_query *q, 
     double allowed = q->allow ? q->allow_count : rows->nrows, pass = allowed / rows->nrows;
     double share = (double)nprobe / ivf->nlist / pow(pass, 1 - FILTER_POWER);
     double seen = MIN(share, 1.0) * rows->nrows;
-    double code = NS_CODE_ROW + NS_CODE_BYTE * (double)(lay->block_bytes / lay->block_rows) +
-                  (pass < PREMASK_SHARE ? NS_BIT : 0);
+    bool gaps = pass < PREMASK_SHARE;
+    double code = NS_CODE_ROW + (gaps ? NS_BIT : 0) +
+                  (gaps ? NS_CODE_BYTE_GAPS : NS_CODE_BYTE) *
+                      (double)(lay->block_bytes / lay->block_rows);
     double exact = NS_EXACT_ROW + NS_EXACT_BYTE * (double)vec_bytes(rows->type, rows->dim);
     return q->allow && allowed * exact < seen * code;
 }
