@@ -215,7 +215,7 @@ struct ivf_state {
     struct ivf_order order;
     struct ivf_cand *cand;
     uint32_t ncand, query; /* query: which of the call */
-    uint32_t probed, hits, empty; /* lists; hits of the last; lists without any since the last with */
+    uint32_t probed, hits, empty; /* lists; hits of the last; lists since the last with hits */
     bool any_hit, done;
     uint64_t seen, scanned; /* allowed rows; rows */
     double want_seen;       /* below 0: not known yet */

@@ -141,8 +141,8 @@ static void measure(const struct ivf *ivf, const float *q, uint64_t *key, uint32
     }
 }
 
-/* Of the left entries after those in place, measures the some nearest, sorts them; want are in place
- * then. */
+/* Of the left entries after those in place, measures the some nearest and sorts them; want are in
+ * place then. */
 static void finish_front(const struct ivf *ivf, const struct ivf_query_code *coarse, uint32_t want,
                          uint32_t left, uint32_t some, struct ivf_order *o)
 {

@@ -14,10 +14,10 @@
  *             Anisotropic Vector Quantization" (Guo et al., 2020): the part of the error along the
  *             row counts eta times, for it is what moves the products that matter. Words are
  *             chosen by going over the sub-vectors again and again, each time taking the word that
- *             helps most; words are then averaged anew over the rows that chose them.
+ *             helps most. The words themselves are those of plain k-means.
  *             nbits above 8 becomes twice the sub-vectors at 8 bits: no fewer bits than asked for.
- * INVARIANTS  Estimates have no bound. Seen from a row, |q - x^|^2 is |q - x|^2 + |r - r^|^2 but for
- *             a product of q - x and the coding error, which know nothing of each other: so the
+ * INVARIANTS  Estimates have no bound. Seen from a row, |q - x^|^2 is |q - x|^2 + |r - r^|^2 but
+ *             for a product of q - x and the coding error, which know nothing of each other: so the
  *             error is about 2 |q - x| e / sqrt(dim) (L2) and |q| e / sqrt(dim) (IP), e the root
  *             mean square of |r - r^| over the list's rows. A search looks at what SPREAD
  *             of these could bring in. By inner product a query near the row does know the coding
@@ -266,8 +266,8 @@ static double decode(const struct ivf_codec *c, const float *r, const uint32_t *
 }
 
 /* The row's term by L2, its error by IP. Returns |r - r^|^2. */
-static double put_fields(const struct ivf_codec *c, const float *r, const uint32_t *code, size_t step,
-                       const float *centroid, float *word, uint8_t *block, size_t at)
+static double put_fields(const struct ivf_codec *c, const float *r, const uint32_t *code,
+                         size_t step, const float *centroid, float *word, uint8_t *block, size_t at)
 {
     double err2 = decode(c, r, code, step, word), term = 0, norm2 = 0, shorter = 0;
     float f;

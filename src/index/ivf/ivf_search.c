@@ -26,8 +26,8 @@
 #include "simd/simd.h"
 
 /* Costs in nanoseconds, of a Zen 4 core at 3.7 GHz: exact scores by number where rows come from
- * memory (1,536 bytes: 48 ns cached, 200 on a busy machine), codes at the memory's rate without gaps
- * and with, a random bit with its row number. */
+ * memory (1,536 bytes: 48 ns cached, 200 on a busy machine), codes at the memory's rate without
+ * gaps and with, a random bit with its row number. */
 #define NS_EXACT_ROW 40.0
 #define NS_EXACT_BYTE 0.05
 #define NS_CODE_BYTE 0.035
