@@ -1,5 +1,6 @@
 /*
- * filter_grid.c - filtered search of a graph index: recall and time of every strategy, cell by cell.
+ * filter_grid.c - filtered search of a graph index: recall and time of every strategy, cell by
+ * cell.
  *
  *     filter_grid BASE.fvecs QUERY.fvecs METRIC [K [EF [INDEX.file]]]
  *     filter_grid uniform ROWS DIM METRIC [K [EF]]
@@ -364,7 +365,7 @@ int main(int argc, char **argv)
     size_t n, dim, qdim;
     const char *path = NULL;
     if (argc < 4) {
-        die("usage", "filter_grid BASE QUERY METRIC [K [EF [INDEX]]] | uniform ROWS DIM METRIC ...");
+        die("usage", "filter_grid BASE QUERY METRIC [K [EF [INDEX]]] | uniform ROWS DIM METRIC");
     }
     int at = 4;
     const char *metric = argv[3];

@@ -6,9 +6,9 @@
  *     flat_exact time BASE.fvecs QUERY.fvecs   rows of a file
  *     flat_exact sizes                         small row counts and dimensions: where codes pay
  *
- * check compares every (row, score) of every list bit for bit with flat_search, over metrics, types,
- * dimensions, distributions (with ties, copies, zeros, wild lengths, NaN), k, filters, ranges and
- * batch sizes. Times are CPU time of one thread, the best of several rounds.
+ * check compares every (row, score) of every list bit for bit with flat_search, over metrics,
+ * types, dimensions, distributions (with ties, copies, zeros, wild lengths, NaN), k, filters,
+ * ranges and batch sizes. Times are CPU time of one thread, the best of several rounds.
  */
 #include <math.h>
 #include <stdio.h>

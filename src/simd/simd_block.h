@@ -15,8 +15,8 @@
  *     void bl_store(float *, bf)
  *     unsigned bl_hits(bf v, bf cut)                    bit i: v[i] is not below cut[i]
  *
- * Rows of a block are taken in 16 / BL_LANES passes over it, in the order of memory: two blocks side
- * by side would hide latency as well, but break the hardware's streams.
+ * Rows of a block are taken in 16 / BL_LANES passes over it, in the order of memory: two blocks
+ * side by side would hide latency as well, but break the hardware's streams.
  */
 #include "simd/simd_int.h"
 

@@ -4,7 +4,7 @@
  */
 #include "conform.h"
 
-#include "index/scan/plan.h"
+#include "index/graph/graph_plan.h"
 #include "index/topk.h"
 
 enum lie { RANDOM, NEAR, FAR, RUN, STRIPES, NLIES };

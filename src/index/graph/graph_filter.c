@@ -1,7 +1,7 @@
 /*
  * graph_filter.c - searches under a filter: walks that know it, and when they give up.
  *
- * WHAT        The planner (scan/plan.h) picks a way. Two of them walk the graph:
+ * WHAT        The planner (graph_plan.h) picks a way. Two of them walk the graph:
  *
  *             GRAPH   every neighbour is scored and leads on; only allowed ones become results.
  *             GRAPH2  decides at each expanded node by the share of allowed ones among its unseen
@@ -15,10 +15,10 @@
  *
  *             Results and frontier are apart: a node that is no result may be the way to some.
  *             A walk ends when the frontier's nearest is farther than the worst of ef results.
- * GUARDS      It gives up, and the complete scan runs, when it ends with fewer than k results though
- *             more rows are allowed, has more open nodes than room, has spent BUDGET of that scan's
- *             cost, or where codes cannot tell the results' order (score_results). So a search takes
- *             at most about 1 + BUDGET times the scan, and never comes back short.
+ * GUARDS      A walk, or a scan by clusters, gives up and the complete scan runs when it ends with fewer than k results
+ *             though more rows are allowed, has more open nodes than room, has spent BUDGET of
+ *             that scan's cost, or where codes cannot tell the results' order (score_results). So
+ *             a search takes at most about 1 + BUDGET times the scan, and never comes back short.
  * THREADS     As graph_search.c.
  */
 #include <math.h>
@@ -28,8 +28,8 @@
 #include "base/bitset.h"
 #include "index/flat_int.h"
 #include "index/graph/graph_int.h"
-#include "index/scan/plan.h"
-#include "index/scan/survivors.h"
+#include "index/graph/graph_plan.h"
+#include "index/graph/graph_survivors.h"
 #include "simd/simd.h"
 
 #define BUDGET 0.7
@@ -245,29 +245,34 @@ out:
     return rc;
 }
 
-/* The part of the nearest third of the query's entries that is allowed, with two more entries of
- * the overall share: few prove little. */
+/* The share of allowed nodes near the query, from the nearest third of its entries. More than
+ * overall only as far as their number proves it; less only where some were to be expected. */
 static double local_share(const struct graph *g, const struct index_query *q,
                           const struct graph_scratch *s, size_t n)
 {
-    double got = 2.0 * q->allow_count / g->n;
+    double share = (double)q->allow_count / g->n, got = 0;
     n = MIN(n, s->pool_cap);
     for (size_t i = 0; i < n; i++) {
         s->pool[i] = graph_cand(s->keys[i], s->ids[i]);
     }
     graph__sort(s->pool, n);
-    for (size_t i = 0; i < (n + 2) / 3; i++) {
+    size_t m = (n + 2) / 3;
+    for (size_t i = 0; i < m; i++) {
         uint32_t node = graph_cand_node(s->pool[i]);
         got += node < g->n && bit_get(q->allow, graph_row(g, node));
     }
-    return got / ((double)((n + 2) / 3) + 2);
+    double expected = share * (double)m;
+    if (got > expected) {
+        return fmax(share, (got - sqrt(got)) / (double)m);
+    }
+    return expected < 4 ? share : (got + 2 * share) / ((double)m + 2);
 }
 
 static int complete(const struct graph *g, const struct index_query *q, uint32_t j, size_t keep,
                     enum index_strategy how, struct topk *tk, struct index_counters *c,
                     struct status *st)
 {
-    return how == STRAT_SCAN ? survivors_all(g, q, j, keep, tk, c, st)
+    return how == STRAT_SCAN ? graph__survivors_all(g, q, j, keep, tk, c, st)
                              : index__flat(&g->head, q, j, 1, tk, c, st);
 }
 
@@ -376,8 +381,8 @@ int graph__search_filtered(const struct graph *g, const struct index_query *q, u
     }
     graph__scratch_put(g, TAKE(s)); /* scans borrow for themselves */
     if (choice.strategy == STRAT_CLUSTERS) {
-        TRY(survivors_near(g, q, j, plan.keep, tk, c, st));
-        done = true;
+        TRY(graph__survivors_near(g, q, j, &plan, BUDGET * choice.scan_ns, tk, &done, c, st));
+        c->fallbacks += !done;
     } else if (choice.strategy == STRAT_SCAN || choice.strategy == STRAT_FLAT) {
         choice.scan = choice.strategy;
     }

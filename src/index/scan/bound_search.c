@@ -3,10 +3,10 @@
  *
  * WHAT        The scan computes for every row a bound on its score, and reports rows that may be
  *             among the best k. Of those, the ones that look better than the k-th best so far are
- *             scored from the raw rows at once, which moves the threshold; the others wait until all
- *             codes are read, and most are then ruled out by the final threshold. The answer is the
- *             one of the plain scan, bit for bit. The first rows give a threshold to start with: of
- *             them the k that look best are scored, whatever the others are.
+ *             scored from the raw rows at once, which moves the threshold; the others wait until
+ *             all codes are read, and most are then ruled out by the final threshold. The answer
+ *             is the one of the plain scan, bit for bit. The first rows give a threshold to start
+ *             with: of them the k that look best are scored, whatever the others are.
  *             Several queries go over a chunk of codes while it is in the second-level cache.
  *
  * INVARIANTS  Let T be a key that k rows found so far do not exceed, x a row, x^ its code's vector,
@@ -22,8 +22,8 @@
  *
  *             L2      Vectors about the mean (distances stay). Kernel scores s of x obey
  *                     s >= (1 - m u) |q - x|^2 - tiny, so s <= T implies |q - x|^2 <= T' with
- *                     T' = T / (1 - m u) + tiny. By the triangle inequality |q - x| >= |q - x^| - e;
- *                     the row is dropped if |q - x^|^2 > (sqrt T' + e)^2, which is
+ *                     T' = T / (1 - m u) + tiny. By the triangle inequality |q - x| >= |q - x^| -
+ *                     e; the row is dropped if |q - x^|^2 > (sqrt T' + e)^2, which is
  *                         2 t S + (e^2 - |x^|^2) + 2 sqrt(T') e  <  |q|^2 - T' - 2 K - 2 E
  *                     Also |q - x|^2 = |q|^2 + |x|^2 - 2 q x^ - 2 q r >= T' if
  *                         2 t S - |x|^2 + 2 |q| e  <  |q|^2 - T' - 2 K - 2 E
@@ -36,7 +36,8 @@
  *
  *             Each is  g S + ka a + ke e < cut  with g and ka taken as floats before K and E are
  *             computed, ke rounded up, and cut lowered by 16 u of the summands' sizes (the kernel's
- *             sum, ke e taken off and added again with another ke, a exchanged) and rounded down. m u etc. are the bounds of simd.h with some room.
+ *             sum, ke e taken off and added again with another ke, a exchanged) and rounded down.
+ *             m u etc. are the bounds of simd.h with some room.
  * THREADS     One call per thread; scratch is borrowed from the pool.
  * MEMORY      bound_scratch: 12 bytes for each of WAITING rows, 8 for each of CHUNK_ROWS, dim bytes
  *             for each of QUERIES.
@@ -268,8 +269,8 @@ static void prepare(const struct run *r, struct bound_query *bq)
 
 /* ---- Candidates ---- */
 
-/* Exact scores of n rows, pushed. Returns how many of them the list could want, and the worst key of
- * those. */
+/* Exact scores of n rows, pushed. Returns how many of them the list could want, and the worst key
+ * of those. */
 static size_t score_all(struct run *r, struct bound_query *bq, const uint32_t *rows, size_t n,
                         float *ret_worst)
 {

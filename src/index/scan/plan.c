@@ -1,26 +1,10 @@
 /*
- * plan.c - the type AUTOINDEX stands for, and the strategy of a filtered graph search.
+ * plan.c - the type AUTOINDEX stands for.
  *
- * WHAT        AUTOINDEX: few rows are scanned, through codes that keep it exact; binary rows get
- *             lists; everything else a graph, unless a sample says that rows have no neighbourhoods
- *             to speak of: then the exact scan is faster than a graph of the same recall.
- *             A filtered search of a graph index can score all allowed rows, raw or coded; those of
- *             the clusters near the query; walk the graph over all nodes and keep the allowed ones;
- *             or walk over the allowed ones and through others only where needed. plan_cost()
- *             estimates each from counts of memory accesses, and the least is taken, under these
- *             guards:
- *
- *                 k or more than a third of the allowed rows wanted: they are all scored
- *                 far fewer allowed among the query's entries than elsewhere: the filter shuns the
- *                 query, and a walk would end before it reaches the allowed rows
- *
- *             A walk that has spent a part of the complete scan's cost without k results gives up
- *             (graph_filter.c), so the worst case is bounded by that scan and a fraction.
+ * WHAT        Few rows are scanned, through codes that keep it exact; binary rows get lists;
+ *             everything else a graph, unless a sample says that rows have no neighbourhoods to
+ *             speak of: then the exact scan is faster than a graph of the same recall.
  * THREADS     No state.
- * WHY         Costs are memory's, so one table of constants serves: they were measured on a Zen 4
- *             core, and ratios between a random line, a streamed byte and a looked-up bit differ
- *             little between servers. Calibrating on each machine was left out: its noise moved
- *             choices more than machines do.
  */
 #include "index/scan/plan.h"
 
@@ -29,134 +13,6 @@
 #include "base/status.h"
 #include "index/flat.h"
 #include "index/topk.h"
-
-/* ns */
-#define LINE_FAR 5.0   /* a further line of a row fetched by number from memory, others in flight */
-#define LINE_NEAR 1.2  /* from a cache */
-#define FETCH_FAR 14.0 /* the first, and bookkeeping */
-#define FETCH_NEAR 5.0
-#define STREAM_FAR 0.034 /* a byte of rows read in order */
-#define STREAM_NEAR 0.025
-#define CACHE (24u << 20) /* bytes of which most searches find most in a cache */
-#define BIT 1.3           /* a node's row and bit, nodes in order */
-#define BIT_FAR 3.0       /* the same for neighbours */
-#define HOP 90.0          /* a node taken from the frontier: its links, the heaps */
-#define START 4000.0      /* entries of a walk */
-
-/* Fewer are all looked at before their end shows. */
-#define CLUSTERS_MIN 64u
-
-/* The part of accesses to n rows of so many bytes that goes to memory. */
-static double far_part(const struct plan_search *p, size_t bytes)
-{
-    double all = (double)p->nrows * (double)bytes;
-    return all <= CACHE ? 0 : 1 - CACHE / all;
-}
-
-static double by_id(const struct plan_search *p, size_t bytes)
-{
-    double far = far_part(p, bytes), lines = (double)((bytes + 63) / 64) - 1;
-    return far * (FETCH_FAR + LINE_FAR * lines) + (1 - far) * (FETCH_NEAR + LINE_NEAR * lines);
-}
-
-static double streamed(const struct plan_search *p, size_t bytes)
-{
-    double far = far_part(p, bytes);
-    return (far * STREAM_FAR + (1 - far) * STREAM_NEAR) * (double)bytes;
-}
-
-/* Distances of a walk for ef results: bench/graph_bench gives 12 to 20 a result and 300 to start. */
-static double walk_distances(double ef, const struct plan_search *p)
-{
-    return fmin(300 + 16 * ef, p->nrows);
-}
-
-static double cost_walk(const struct plan_search *p, double local)
-{
-    double share = fmax(local, 1.0 / p->nrows);
-    double d = walk_distances((double)p->ef / share, p);
-    return START + d * (by_id(p, p->code_bytes) + BIT_FAR) + d / 12 * HOP;
-}
-
-static double cost_two_hops(const struct plan_search *p, double local)
-{
-    double share = fmax(local, 1.0 / p->nrows), r = p->degree;
-    double d = walk_distances(1.5 * (double)p->ef, p), hops = 2 * (double)p->ef + 20;
-    /* Links looked through at a hop: until r allowed nodes are found, of r (1 - share) lists; on the
-     * later hops most of them were seen before. */
-    double lists = fmin(r * (1 - share), 0.7 / share);
-    return START + d * by_id(p, p->code_bytes) +
-           hops * (HOP + r * BIT_FAR + lists * (FETCH_FAR + LINE_FAR * r * 4 / 64 + r * BIT_FAR));
-}
-
-static double cost_clusters(const struct plan_search *p, double local)
-{
-    /* How many are looked at hardly depends on the filter: fewer allowed rows reach farther, more of
-     * them keep the scan going for longer (sentence embeddings: 55 to 80 of 117). */
-    double share = fmax(local, 0.5 / p->nrows), clusters = fmax(p->nclusters, 1);
-    double size = (double)p->nrows / clusters, near = 10 + 2.6 * sqrt(clusters);
-    double look = fmin(near * 1.34 + 20, clusters) * size;
-    return START + clusters * (0.1 * (double)p->code_bytes + 20) + look * BIT +
-           look * fmin(share, 1) * by_id(p, p->code_bytes) * 0.7;
-}
-
-double plan_cost(const struct plan_search *p, enum index_strategy s)
-{
-    double n = p->allowed, all = p->nrows, share = n / fmax(all, 1);
-    double local = p->local < 0 ? share : p->local;
-    double exact = (double)p->keep * by_id(p, p->row_bytes);
-    switch (s) {
-    case STRAT_FLAT:
-        return fmin(n * by_id(p, p->row_bytes), all * streamed(p, p->row_bytes)) + all / 64;
-    case STRAT_SCAN:
-        return all * BIT + n * by_id(p, p->code_bytes) * 0.7 + exact;
-    case STRAT_CLUSTERS:
-        return cost_clusters(p, local) + exact;
-    case STRAT_GRAPH:
-        return cost_walk(p, local) + exact;
-    default:
-        return cost_two_hops(p, local) + exact;
-    }
-}
-
-struct plan_choice plan_filtered(const struct plan_search *p)
-{
-    double flat = plan_cost(p, STRAT_FLAT), scan = plan_cost(p, STRAT_SCAN);
-    double share = (double)p->allowed / fmax(p->nrows, 1);
-    struct plan_choice best = { .scan = scan < flat ? STRAT_SCAN : STRAT_FLAT };
-    best.scan_ns = fmin(scan, flat);
-    best.strategy = best.scan;
-    if (p->allowed <= 3 * (uint64_t)p->ef) {
-        return best;
-    }
-    double least = best.scan_ns, local = p->local < 0 ? share : p->local;
-    const enum index_strategy walks[] = { STRAT_CLUSTERS, STRAT_GRAPH2, STRAT_GRAPH };
-    for (size_t i = 0; i < ARRAY_LEN(walks); i++) {
-        /* Below 2 % too few allowed nodes are two hops away; a filter that shuns the query's
-         * neighbourhood leaves a walk nothing to start from. */
-        if (walks[i] != STRAT_CLUSTERS && (local < 0.015 || local < share / 4)) {
-            continue;
-        }
-        if (walks[i] == STRAT_CLUSTERS && (p->nclusters < CLUSTERS_MIN || local < share / 4)) {
-            continue;
-        }
-        if (walks[i] == STRAT_GRAPH2 && local > 0.5) { /* then it does as GRAPH does */
-            continue;
-        }
-        double cost = plan_cost(p, walks[i]);
-        if (cost < least) {
-            least = cost;
-            best.strategy = walks[i];
-        }
-    }
-    return best;
-}
-
-double plan_walk_ns(const struct plan_search *p, size_t distances, size_t looked_up, size_t hops)
-{
-    return (double)distances * by_id(p, p->code_bytes) + (double)looked_up * BIT_FAR +
-           (double)hops * HOP;
-}
 
 /* Below this many bytes of rows an exact scan takes less than half a millisecond. */
 #define AUTO_FLAT_BYTES (8u << 20)

@@ -1,20 +1,22 @@
 /*
- * survivors.c - scans over the allowed rows of a graph index.
+ * graph_survivors.c - scans over the allowed rows of a graph index.
  *
  * WHAT        Nodes are in cluster order and the filter's bits in row order: for a run of nodes the
  *             allowed ones are picked by allow[perm[node]], scored by their codes, and the best
  *             `keep` of them get exact scores.
- *             survivors_near() takes clusters in the order of their centroids' distance. Clusters
- *             without an allowed row cost the look at their bits. It ends when `keep` candidates are
- *             there and, for PATIENCE clusters and a share of those before, none changed them: how far the right clusters reach depends on data, filter
- *             and k, and this follows it instead of a count fixed beforehand.
+ *             graph__survivors_near() takes clusters in the order of their centroids' distance. Clusters
+ *             without an allowed row cost the look at their bits. It ends when `keep` candidates
+ *             are there and, for PATIENCE clusters and a share of those before, none changed them:
+ *             how far the right clusters reach depends on data, filter and k, and this follows it
+ *             instead of a count fixed beforehand.
  * THREADS     As the graph: one call per thread, scratch from the graph's pool.
  * WHY         Bounds by cluster radius (distance less radius beats the k-th) never end a scan above
  *             some 20 dimensions: radii are as long as distances. Groups of 32 rows in place of
- *             clusters were no better: on sentence embeddings a quarter of all rows had to be looked
- *             at for a recall of 0.98 either way, and putting thousands of groups in order costs.
+ *             clusters were no better: on sentence embeddings a quarter of all rows had to be
+ *             looked at for a recall of 0.98 either way, and putting thousands of groups in order
+ *             costs.
  */
-#include "index/scan/survivors.h"
+#include "index/graph/graph_survivors.h"
 
 #include <math.h>
 
@@ -26,8 +28,8 @@
  * (bench/filter_grid: half of it costs two points of recall on sentence embeddings). */
 #define PATIENCE 20u
 #define PATIENCE_PART 3u
-/* Candidates kept are so many times those that get exact scores for sure: where scores are dense, as
- * far from the query, codes order them badly and many more must be looked at. */
+/* Candidates kept are so many times those that get exact scores for sure: where scores are dense,
+ * as far from the query, codes order them badly and many more must be looked at. */
 #define SPARE 8u
 #define SPARE_MORE 512u
 #define RUN_NODES 4096u /* between two calls of check */
@@ -209,8 +211,9 @@ static void rerank(struct survivors *v, uint32_t j, struct topk *tk)
     }
 }
 
-int survivors_all(const struct graph *g, const struct index_query *q, uint32_t j, size_t keep,
-                  struct topk *tk, struct index_counters *c, struct status *st)
+int graph__survivors_all(const struct graph *g, const struct index_query *q, uint32_t j,
+                         size_t keep, struct topk *tk, struct index_counters *c,
+                         struct status *st)
 {
     struct survivors v = { 0 };
     int rc = 0;
@@ -258,21 +261,28 @@ static uint64_t *order_clusters(struct survivors *v, uint32_t j)
     return order;
 }
 
-int survivors_near(const struct graph *g, const struct index_query *q, uint32_t j, size_t keep,
-                   struct topk *tk, struct index_counters *c, struct status *st)
+int graph__survivors_near(const struct graph *g, const struct index_query *q, uint32_t j,
+                          const struct plan_search *plan, double budget_ns, struct topk *tk,
+                          bool *ret_done, struct index_counters *c, struct status *st)
 {
     struct survivors v = { 0 };
     int rc = 0;
-    TRY(begin(g, q, j, keep, g->nclusters, c, &v, st));
+    TRY(begin(g, q, j, plan->keep, g->nclusters, c, &v, st));
+    *ret_done = false;
     c->strategy = STRAT_CLUSTERS;
     const uint64_t *order = order_clusters(&v, j);
     uint32_t with = 0, dry = 0;
+    size_t looked = 0;
     v.near[0] = UINT64_MAX;
     for (uint32_t i = 0; i < g->nclusters; i++) {
         uint32_t k = graph_cand_node(order[i]), before = v.seen;
         uint64_t worst = v.near[0];
         scan_run(&v, g->cluster_first[k], g->cluster_first[k + 1]);
         c->lists++;
+        looked += g->cluster_first[k + 1] - g->cluster_first[k];
+        if (plan_walk_ns(plan, v.seen, looked / 2, 0) > budget_ns) { /* in order: half the price */
+            goto out;
+        }
         if (v.seen == before) {
             continue;
         }
@@ -286,6 +296,7 @@ int survivors_near(const struct graph *g, const struct index_query *q, uint32_t 
         }
     }
     rerank(&v, j, tk);
+    *ret_done = true;
 out:
     graph__scratch_put(g, v.s);
     return rc;
