@@ -40,8 +40,8 @@ static int tear_down(void **state)
     return 0;
 }
 
-static struct topk *search_forest(const struct cf_index *x, const struct cf_set *s, int64_t search_k,
-                                  const uint64_t *allow, uint32_t strategy,
+static struct topk *search_forest(const struct cf_index *x, const struct cf_set *s,
+                                  int64_t search_k, const uint64_t *allow, uint32_t strategy,
                                   struct index_counters *c)
 {
     struct status st = STATUS_INIT;
@@ -162,7 +162,8 @@ static void test_search_when_lengths_differ_then_inner_products_are_found(void *
 }
 
 /* Far from the origin int8 has no digits left for differences, unless the middle is taken off. */
-static void test_search_when_rows_are_far_from_the_origin_then_trees_still_lead_to_them(void **state)
+static void test_search_when_rows_are_far_from_the_origin_then_trees_still_lead_to_them(
+    void **state)
 {
     struct cf_set s;
     struct cf_index x;

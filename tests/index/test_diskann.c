@@ -183,7 +183,7 @@ static void test_search_when_reads_go_through_a_ring_or_the_mapping_then_answers
 {
     struct index *ring = open_with(fd, &set.rows), *map = open_with(-1, &set.rows);
     assert_true(disk_of(ring)->fd >= 0 && disk_of(map)->fd < 0);
-    /* Reads come back in any order, and with them what is looked at; a wide list makes up for it. */
+    /* Reads come back in any order, and so rows are looked at; a wide list makes up for it. */
     struct ask a = { .search_list = 300 };
     assert_int_equal(digest(ring, a), digest(map, a));
     a.strategy = STRAT_SCAN;
@@ -228,7 +228,8 @@ static void test_search_when_rows_are_locked_away_then_it_does_without(void **st
     }
     topk_free(answer(ix, &set, (struct ask){ .search_list = 50, .allow = allow }, &c));
     topk_free(answer(ix, &set,
-                     (struct ask){ .search_list = 50, .allow = allow, .strategy = STRAT_GRAPH }, &c));
+                     (struct ask){ .search_list = 50, .allow = allow, .strategy = STRAT_GRAPH },
+                     &c));
     index_free(ix);
     munmap(locked, n);
 }
@@ -288,7 +289,7 @@ static void test_search_when_the_file_is_cut_short_then_it_fails_and_recovers(vo
     ASSERT_OK(file_write_atomic(other, file.p, file.n, &st));
     int cut = open(other, O_RDWR);
     struct index *ix = open_with(cut, &set.rows);
-    struct ask a = { .search_list = 60, .strategy = STRAT_GRAPH };
+    struct ask a = { .search_list = 250, .strategy = STRAT_GRAPH };
     uint64_t want = digest(ix, a);
     assert_int_equal(ftruncate(cut, 4096), 0);
     struct index_query q = { .queries = set.queries, .query_stride = set.query_stride, .nq = NQ };
@@ -314,7 +315,7 @@ static void test_search_when_the_deadline_passes_with_reads_under_way_then_the_n
     struct status st = STATUS_INIT;
     struct topk *tk;
     struct index *ix = open_with(fd, &set.rows);
-    struct ask a = { .search_list = 60, .strategy = STRAT_GRAPH };
+    struct ask a = { .search_list = 250, .strategy = STRAT_GRAPH };
     uint64_t want = digest(ix, a);
     for (int left = 0; left < 12; left++) {
         int budget = left;
@@ -450,10 +451,12 @@ static int forbid_rings(void)
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
     };
     struct sock_fprog prog = { .len = ARRAY_LEN(f), .filter = f };
-    return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &prog);
+    return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) ||
+           prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &prog);
 }
 
-static void test_search_when_rings_are_forbidden_then_plain_reads_give_the_same_answers(void **state)
+static void test_search_when_rings_are_forbidden_then_plain_reads_give_the_same_answers(
+    void **state)
 {
     struct index *ix = open_with(fd, &set.rows);
     struct ask a = { .search_list = 300 };
@@ -489,7 +492,8 @@ int main(void)
         cmocka_unit_test(test_search_when_rows_are_locked_away_then_it_does_without),
         cmocka_unit_test(test_search_when_the_list_grows_then_it_reads_and_finds_more_but_not_all),
         cmocka_unit_test(test_search_when_few_rows_are_allowed_then_their_codes_are_compared),
-        cmocka_unit_test(test_search_when_half_is_allowed_and_the_graph_is_walked_then_recall_holds),
+        cmocka_unit_test(
+            test_search_when_half_is_allowed_and_the_graph_is_walked_then_recall_holds),
         cmocka_unit_test(test_search_when_the_file_is_cut_short_then_it_fails_and_recovers),
         cmocka_unit_test(
             test_search_when_the_deadline_passes_with_reads_under_way_then_the_next_is_whole),

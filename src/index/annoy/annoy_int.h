@@ -2,8 +2,8 @@
  * annoy_int.h - a forest of random projection trees: its nodes and its file.
  *
  * TREES       A node is a split or a leaf. A split is a hyperplane: rows with margin
- *             normal . (x - middle) + bias > 0 belong to its right child, the others to its left one. A leaf
- *             is a list of rows. Every row is in one leaf of every tree.
+ *             normal . (x - middle) + bias > 0 belong to its right child, the others to its left
+ *             one. A leaf is a list of rows. Every row is in one leaf of every tree.
  * FORMAT      Sections, numbers little-endian:
  *               "TREE"  per tree: the normals of its splits (int8, annoy_stride() bytes each,
  *                       padding zero), then the rows of its leaves (u32), then zeros up to a

@@ -3,8 +3,8 @@
  *
  * GRAPH       Vamana's rule (keep a candidate unless a kept one is alpha times nearer to it) with
  *             alpha 1.2, max_degree links and walks of search_list_size, by the batch builder of
- *             graph/: the same bytes for any number of threads. Its node order, clusters and in them
- *             groups of near rows, is the order on disk, so a unit brings nodes that are near each
+ *             graph/: the same bytes for any number of threads. Its node order, clusters and in
+ *             them groups of near rows, is the order on disk, so a unit brings nodes that are near each
  *             other.
  * BUDGETS     pq_code_budget_gb_ratio and search_cache_budget_gb_ratio are shares of the raw rows'
  *             bytes. The finest codec whose code fits the first is taken; perm, way in and hot
@@ -155,7 +155,8 @@ static int choose_hot(struct writer *x, struct status *st)
     const struct graph *g = &x->b->g;
     const struct index_params *p = x->in->params;
     const double raw = (double)vec_bytes(x->in->rows->type, x->in->rows->dim) * x->meta.n;
-    const double routing = ((double)g->nsupers + g->nclusters + g->npivots) * (double)x->meta.stride;
+    const double routing =
+        ((double)g->nsupers + g->nclusters + g->npivots) * (double)x->meta.stride;
     const double fixed = x->meta.n * ((double)x->meta.stride + 4.2) + routing;
     const double left =
         raw * (p->pq_code_budget_gb_ratio + p->search_cache_budget_gb_ratio) - fixed;

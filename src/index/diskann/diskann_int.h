@@ -1,10 +1,10 @@
 /*
  * diskann_int.h - a graph on disk with codes in memory: its file and what its files share.
  *
- * IDEA        Memory holds a short code of every row; the disk holds, side by side, each row in full
- *             and its links. A search walks by codes and pays one read to expand a node, which
- *             brings the exact row with it (Subramanya et al., "DiskANN: Fast Accurate Billion-point
- *             Nearest Neighbor Search on a Single Node"). A disk serves thousands of reads a second
+ * IDEA        Memory holds a short code of every row; the disk holds, side by side, each row in
+ *             full and its links. A search walks by codes and pays one read to expand a node, which
+ *             brings the exact row with it (Subramanya et al., "DiskANN: Fast Accurate
+ *             Billion-point Nearest Neighbor Search on a Single Node"). A disk serves thousands of reads a second
  *             where memory serves many millions, so everything here spends memory and arithmetic to
  *             save reads: see diskann_search.c.
  * WORDS       node, row, cluster, pivot, super: as in graph/graph_int.h, whose builder makes the
@@ -40,7 +40,7 @@ struct diskann_meta {
     uint32_t nclusters, npivots, nsupers, nhot;
     uint32_t record, per_unit; /* bytes; records in a unit */
     uint32_t unit;             /* bytes */
-    float slack;               /* codes: keys of near rows are hardly ever more than this too large */
+    float slack;               /* keys of near rows are hardly ever more than this too large */
     uint64_t stride;           /* of codes */
 };
 
@@ -103,7 +103,8 @@ enum diskann_io_kind diskann__io_kind(const struct diskann_io *io);
 /* Starts a read; at most depth at once. slot comes back from diskann__io_wait(). offset is of the
  * file for descriptors, of map for mappings. */
 void diskann__io_read(struct diskann_io *io, uint32_t slot, uint64_t offset, void *buf, uint32_t n);
-/* The next read to be done. There must be one under way. Fails: ST_IO; the slot is done then too. */
+/* The next read to be done. There must be one under way. Fails: ST_IO; the slot is done then
+ * too. */
 int diskann__io_wait(struct diskann_io *io, uint32_t *ret_slot, struct status *st);
 /* Waits until nothing is under way, whatever became of it. */
 void diskann__io_drain(struct diskann_io *io);

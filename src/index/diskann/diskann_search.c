@@ -21,8 +21,8 @@
  *             wants deep queues gets them.
  * INVARIANTS  A row is pushed once: with its unit, or, hot ones, when taken. Raw rows given at open
  *             are not touched.
- * MEMORY      Scratch is borrowed: a ring, buffers for SLOTS units, and per lane what a graph search
- *             needs and a bit per unit.
+ * MEMORY      Scratch is borrowed: a ring, buffers for SLOTS units, and per lane what a graph
+ *             search needs and a bit per unit.
  */
 #include <math.h>
 #include <string.h>
@@ -161,7 +161,8 @@ static void insert(struct lane *l, uint64_t cand)
     l->next = MIN(l->next, lo);
 }
 
-/* Marks a node taken that came into the pool with this key; false when it is not in it (any more). */
+/* Marks a node taken that came into the pool with this key; false when it is not in it (any
+ * more). */
 static bool take(struct lane *l, uint64_t cand)
 {
     size_t lo = 0, hi = l->npool;
@@ -398,7 +399,8 @@ static void fill(struct search *x, struct lane *l)
         s->slot_unit[slot] = unit;
         l->flying++;
         x->c->reads++;
-        diskann__io_read(s->io, slot, (d->fd >= 0 ? d->units_at : 0) + (uint64_t)unit * d->meta.unit,
+        const uint64_t units_at = d->fd >= 0 ? d->units_at : 0;
+        diskann__io_read(s->io, slot, units_at + (uint64_t)unit * d->meta.unit,
                          s->buffers + (size_t)slot * d->meta.unit, d->meta.unit);
     }
 }
