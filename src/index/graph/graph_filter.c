@@ -15,10 +15,11 @@
  *
  *             Results and frontier are apart: a node that is no result may be the way to some.
  *             A walk ends when the frontier's nearest is farther than the worst of ef results.
- * GUARDS      A walk, or a scan by clusters, gives up and the complete scan runs when it ends with fewer than k results
- *             though more rows are allowed, has more open nodes than room, has spent BUDGET of
- *             that scan's cost, or where codes cannot tell the results' order (score_results). So
- *             a search takes at most about 1 + BUDGET times the scan, and never comes back short.
+ * GUARDS      A walk, or a scan by clusters, gives up and the complete scan runs when it ends with
+ *             fewer than k results though more rows are allowed, has more open nodes than room, has
+ *             spent BUDGET of that scan's cost, or where codes cannot tell the results' order
+ *             (score_results). So a search takes at most about 1 + BUDGET times the scan, and never
+ *             comes back short.
  * THREADS     As graph_search.c.
  */
 #include <math.h>

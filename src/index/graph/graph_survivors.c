@@ -4,9 +4,10 @@
  * WHAT        Nodes are in cluster order and the filter's bits in row order: for a run of nodes the
  *             allowed ones are picked by allow[perm[node]], scored by their codes, and the best
  *             `keep` of them get exact scores.
- *             graph__survivors_near() takes clusters in the order of their centroids' distance. Clusters
- *             without an allowed row cost the look at their bits. It ends when `keep` candidates
- *             are there and, for PATIENCE clusters and a share of those before, none changed them:
+ *             graph__survivors_near() takes clusters in the order of their centroids' distance.
+ *             Clusters without an allowed row cost the look at their bits. It ends when `keep`
+ *             candidates are there and, for PATIENCE clusters and a share of those before, none
+ *             changed them:
  *             how far the right clusters reach depends on data, filter and k, and this follows it
  *             instead of a count fixed beforehand.
  * THREADS     As the graph: one call per thread, scratch from the graph's pool.
