@@ -381,7 +381,7 @@ static bool scan_is_faster(const struct annoy *a, const struct index_query *q, u
                                                                      a->head.rows.dim);
     const double n = (double)rows, w = (double)want;
     const double row = q->allow && n < all / 4 ? 6 + bytes / 12 : 2 + bytes / 25;
-    const double found = 8 + bytes / 64, met = q->allow ? 4 : 0;
+    const double found = 25 + bytes / 16, met = q->allow ? 4 : 0;
     return w >= n || n * row < w * (found + met * all / n) + 100.0 * a->ntrees;
 }
 
