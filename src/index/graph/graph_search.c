@@ -116,6 +116,9 @@ int graph__search_walk(const struct graph *g, const struct index_query *q, uint3
         }
         TRY(graph__walk_wide(g, s, nentries, &how, &n, c, st));
     }
+    if (!ranged && tk->lists[j].cap > tk->k) { /* a buffer knows no worst result: a fixed share */
+        n = MIN(n, graph__refine_count(g, q, tk->k, ef));
+    }
     size_t least = (size_t)MIN(q->params->refine_k * tk->k, (double)ef);
     score_best(g, q, j, s, n, ranged ? n : MAX(least, tk->k + (size_t)SCORE_FIRST), tk, c);
 out:
