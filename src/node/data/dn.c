@@ -113,9 +113,21 @@ static int check(void *arg, struct status *st)
     return 0;
 }
 
+/* The file on its way to the store; its head is kept, for it tells what AUTOINDEX became. */
+struct sink {
+    struct object_writer *ow;
+    size_t n;
+    struct ix_head head;
+};
+
 static int sink(void *arg, const void *p, size_t n, struct status *st)
 {
-    return object_append(arg, p, n, st);
+    struct sink *s = arg;
+    size_t part = MIN(n, sizeof s->head - s->n);
+
+    memcpy((uint8_t *)&s->head + s->n, p, part);
+    s->n += part;
+    return object_append(s->ow, p, n, st);
 }
 
 static const char *param(const Elanus__Index *idx, const char *key)
@@ -169,7 +181,7 @@ static int write_file(struct task *t, const struct index_rows *rows,
                       const struct index_params *params, struct status *st)
 {
     const struct dn_opts *o = &t->dn->opts;
-    struct object_writer *ow = NULL;
+    struct sink to = { 0 };
     struct pool *pool = o->index_threads > 1
                             ? pool_new("dn-build", o->index_threads - 1, 64) : NULL;
     struct index_build b = {
@@ -182,14 +194,16 @@ static int write_file(struct task *t, const struct index_rows *rows,
     };
     int rc;
 
-    TRY(object_writer_open(o->os, slice_of(t->req->object_key), &ow, st));
-    TRY(index_build(&b, sink, ow, st));
+    TRY(object_writer_open(o->os, slice_of(t->req->object_key), &to.ow, st));
+    TRY(index_build(&b, sink, &to, st));
     TRY(FAULT_POINT("index_before_file", st));
-    t->resp->size_bytes = (int64_t)object_writer_size(ow);
-    TRY(object_commit(TAKE(ow), st));
+    t->resp->size_bytes = (int64_t)object_writer_size(to.ow);
+    t->resp->params = arena_strndup(t->call->ar, to.head.params,
+                                    strnlen(to.head.params, sizeof to.head.params));
+    TRY(object_commit(TAKE(to.ow), st));
     TRY(FAULT_POINT("index_after_file", st));
 out:
-    object_abort(ow);
+    object_abort(to.ow);
     pool_free(pool);
     return rc;
 }
@@ -203,7 +217,6 @@ static int build(struct task *t, struct status *st)
     struct index_rows rows = { 0 };
     struct flat_rows raw;
     const uint64_t *valid;
-    char text[512];
     int rc;
 
     TRY(parse_params(t->req->index, &params, &rows.metric, st));
@@ -219,9 +232,6 @@ static int build(struct task *t, struct status *st)
     rows.base = raw.base;
     rows.stride = raw.stride;
     rows.nrows = (uint32_t)raw.nrows;
-    TRY(index_params_resolve(&params, rows.metric, rows.type, rows.dim, rows.nrows, st));
-    (void)index_params_print(&params, text, sizeof text);
-    t->resp->params = arena_strdup(t->call->ar, text);
     TRY(write_file(t, &rows, &params, st));
 out:
     seg_unref(seg);
