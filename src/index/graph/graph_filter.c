@@ -266,7 +266,10 @@ static double local_share(const struct graph *g, const struct index_query *q,
     if (got > expected) {
         return fmax(share, (got - sqrt(got)) / (double)m);
     }
-    return expected < 4 ? share : (got + 2 * share) / ((double)m + 2);
+    if (expected < 8) { /* a few are missing by chance now and then */
+        return got > 0 || expected < 2 ? share : share / 8;
+    }
+    return (got + 2 * share) / ((double)m + 2);
 }
 
 static int complete(const struct graph *g, const struct index_query *q, uint32_t j, size_t keep,

@@ -132,7 +132,7 @@ struct plan_choice plan_filtered(const struct plan_search *p)
         if (walks[i] != STRAT_CLUSTERS && (local < 0.015 || local < share / 4)) {
             continue;
         }
-        if (walks[i] == STRAT_CLUSTERS && (p->nclusters < CLUSTERS_MIN || local < share / 4)) {
+        if (walks[i] == STRAT_CLUSTERS && (p->nclusters < CLUSTERS_MIN || local < share / 12)) {
             continue;
         }
         if (walks[i] == STRAT_GRAPH2 && local > 0.5) { /* then it does as GRAPH does */
