@@ -33,9 +33,9 @@ static const struct gate_case {
     { "FLAT", "FLAT", NULL, NULL, 0, 0, 50 },
     { "FLAT_batch", "FLAT", NULL, NULL, 0, 1, NQ },
     { "FLAT_tenth", "FLAT", NULL, NULL, 1, 0, NQ },
-    { "IVF_FLAT", "IVF_FLAT", "nlist=128", "nprobe=8", 0, 0, NQ },
-    { "HNSW", "HNSW", "M=16,efConstruction=200", "ef=64", 0, 0, NQ },
-    { "HNSW_tenth", "HNSW", "M=16,efConstruction=200", "ef=64", 1, 0, NQ },
+    { "IVF_FLAT", "IVF_FLAT", "nlist=128", "nprobe=2", 0, 0, NQ },
+    { "HNSW", "HNSW", "M=8,efConstruction=60", "ef=10", 0, 0, NQ },
+    { "HNSW_tenth", "HNSW", "M=8,efConstruction=60", "ef=10", 1, 0, NQ },
 };
 #define NCASES (sizeof cases / sizeof cases[0])
 
