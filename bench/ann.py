@@ -482,7 +482,8 @@ def write(args, data, libs, rows, passes):
             "date": today, "machine": machine(), "versions": versions, "kernels": kernels,
             "clock": args.clock, "build threads": BUILD_THREADS, "passes": passes,
             "load": "%.1f %.1f %.1f" % os.getloadavg(),
-            "command": "bench/ann.py " + " ".join(x for x in sys.argv[1:])}
+            "asked for": f"--nq {args.nq} --k {args.k} --modes {args.modes} --clock {args.clock}"
+                         + " --wide" * args.wide}
     rows = sorted(rows, key=lambda r: (r["k"], r["mode"] != "single", r["mode"], r["family"],
                                        r["build"], r["recall"]))
     with open(out, "w") as f:
