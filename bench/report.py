@@ -90,7 +90,8 @@ def ann(name):
     head, rows = read(path)
     out = [f"{int(head['rows']):,} x {head['dim']}, {head['metric']}; {head['date']}; "
            f"{head['machine']}; kernels {head['kernels']}; load of the machine at the end "
-           f"{head['load'].split()[0]}; speeds by {CLOCKS[head['clock']]}. "
+           f"{head['load'].split()[0]}; speeds by {CLOCKS[head['clock']]}, "
+           f"best of {head['passes']} passes. "
            f"File: `{path.relative_to(ROOT)}`.\n"]
     for picture in sorted(PICTURES.glob(f"{name}-k*-single.png")):
         out.append(f"![queries a second and recall](img/{picture.name})\n")
