@@ -150,7 +150,19 @@ static void log_slow(const struct px_call *pc, int64_t began_us)
     }
 }
 
-/* Runs the handler and packs what it answers into out. False: the call has been failed. */
+/* Ends a call that has no answer: on a net thread a worker tries it again, else it has failed. Either
+ * way the call may be gone, or be another thread's, at once: what hangs on its arena goes first. */
+static void give_up(struct px_call *pc, const struct status *st)
+{
+    px_call_done(pc);
+    if (pc->call.no_wait) {
+        grpc_defer(pc->gc);
+    } else {
+        grpc_fail_status(pc->gc, st);
+    }
+}
+
+/* Runs the handler and packs what it answers into out. False: the call is over. */
 static bool run(struct px_call *pc, struct buf *out)
 {
     const struct px_method *m = pc->method;
@@ -159,15 +171,12 @@ static bool run(struct px_call *pc, struct buf *out)
     void *req;
 
     if (px_authenticate(pc, &st) != 0) {
-        if (pc->call.no_wait) {
-            grpc_defer(pc->gc);
-        } else {
-            grpc_fail_status(pc->gc, &st);
-        }
+        give_up(pc, &st);
         return false;
     }
     req = proto_unpack_borrow(m->req, grpc_request(pc->gc), pc->ar, &st);
     if (!req) {
+        px_call_done(pc);
         grpc_fail_status(pc->gc, &st);
         return false;
     }
@@ -176,12 +185,8 @@ static bool run(struct px_call *pc, struct buf *out)
     if (check_ready(m, &st) == 0) {
         (void)m->fn(pc, req, resp, &st); /* st has it */
     }
-    if (st.code != 0 && pc->call.no_wait) {
-        grpc_defer(pc->gc);
-        return false;
-    }
-    if (st.code != 0 && !has_status(m)) {
-        grpc_fail_status(pc->gc, &st);
+    if (st.code != 0 && (pc->call.no_wait || !has_status(m))) {
+        give_up(pc, &st);
         return false;
     }
     if (st.code != 0) {
@@ -191,6 +196,7 @@ static bool run(struct px_call *pc, struct buf *out)
         set_status(m, resp, &st, pc->ar);
     }
     if (!proto_pack(resp, out)) {
+        px_call_done(pc);
         grpc_fail(pc->gc, GRPC_RESOURCE_EXHAUSTED, "the answer of %s does not fit into memory",
                   m->name);
         return false;
@@ -218,9 +224,9 @@ static void serve(struct grpc_call *gc, void *arg)
     pc.db_metadata = metadata_copy(gc, ar, "dbname");
     buf_init(&out, REPLY_MAX);
     ok = run(&pc, &out);
-    /* The reply ends the call, and its arena with it. */
-    px_call_done(&pc);
     if (ok) {
+        /* The reply ends the call, and its arena with it. */
+        px_call_done(&pc);
         log_slow(&pc, began_us);
         grpc_reply_buf(gc, &out);
     }

@@ -1,4 +1,6 @@
 """Search by primary keys: the stored vectors of these rows are the queries."""
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 from pymilvus import DataType, MilvusClient
 from support import check_hits, fails, index, make, simple_rows, vectors
@@ -76,3 +78,18 @@ def test_binary_vectors(client, name):
     hits = client.search(name, ids=[5], anns_field="bits", limit=3,
                          search_params={"metric_type": "HAMMING"})[0]
     assert hits[0]["id"] == 5 and [h["distance"] for h in hits] == [0, 1, 1]
+
+
+def test_many_at_once_are_all_answered(server, client, filled):
+    """Such a search is given from the thread that read it to another one, which may end it first."""
+    def some(seed):
+        own = MilvusClient(uri=server.uri)
+        try:
+            for i in range(60):
+                key = (seed * 31 + i) % N
+                assert by_ids(own, filled, [key], limit=1)[0][0]["id"] == key
+        finally:
+            own.close()
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(some, range(8)))
