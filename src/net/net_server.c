@@ -1,8 +1,8 @@
 /*
  * net_server.c - assembly of a server: listeners, accepting, first bytes, drain.
  *
- * Loop 0 accepts and hands sockets to the loops in turn, which spreads even a handful of
- * connections evenly (SO_REUSEPORT would leave that to a hash). A fresh connection has the sniff
+ * Loop 0 accepts and hands sockets in turn to the loops that own connections (half of all), which
+ * spreads even a handful evenly (SO_REUSEPORT would leave that to a hash). A fresh connection has the sniff
  * engine until its first bytes tell HTTP/2 from HTTP/1.
  *
  * THREADS     As net.h says; functions of a loop are marked. conns_open and calls_open are what
@@ -250,6 +250,14 @@ static void listener_poll(struct net_listener *lis, bool on)
 }
 
 /* Thread: loop 0. */
+/* Loops that own connections; the others take short work from them and else sleep. On two processors
+ * one loop answers 114,000 small calls a second with p99 0.5 ms, two that share the connections 79,000
+ * with 1.3 ms: they, and whoever asks, are in each other's way. */
+static unsigned owners(const struct net_server *srv)
+{
+    return ((unsigned)srv->opts.threads + 1) / 2;
+}
+
 static void on_acceptable(uv_poll_t *h, int status, int events)
 {
     struct net_listener *lis = CONTAINER_OF(h, struct net_listener, poll);
@@ -273,7 +281,7 @@ static void on_acceptable(uv_poll_t *h, int status, int events)
         }
         atomic_fetch_add(&srv->conns_open, 1);
         atomic_fetch_add(&srv->conns_total, 1);
-        sl = &srv->loops[srv->next_loop++ % (unsigned)srv->opts.threads];
+        sl = &srv->loops[srv->next_loop++ % owners(srv)];
         if (sl == &srv->loops[0]) {
             take_fd(sl, lis, fd);
         } else {
