@@ -16,7 +16,7 @@
 #include "base/alloc.h"
 #include "base/bitset.h"
 #include "index/ann_int.h"
-#include "index/flat.h"
+#include "index/flat_int.h"
 #include "index/scan/plan.h"
 #include "simd/simd.h"
 
@@ -233,34 +233,14 @@ int index__flat(const struct index *ix, const struct index_query *q, uint32_t qu
     return flat_search(&rows, &fq, &part, st);
 }
 
-static struct simd_dist exact_kernel(const struct index *ix)
-{
-    const struct simd_ops *ops = simd_ops();
-    switch (ix->rows.metric) {
-    case METRIC_L2:
-        return ops->l2[ix->rows.type];
-    case METRIC_IP:
-        return ops->ip[ix->rows.type];
-    case METRIC_COSINE:
-        return ops->cos[ix->rows.type];
-    case METRIC_HAMMING:
-        return ops->hamming;
-    case METRIC_JACCARD:
-        return ops->jaccard;
-    case METRIC_SUBSTRUCTURE:
-        return ops->subset;
-    default:
-        return ops->superset;
-    }
-}
-
 #define RERANK_BATCH 256
 
 void index__scores(const struct index *ix, const struct index_query *q, uint32_t j,
                    const uint32_t *rows, size_t n, float *scores, struct index_counters *c)
 {
     const void *query = (const uint8_t *)q->queries + j * q->query_stride;
-    exact_kernel(ix).ids(query, ix->rows.base, ix->rows.stride, rows, n, ix->rows.dim, scores);
+    const struct simd_dist kernel = flat__dist(simd_ops(), ix->rows.metric, ix->rows.type);
+    kernel.ids(query, ix->rows.base, ix->rows.stride, rows, n, ix->rows.dim, scores);
     c->exact += n;
     c->bytes += n * vec_bytes(ix->rows.type, ix->rows.dim);
 }
@@ -326,10 +306,7 @@ out:
 int index_search(const struct index *ix, const struct index_query *q, struct topk *tk,
                  struct index_counters *counters, struct status *st)
 {
-    static const struct index_search_params defaults = {
-        .nprobe = 8, .refine_k = 1, .search_k = -1, .beamwidth_ratio = 4, .level = 1,
-        .max_empty_result_buckets = 2
-    };
+    struct index_search_params defaults;
     struct index_counters none = { 0 }, *c = counters ? counters : &none;
     struct index_query query = *q;
     int rc = 0;
@@ -338,6 +315,7 @@ int index_search(const struct index *ix, const struct index_query *q, struct top
              metric_name(ix->rows.metric));
     }
     if (!query.params) {
+        index_search_params_init(&defaults);
         query.params = &defaults;
     }
     if (query.allow && query.allow_count == ix->rows.nrows) {

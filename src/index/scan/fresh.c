@@ -20,6 +20,7 @@
 #include "base/bitset.h"
 #include "base/compiler.h"
 #include "base/status.h"
+#include "index/flat_int.h"
 #include "index/quant/codec.h"
 #include "index/topk.h"
 #include "simd/simd.h"
@@ -140,13 +141,6 @@ struct scan {
     struct index_counters *c;
     uint32_t span; /* cursor: rows are scored in ascending order */
 };
-
-static struct simd_dist kernel_of(const struct simd_ops *ops, const struct fresh *fr)
-{
-    return fr->metric == METRIC_L2   ? ops->l2[fr->type]
-           : fr->metric == METRIC_IP ? ops->ip[fr->type]
-                                     : ops->cos[fr->type];
-}
 
 static bool word_allows(const struct fresh_query *q, uint32_t row)
 {
@@ -281,8 +275,8 @@ int fresh_search(const struct fresh *fr, const struct fresh_query *q, struct top
 {
     struct index_counters none = { 0 };
     const struct simd_ops *ops = simd_ops();
-    struct scan s = { .fr = fr, .q = q, .ops = ops, .exact = kernel_of(ops, fr), .tk = tk,
-                      .c = c ? c : &none };
+    struct scan s = { .fr = fr, .q = q, .ops = ops, .tk = tk,
+                      .exact = flat__dist(ops, fr->metric, fr->type), .c = c ? c : &none };
     uint32_t first = MAX(tk->k * FRESH_FIRST_FACTOR, FRESH_FIRST_MIN);
     uint32_t *rows = NULL;
     int rc;
