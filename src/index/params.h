@@ -60,7 +60,7 @@ struct index_search_params {
     int64_t search_k;     /* ANNOY; -1: n_trees * k */
     uint32_t search_list; /* DISKANN; 0: max(k, 16) */
     double beamwidth_ratio;  /* DISKANN */
-    uint32_t level;       /* AUTOINDEX: 1 .. 10 */
+    uint32_t level;       /* AUTOINDEX: 1 .. 10, times the least ef, or nprobe */
     uint32_t max_empty_result_buckets; /* IVF range search */
     bool ensure_topk_full;   /* IVF: go on past nprobe until k are found */
     uint32_t strategy;    /* enum index_strategy: forces one, for tests; 0: chosen */

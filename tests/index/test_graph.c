@@ -361,9 +361,36 @@ static void test_build_when_watched_then_progress_rises_to_one(void **state)
     cf_set_done(&s);
 }
 
+static void test_search_when_level_rises_then_it_looks_further(void **state)
+{
+    struct status st = STATUS_INIT;
+    struct cf_set s;
+    struct cf_index x;
+    uint64_t work[2] = { 0 };
+    cf_set_new(&s, METRIC_L2, VEC_F32, 24, 3000, 20, 100, 21);
+    cf_index_new(&x, &s, INDEX_HNSW);
+    for (int i = 0; i < 2; i++) {
+        struct index_counters c = { 0 };
+        struct index_search_params sp;
+        struct topk *tk;
+        index_search_params_init(&sp);
+        sp.level = i ? 10 : 1;
+        struct index_query q = { .queries = s.queries, .query_stride = s.query_stride, .nq = s.nq,
+                                 .params = &sp };
+        ASSERT_OK(topk_new(s.nq, 10, false, NULL, &tk, &st));
+        ASSERT_OK(index_search(x.ix, &q, tk, &c, &st));
+        work[i] = c.hops;
+        topk_free(tk);
+    }
+    assert_true(work[1] > 4 * work[0]);
+    cf_index_done(&x);
+    cf_set_done(&s);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_search_when_level_rises_then_it_looks_further),
         cmocka_unit_test(test_search_when_ef_grows_then_recall_grows_and_work_too),
         cmocka_unit_test(test_search_when_k_is_large_then_recall_holds),
         cmocka_unit_test(test_walks_when_run_side_by_side_then_they_agree),

@@ -23,7 +23,7 @@
 
 size_t graph__ef(const struct index_query *q, const struct topk *tk, uint32_t n)
 {
-    size_t ef = q->params->ef ? q->params->ef : 16;
+    size_t ef = q->params->ef ? q->params->ef : 16 * (size_t)MAX(q->params->level, 1u);
     return MIN(MAX(ef, (size_t)tk->k), (size_t)n);
 }
 

@@ -143,7 +143,8 @@ int ivf_bin_search(const struct index *ix, const struct index_query *q, struct t
     struct bin b = { .ivf = ivf, .q = q, .tk = tk, .c = c, .pass = pass };
     int rc = 0;
     b.dist = ix->rows.metric == METRIC_JACCARD ? ops->jaccard : ops->hamming;
-    b.nprobe = MIN(MAX(q->params->nprobe, 1u), ivf->nlist);
+    b.nprobe = MAX(q->params->nprobe, 1u) * MAX(q->params->level, 1u);
+    b.nprobe = MIN(b.nprobe, ivf->nlist);
     b.range = (l->n == 0 && l->bound_key < INFINITY) || l->low_key > -INFINITY;
     double share = (double)b.nprobe / ivf->nlist;
     if (ix->rows.metric >= METRIC_SUBSTRUCTURE ||
