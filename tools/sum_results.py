@@ -7,7 +7,8 @@ the runner wrote, if it writes any: SUITE.xml (JUnit). A suite without is counte
 has none of these and counts only if it fails. A suite that ended with another status than 0, or
 in which no test ran, counts as failed even if no test failed.
 
-With suites named, one line for each; without, a table of all and the total as the last line.
+With suites named, one line for each; without, a table of all, the tests that failed, and the total
+as the last line.
 """
 import re
 import sys
@@ -16,6 +17,7 @@ from pathlib import Path
 
 LINE = re.compile(r"^(?:\w+: )?(\d+) passed, (\d+) failed(?:, (\d+) skipped)?\s*$", re.M)
 SKIPPED = re.compile(r"^skipped: ", re.M)
+TELLING = re.compile(r"ERROR|WARNING: Thread|SUMMARY|Error|assert|fail", re.I)
 SETUP = ("build-", "install-")
 
 
@@ -52,6 +54,26 @@ def count(folder, suite):
     return total
 
 
+def failures(folder, suite, limit=20):
+    """What failed in a suite, one line each: the test's name and the last thing it said about it."""
+    lines, report, log = [], folder / f"{suite}.xml", folder / f"{suite}.log"
+    if report.exists():
+        try:
+            cases = list(ET.parse(report).getroot().iter("testcase"))
+        except ET.ParseError:
+            return ["its report cannot be read"]
+        for case in cases:
+            bad = next((case.find(k) for k in ("failure", "error") if case.find(k) is not None), None)
+            if bad is not None:
+                said = " ".join(filter(None, [bad.get("message"), bad.text, case.findtext("system-err")]))
+                telling = [s.strip() for s in said.splitlines() if TELLING.search(s)]
+                lines.append(f"{case.get('name')}: {(telling or [said.strip()[-200:]])[0][:200]}")
+    elif log.exists():
+        lines = [s.strip()[:200] for s in log.read_text(errors="replace").splitlines()
+                 if re.match(r"\s*(FAIL|not ok|\[  FAILED)", s)]
+    return lines[:limit]
+
+
 def text(passed, failed, skipped):
     return f"{passed} passed, {failed} failed" + (f", {skipped} skipped" if skipped else "")
 
@@ -62,11 +84,14 @@ def main():
         for suite in sys.argv[2:]:
             print(text(*count(folder, suite)))
         return 0
-    total = [0, 0, 0]
+    total, failed = [0, 0, 0], []
     for rc in sorted(folder.glob("*.rc"), key=lambda p: p.stat().st_mtime):
         n = count(folder, rc.stem)
         total = [a + b for a, b in zip(total, n)]
         print(f"  {rc.stem:<24} {text(*n)}")
+        if n[1]:
+            failed += [f"  FAILED {rc.stem}: {line}" for line in failures(folder, rc.stem) or ["?"]]
+    print("\n".join(failed), end="\n" if failed else "")
     print(text(*total))
     return 1 if total[1] or not total[0] else 0
 
