@@ -159,6 +159,21 @@ def cpu_seconds(pid):
     return total
 
 
+def memory(when):
+    """Resident memory of the server and its children, mapped files included, in sizes of the raw vectors."""
+    kb, todo = {}, [PID]
+    while todo and todo[0]:
+        p = todo.pop()
+        with contextlib.suppress(OSError):
+            for line in open(f"/proc/{p}/status"):
+                if line.startswith(("VmRSS", "RssAnon")):
+                    kb[line.split(":")[0]] = kb.get(line.split(":")[0], 0) + int(line.split()[1])
+            for t in os.listdir(f"/proc/{p}/task"):
+                todo += map(int, open(f"/proc/{p}/task/{t}/children").read().split())
+    if kb:
+        row(f"memory {when}, MB ({kb['RssAnon'] / 1e3:.0f} anonymous, raw vectors {X.nbytes / 1e6:.0f})", qps=kb["VmRSS"] / 1e3)
+
+
 def command(method, bodies, *more):
     md = [x for k, v in METADATA for x in ("--md", f"{k}={v}")]
     return [RPC_LOAD, "--addr", ADDR, "--path", SERVICE + method, "--bodies", str(bodies), "--status", *md, *map(str, more)]
@@ -259,6 +274,7 @@ def create():
     while stub.GetLoadState(pb.GetLoadStateRequest(collection_name=A.collection)).state != 3:
         time.sleep(0.02)
     row(f"index {A.index} and load: seconds", qps=time.monotonic() - began)
+    memory("loaded")
 
 
 # ---- steps
@@ -350,6 +366,7 @@ def main():
         create()
     for step in A.steps.split(","):
         globals()["step_" + step]()
+    memory("after the steps")
 
 
 own, PID = None, A.pid
