@@ -1,79 +1,105 @@
 /*
  * eval_fixed.c - comparisons and ranges over fixed-width columns, 64 rows at a time.
  *
- * Each loop compares into 64 bytes, which compilers vectorise, and packs those into one word.
- * Ranges are closed intervals: an exclusive bound moves to the neighbouring value of the type
- * first.
+ * Every comparison with a constant is a closed interval of the column's type, or what that leaves
+ * out: an exclusive bound moves to the neighbouring value. Intervals are what simd_where() knows.
  *
  * THREADS  pure.
  */
 #include "query/eval_int.h"
+#include "simd/simd_where.h"
 #include <float.h>
 #include <math.h>
 
+/* For what no interval says: compared into 64 bytes, which compilers vectorise. */
 #define BLOCKS(T, cond)                                                                            \
     do {                                                                                           \
         const unaligned_##T *p_ = (const void *)c->data;                                           \
         uint8_t b_[64];                                                                            \
-        size_t w_ = 0;                                                                             \
-        for (; w_ < c->nrows / 64; w_++, p_ += 64) {                                               \
-            for (uint32_t j_ = 0; j_ < 64; j_++) {                                                 \
-                const T x = p_[j_];                                                                \
-                b_[j_] = (uint8_t)(cond);                                                          \
-            }                                                                                      \
-            out[w_] = pack64(b_);                                                                  \
-        }                                                                                          \
-        if (c->nrows % 64) {                                                                       \
+        for (size_t w_ = 0, left_ = c->nrows; left_; w_++, p_ += 64) {                             \
+            const size_t n_ = MIN(left_, (size_t)64);                                              \
             memset(b_, 0, sizeof b_);                                                              \
-            for (uint32_t j_ = 0; j_ < c->nrows % 64; j_++) {                                      \
+            for (size_t j_ = 0; j_ < n_; j_++) {                                                   \
                 const T x = p_[j_];                                                                \
                 b_[j_] = (uint8_t)(cond);                                                          \
             }                                                                                      \
             out[w_] = pack64(b_);                                                                  \
+            left_ -= n_;                                                                           \
         }                                                                                          \
     } while (0)
 
-#define DEFINE_CMP(name, T)                                                                        \
-    static void name(const struct column *c, enum cmp_op op, T v, uint64_t *out)                   \
-    {                                                                                              \
-        switch (op) {                                                                              \
-        case OP_EQ:                                                                                \
-            BLOCKS(T, x == v);                                                                     \
-            break;                                                                                 \
-        case OP_NE:                                                                                \
-            BLOCKS(T, x != v);                                                                     \
-            break;                                                                                 \
-        case OP_LT:                                                                                \
-            BLOCKS(T, x < v);                                                                      \
-            break;                                                                                 \
-        case OP_LE:                                                                                \
-            BLOCKS(T, x <= v);                                                                     \
-            break;                                                                                 \
-        case OP_GT:                                                                                \
-            BLOCKS(T, x > v);                                                                      \
-            break;                                                                                 \
-        case OP_GE:                                                                                \
-            BLOCKS(T, x >= v);                                                                     \
-            break;                                                                                 \
-        }                                                                                          \
-    }
+static void fill(const struct column *c, bool v, uint64_t *out)
+{
+    bits_fill(out, c->nrows, v);
+}
 
-DEFINE_CMP(cmp_i8, int8_t)
-DEFINE_CMP(cmp_i16, int16_t)
-DEFINE_CMP(cmp_i32, int32_t)
-DEFINE_CMP(cmp_i64, int64_t)
-DEFINE_CMP(cmp_f32, float)
-DEFINE_CMP(cmp_f64, double)
+/* Rows with a value in lo .. hi, or the others. */
+static void ints_within(const struct column *c, int64_t lo, int64_t hi, bool others, uint64_t *out)
+{
+    const struct simd_where *ops = simd_where();
+    const union simd_bound from = {.i = lo}, to = {.i = hi};
+    switch (c->type) {
+    case DT_BOOL:
+    case DT_INT8:
+        ops->i8(c->data, c->nrows, from, to, out);
+        break;
+    case DT_INT16:
+        ops->i16(c->data, c->nrows, from, to, out);
+        break;
+    case DT_INT32:
+        ops->i32(c->data, c->nrows, from, to, out);
+        break;
+    default:
+        ops->i64(c->data, c->nrows, from, to, out);
+        break;
+    }
+    if (others) {
+        bits_not(out, c->nrows);
+    }
+}
+
+static void floats_within(const struct column *c, float lo, float hi, bool others, uint64_t *out)
+{
+    simd_where()->f32(c->data, c->nrows, (union simd_bound){.f = lo}, (union simd_bound){.f = hi},
+                      out);
+    if (others) {
+        bits_not(out, c->nrows);
+    }
+}
+
+static void doubles_within(const struct column *c, double lo, double hi, bool others,
+                           uint64_t *out)
+{
+    simd_where()->f64(c->data, c->nrows, (union simd_bound){.d = lo}, (union simd_bound){.d = hi},
+                      out);
+    if (others) {
+        bits_not(out, c->nrows);
+    }
+}
+
+/* |v| is not infinite, so that it has a neighbour on either side; it may be a NaN. */
+static void cmp_f32(const struct column *c, enum cmp_op op, float v, uint64_t *out)
+{
+    float lo = op == OP_LT || op == OP_LE ? -INFINITY : op == OP_GT ? nextafterf(v, INFINITY) : v;
+    float hi = op == OP_GT || op == OP_GE ? INFINITY : op == OP_LT ? nextafterf(v, -INFINITY) : v;
+    floats_within(c, lo, hi, op == OP_NE, out);
+}
+
+static void cmp_f64(const struct column *c, enum cmp_op op, double v, uint64_t *out)
+{
+    if ((op == OP_LT && v == -INFINITY) || (op == OP_GT && v == INFINITY)) {
+        fill(c, false, out);
+        return;
+    }
+    double lo = op == OP_LT || op == OP_LE ? -INFINITY : op == OP_GT ? nextafter(v, INFINITY) : v;
+    double hi = op == OP_GT || op == OP_GE ? INFINITY : op == OP_LT ? nextafter(v, -INFINITY) : v;
+    doubles_within(c, lo, hi, op == OP_NE, out);
+}
 
 /* A Float column against a constant beyond FLT_MAX. */
 static void cmp_f32_wide(const struct column *c, enum cmp_op op, double v, uint64_t *out)
 {
     BLOCKS(float, cmp_holds(op, num_cmp_dd((double)x, v)));
-}
-
-static void fill(const struct column *c, bool v, uint64_t *out)
-{
-    bits_fill(out, c->nrows, v);
 }
 
 struct value eval__narrow(enum dtype t, const struct value *v)
@@ -112,20 +138,17 @@ static void int_cmp(const struct column *c, enum cmp_op op, int64_t v, uint64_t 
         fill(c, cmp_holds(op, v < 0 ? 1 : -1), out);
         return;
     }
-    switch (c->type) {
-    case DT_INT8:
-        cmp_i8(c, op, (int8_t)v, out);
-        break;
-    case DT_INT16:
-        cmp_i16(c, op, (int16_t)v, out);
-        break;
-    case DT_INT32:
-        cmp_i32(c, op, (int32_t)v, out);
-        break;
-    default:
-        cmp_i64(c, op, v, out);
-        break;
+    if ((op == OP_LT && v == INT64_MIN) || (op == OP_GT && v == INT64_MAX)) {
+        fill(c, false, out);
+        return;
     }
+    int64_t lo = op == OP_LT || op == OP_LE ? type_min(c->type) : op == OP_GT ? v + 1 : v;
+    int64_t hi = op == OP_GT || op == OP_GE ? type_max(c->type) : op == OP_LT ? v - 1 : v;
+    if (lo > hi) {
+        fill(c, false, out);
+        return;
+    }
+    ints_within(c, lo, hi, op == OP_NE, out);
 }
 
 /* A Double column against an integer that no double equals: the bound moves to a neighbour. */
@@ -148,8 +171,7 @@ void eval__fixed_cmp(const struct column *c, enum cmp_op op, const struct value 
 {
     struct value k = eval__narrow(c->type, v);
     if (c->type == DT_BOOL) {
-        bool want = k.b == (op == OP_EQ);
-        BLOCKS(uint8_t, (x != 0) == want);
+        ints_within(c, 0, 0, k.b == (op == OP_EQ), out);
     } else if (c->type == DT_FLOAT) {
         if (fabs(k.d) <= (double)FLT_MAX) {
             cmp_f32(c, op, (float)k.d, out);
@@ -169,28 +191,6 @@ void eval__fixed_cmp(const struct column *c, enum cmp_op op, const struct value 
 
 /* ---- ranges */
 
-#define DEFINE_INT_RANGE(name, T, U)                                                               \
-    static void name(const struct column *c, int64_t lo, int64_t hi, uint64_t *out)                \
-    {                                                                                              \
-        const U from = (U)lo, span = (U)((U)hi - (U)lo);                                           \
-        BLOCKS(T, (U)((U)x - from) <= span);                                                       \
-    }
-
-DEFINE_INT_RANGE(range_i8, int8_t, uint8_t)
-DEFINE_INT_RANGE(range_i16, int16_t, uint16_t)
-DEFINE_INT_RANGE(range_i32, int32_t, uint32_t)
-DEFINE_INT_RANGE(range_i64, int64_t, uint64_t)
-
-static void range_f32(const struct column *c, float lo, float hi, uint64_t *out)
-{
-    BLOCKS(float, (x >= lo) & (x <= hi));
-}
-
-static void range_f64(const struct column *c, double lo, double hi, uint64_t *out)
-{
-    BLOCKS(double, (x >= lo) & (x <= hi));
-}
-
 static void int_range(const struct expr *e, const struct column *c, uint64_t *out)
 {
     int64_t lo = e->lo.i, hi = e->hi.i;
@@ -202,20 +202,7 @@ static void int_range(const struct expr *e, const struct column *c, uint64_t *ou
         fill(c, false, out);
         return;
     }
-    switch (c->type) {
-    case DT_INT8:
-        range_i8(c, lo, hi, out);
-        break;
-    case DT_INT16:
-        range_i16(c, lo, hi, out);
-        break;
-    case DT_INT32:
-        range_i32(c, lo, hi, out);
-        break;
-    default:
-        range_i64(c, lo, hi, out);
-        break;
-    }
+    ints_within(c, lo, hi, false, out);
 }
 
 /* A bound of a Double range as a closed one: the nearest double on the inner side. */
@@ -232,14 +219,14 @@ void eval__fixed_range(const struct expr *e, const struct column *c, uint64_t *o
 {
     struct value lo = eval__narrow(c->type, &e->lo), hi = eval__narrow(c->type, &e->hi);
     if (c->type == DT_DOUBLE) {
-        range_f64(c, closed_bound(&lo, e->lo_inclusive, INFINITY),
-                  closed_bound(&hi, e->hi_inclusive, -INFINITY), out);
+        doubles_within(c, closed_bound(&lo, e->lo_inclusive, INFINITY),
+                       closed_bound(&hi, e->hi_inclusive, -INFINITY), false, out);
     } else if (c->type != DT_FLOAT) {
         int_range(e, c, out);
     } else if (fabs(lo.d) <= (double)FLT_MAX && fabs(hi.d) <= (double)FLT_MAX) {
         float from = (float)lo.d, to = (float)hi.d;
-        range_f32(c, e->lo_inclusive ? from : nextafterf(from, INFINITY),
-                  e->hi_inclusive ? to : nextafterf(to, -INFINITY), out);
+        floats_within(c, e->lo_inclusive ? from : nextafterf(from, INFINITY),
+                      e->hi_inclusive ? to : nextafterf(to, -INFINITY), false, out);
     } else {
         enum cmp_op lo_op = e->lo_inclusive ? OP_GE : OP_GT;
         enum cmp_op hi_op = e->hi_inclusive ? OP_LE : OP_LT;

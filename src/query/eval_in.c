@@ -1,7 +1,7 @@
 /*
  * eval_in.c - membership in lists.
  *
- * Up to FEW constants are compared one after the other over 64 rows at once (vectorised). Longer
+ * Up to FEW constants are compared one after the other over runs of rows that stay in a cache. Longer
  * lists of integers become a bitmap when their span is small, else a hash table, or are searched by
  * halving when the list is longer than the chunk and building a table would cost more than it
  * saves. Without memory for a table, halving is used too: nothing here can fail.
@@ -10,6 +10,7 @@
  */
 #include "query/eval_int.h"
 #include "base/hash.h"
+#include "simd/simd_where.h"
 
 #define FEW 8
 #define BITMAP_SPAN_MIN 65536 /* bits: 8 KiB always pays */
@@ -164,11 +165,6 @@ static bool double_set_has(const struct double_set *set, double v)
     }
 
 #define DEFINE_INT_IN(name, T)                                                                     \
-    static void name##_few(const struct eval *ev, const struct column *c, const int64_t *keys,     \
-                           uint32_t nk, const uint64_t *mask, uint64_t *out)                       \
-    {                                                                                              \
-        FEW_BLOCKS(T, int64_t)                                                                     \
-    }                                                                                              \
     static void name##_set(const struct eval *ev, const struct column *c,                          \
                            const struct int_set *set, const uint64_t *mask, uint64_t *out)         \
     {                                                                                              \
@@ -180,29 +176,47 @@ DEFINE_INT_IN(in_i16, int16_t)
 DEFINE_INT_IN(in_i32, int32_t)
 DEFINE_INT_IN(in_i64, int64_t)
 
+/* Rows of one run: the cells of 64 words and their bits stay in the first cache. */
+#define FEW_WORDS 64u
+
+static simd_where_fn *where_of(enum dtype t)
+{
+    const struct simd_where *ops = simd_where();
+    return t == DT_INT8 ? ops->i8 : t == DT_INT16 ? ops->i16 : t == DT_INT32 ? ops->i32 : ops->i64;
+}
+
+static void few_ints(const struct eval *ev, const struct column *c, const struct value *list,
+                     const uint64_t *mask, uint64_t *out)
+{
+    simd_where_fn *where = where_of(c->type);
+    const unsigned bits = 8 * (unsigned)c->width;
+    const int64_t top = (int64_t)(UINT64_MAX >> (65 - bits)); /* of the column's type */
+    uint64_t hit[FEW_WORDS];
+    memset(out, 0, ev->nwords * sizeof *out);
+    for (size_t w = 0; w < ev->nwords; w += FEW_WORDS) {
+        size_t words = MIN(ev->nwords - w, (size_t)FEW_WORDS), any = 0;
+        size_t n = MIN(words * 64, ev->nrows - w * 64);
+        for (size_t i = 0; i < words; i++) {
+            any |= mask[w + i] != 0;
+        }
+        for (uint32_t k = 0; any && k < list->a.n; k++) {
+            const union simd_bound v = {.i = list->a.items[k].i};
+            if (v.i > top || v.i < -top - 1) {
+                continue;
+            }
+            where(c->data + w * 64 * c->width, n, v, v, hit);
+            for (size_t i = 0; i < words; i++) {
+                out[w + i] |= hit[i];
+            }
+        }
+    }
+}
+
 static void in_ints(struct eval *ev, const struct column *c, const struct value *list,
                     const uint64_t *mask, uint64_t *out)
 {
     if (list->a.n <= FEW) {
-        int64_t keys[FEW];
-        uint32_t nk = list->a.n;
-        for (uint32_t i = 0; i < nk; i++) {
-            keys[i] = list->a.items[i].i;
-        }
-        switch (c->type) {
-        case DT_INT8:
-            in_i8_few(ev, c, keys, nk, mask, out);
-            break;
-        case DT_INT16:
-            in_i16_few(ev, c, keys, nk, mask, out);
-            break;
-        case DT_INT32:
-            in_i32_few(ev, c, keys, nk, mask, out);
-            break;
-        default:
-            in_i64_few(ev, c, keys, nk, mask, out);
-            break;
-        }
+        few_ints(ev, c, list, mask, out);
         return;
     }
     struct int_set set = int_set_of(ev, list);

@@ -1,0 +1,33 @@
+/*
+ * simd_where.h - which cells of a column lie in a closed interval, as bits.
+ *
+ * A table beside simd_ops, chosen by the same level; src/query is its user. Every comparison with a
+ * constant is an interval or what it leaves out: integers and floats alike have a next value.
+ * All kernels: no alignment assumed, nothing read past n cells, no state, any thread. A NaN lies in
+ * no interval, and none has cells when lo is above hi or either is a NaN.
+ */
+#pragma once
+#include "simd/simd.h"
+
+/* Bounds in the member of the cells' type: f of f32, d of f64, i of every integer, whose bounds must
+ * be values of that type. */
+union simd_bound {
+    int64_t i;
+    float f;
+    double d;
+};
+
+/* Bit j of out is set where lo <= cell j <= hi; out has room for n bits in whole words, and those
+ * past n become 0. */
+typedef void simd_where_fn(const void *cells, size_t n, union simd_bound lo, union simd_bound hi,
+                           uint64_t *out);
+
+struct simd_where {
+    simd_where_fn *i8, *i16, *i32, *i64, *f32, *f64;
+};
+
+const struct simd_where *simd_where(void);
+/* Of one level; NULL when this machine does not have it. For tests. */
+const struct simd_where *simd_where_at(enum simd_level level);
+
+extern const struct simd_where simd__where_any, simd__where_avx2, simd__where_avx512;

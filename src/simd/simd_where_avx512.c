@@ -1,0 +1,101 @@
+/* simd_where_avx512.c - interval kernels on 512 bits: comparisons give bits as they are. */
+#include <immintrin.h>
+#include <string.h>
+
+#include "simd/simd_where.h"
+
+static inline uint64_t word_i8(const uint8_t *p, __m512i lo, __m512i hi)
+{
+    __m512i x = _mm512_loadu_si512(p);
+    return _mm512_mask_cmple_epi8_mask(_mm512_cmpge_epi8_mask(x, lo), x, hi);
+}
+
+static inline uint64_t word_i16(const uint8_t *p, __m512i lo, __m512i hi)
+{
+    uint64_t w = 0;
+    for (size_t k = 0; k < 2; k++) {
+        __m512i x = _mm512_loadu_si512(p + k * 64);
+        w |= (uint64_t)_mm512_mask_cmple_epi16_mask(_mm512_cmpge_epi16_mask(x, lo), x, hi)
+             << (k * 32);
+    }
+    return w;
+}
+
+static inline uint64_t word_i32(const uint8_t *p, __m512i lo, __m512i hi)
+{
+    uint64_t w = 0;
+    for (size_t k = 0; k < 4; k++) {
+        __m512i x = _mm512_loadu_si512(p + k * 64);
+        w |= (uint64_t)_mm512_mask_cmple_epi32_mask(_mm512_cmpge_epi32_mask(x, lo), x, hi)
+             << (k * 16);
+    }
+    return w;
+}
+
+static inline uint64_t word_i64(const uint8_t *p, __m512i lo, __m512i hi)
+{
+    uint64_t w = 0;
+    for (size_t k = 0; k < 8; k++) {
+        __m512i x = _mm512_loadu_si512(p + k * 64);
+        w |= (uint64_t)_mm512_mask_cmple_epi64_mask(_mm512_cmpge_epi64_mask(x, lo), x, hi)
+             << (k * 8);
+    }
+    return w;
+}
+
+static inline uint64_t word_f32(const uint8_t *p, __m512 lo, __m512 hi)
+{
+    uint64_t w = 0;
+    for (size_t k = 0; k < 4; k++) {
+        __m512 x = _mm512_loadu_ps(p + k * 64);
+        __mmask16 in = _mm512_cmp_ps_mask(x, lo, _CMP_GE_OQ);
+        w |= (uint64_t)_mm512_mask_cmp_ps_mask(in, x, hi, _CMP_LE_OQ) << (k * 16);
+    }
+    return w;
+}
+
+static inline uint64_t word_f64(const uint8_t *p, __m512d lo, __m512d hi)
+{
+    uint64_t w = 0;
+    for (size_t k = 0; k < 8; k++) {
+        __m512d x = _mm512_loadu_pd(p + k * 64);
+        __mmask8 in = _mm512_cmp_pd_mask(x, lo, _CMP_GE_OQ);
+        w |= (uint64_t)_mm512_mask_cmp_pd_mask(in, x, hi, _CMP_LE_OQ) << (k * 8);
+    }
+    return w;
+}
+
+#define DEFINE_WHERE(name, V, set_lo, set_hi, word, width)                                         \
+    static void name(const void *cells, size_t n, union simd_bound lo, union simd_bound hi,        \
+                     uint64_t *out)                                                                \
+    {                                                                                              \
+        const uint8_t *p = cells;                                                                  \
+        const V from = set_lo, to = set_hi;                                                        \
+        for (; n >= 64; n -= 64, p += 64 * (width)) {                                              \
+            *out++ = word(p, from, to);                                                            \
+        }                                                                                          \
+        if (n) {                                                                                   \
+            uint8_t rest[64 * (width)] = { 0 };                                                    \
+            memcpy(rest, p, n * (width));                                                          \
+            *out = word(rest, from, to) & ((UINT64_C(1) << n) - 1);                                \
+        }                                                                                          \
+    }
+
+DEFINE_WHERE(where_i8, __m512i, _mm512_set1_epi8((char)lo.i), _mm512_set1_epi8((char)hi.i),
+             word_i8, 1)
+DEFINE_WHERE(where_i16, __m512i, _mm512_set1_epi16((short)lo.i), _mm512_set1_epi16((short)hi.i),
+             word_i16, 2)
+DEFINE_WHERE(where_i32, __m512i, _mm512_set1_epi32((int)lo.i), _mm512_set1_epi32((int)hi.i),
+             word_i32, 4)
+DEFINE_WHERE(where_i64, __m512i, _mm512_set1_epi64(lo.i), _mm512_set1_epi64(hi.i), word_i64, 8)
+DEFINE_WHERE(where_f32, __m512, _mm512_set1_ps(lo.f), _mm512_set1_ps(hi.f), word_f32, 4)
+DEFINE_WHERE(where_f64, __m512d, _mm512_set1_pd(lo.d), _mm512_set1_pd(hi.d), word_f64, 8)
+
+const struct simd_where simd__where_avx512 = {
+    .i8 = where_i8,
+    .i16 = where_i16,
+    .i32 = where_i32,
+    .i64 = where_i64,
+    .f32 = where_f32,
+    .f64 = where_f64,
+};
