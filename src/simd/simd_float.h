@@ -51,8 +51,9 @@ INL void tf_row_sum(enum simd_kind k, enum simd_type tq, enum simd_type t, const
 {
     vf a0 = vf_zero(), a1 = a0, b0 = a0, b1 = a0;
     const size_t es = simd_elem_size(t), step = VF_LANES * es;
-    const size_t eq = simd_elem_size(tq);
+    const size_t eq = k == K_NORM2 ? es : simd_elem_size(tq);
     size_t j = 0;
+    q = k == K_NORM2 ? x : q; /* a norm has no query; nothing is loaded through q */
     for (; j + 2 * VF_LANES <= dim; j += 2 * VF_LANES) {
         const size_t o = j * es;
         if (ahead && o < TF_AHEAD_BYTES) {

@@ -50,16 +50,17 @@ struct ivf_pair {
 
 /* ---- Scratch ---- */
 
-static void *carve(uint8_t **at, size_t bytes)
+/* at is a number: the size is asked for where there is no memory yet. */
+static void *carve(uintptr_t *at, size_t bytes)
 {
-    void *p = *at;
+    void *p = (void *)*at;
     *at += ROUND_UP(bytes, (size_t)64);
     return p;
 }
 
 static size_t lay_scratch(const struct ivf *ivf, struct ivf_scratch *x, uint8_t *mem)
 {
-    uint8_t *at = mem;
+    uintptr_t at = (uintptr_t)mem;
     size_t lists = ROUND_UP(ivf->nlist, 16u);
     float *tmp = carve(&at, MAX(ivf_query_tmp(&ivf->codec), ivf_query_tmp(&ivf->coarse)) * 4);
     uint32_t *pick = carve(&at, lists * 4);
@@ -81,7 +82,7 @@ static size_t lay_scratch(const struct ivf *ivf, struct ivf_scratch *x, uint8_t 
     x->hit = carve(&at, 256 * sizeof *x->hit);
     x->sum = carve(&at, 256 * sizeof *x->sum);
     x->pair = carve(&at, (size_t)IVF_TILE * lists * sizeof *x->pair);
-    return (size_t)(at - mem);
+    return (size_t)(at - (uintptr_t)mem);
 }
 
 void ivf_scratch_free(struct ivf_scratch *x)
