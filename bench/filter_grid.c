@@ -2,15 +2,17 @@
  * filter_grid.c - filtered search of a graph index: recall and time of every strategy, cell by
  * cell.
  *
- *     filter_grid BASE.fvecs QUERY.fvecs METRIC [K [EF [INDEX.file]]]
- *     filter_grid uniform ROWS DIM METRIC [K [EF]]
+ *     filter_grid [-c] [-o] [-p] [-f FIRST] [-n N] BASE.fvecs QUERY.fvecs METRIC [K [EF [INDEX]]]
+ *     filter_grid [...] uniform ROWS DIM METRIC [K [EF]]
  *
  * Cells are pass rates times how the filter lies to the query: at random; the query's own
  * neighbourhood (near); everything but the nearest 30 % (far); one run of rows; stripes. A cell
  * prints, for each forced strategy and for the planner (auto), recall@K against exact search and
  * microseconds a query (CPU time), the planner's choice, and how far it is from the best forced
- * strategy that reaches the recall of an unfiltered search less 0.01. INDEX.file keeps the index
- * between runs.
+ * strategy that reaches the recall of an unfiltered search less 0.01. INDEX, a file, keeps the index
+ * between runs. -f and -n choose the queries (those from 0 on were used to find the planner's
+ * constants: judge it by others), -c takes few pass rates, -o only the planner, -p gives filters
+ * prepared by index_filter_new(), as repeated ones are.
  */
 #include <fcntl.h>
 #include <math.h>
@@ -31,7 +33,8 @@
 #include "index/topk.h"
 #include "simd/simd.h"
 
-#define QUERIES 40
+#define QUERIES 100
+#define ROUNDS 3
 
 enum lie { RANDOM, NEAR, FAR, RUN, STRIPES, NLIES };
 static const char *const lie_names[] = { "random", "near", "far", "run", "stripes" };
@@ -68,6 +71,7 @@ struct world {
     size_t nq;
     struct index *ix;
     uint32_t k, ef;
+    bool coarse, only_auto, prepare;
     uint32_t *order[QUERIES]; /* rows by exact score, best first */
     float *scores[QUERIES];   /* of row i */
 };
@@ -220,7 +224,7 @@ static uint32_t make_filter(const struct world *w, size_t j, enum lie lie, doubl
 struct cell {
     double recall[NFORCED], us[NFORCED];
     uint32_t chosen[STRAT_COUNT];
-    uint64_t fallbacks;
+    uint64_t fallbacks, distances, lists;
     double allowed;
 };
 
@@ -240,7 +244,7 @@ static float true_worst(const struct world *w, size_t j, const uint64_t *allow, 
 }
 
 static double search(const struct world *w, size_t j, const uint64_t *allow, uint32_t count,
-                     enum index_strategy how, struct topk *tk, struct index_counters *c)
+                     const struct index_filter *filter, enum index_strategy how, struct topk *tk, struct index_counters *c)
 {
     struct status st = STATUS_INIT;
     struct index_search_params sp;
@@ -249,7 +253,7 @@ static double search(const struct world *w, size_t j, const uint64_t *allow, uin
     sp.strategy = how;
     struct index_query q = { .queries = w->queries + j * w->rows.dim,
                              .query_stride = w->rows.dim * 4, .nq = 1, .allow = allow,
-                             .allow_count = count, .params = &sp };
+                             .allow_count = count, .filter = filter, .params = &sp };
     topk_reset(tk, NULL);
     double t0 = cpu_now();
     if (index_search(w->ix, &q, tk, c, &st) != 0) {
@@ -266,12 +270,18 @@ static void one_query(const struct world *w, size_t j, const uint64_t *allow, ui
     uint32_t n;
     float worst = true_worst(w, j, allow, &n);
     bool larger = tk->larger_is_better;
-    for (int f = 0; f < NFORCED; f++) {
+    struct index_filter *filter = NULL;
+    struct status st = STATUS_INIT;
+    if (w->prepare && count < w->rows.nrows &&
+        index_filter_new(w->ix, allow, &filter, &st) != 0) {
+        die("filter", st.msg);
+    }
+    for (int f = w->only_auto ? NFORCED - 1 : 0; f < NFORCED; f++) {
         struct index_counters c = { 0 };
         double best = 1e9;
-        for (int round = 0; round < 3; round++) {
+        for (int round = 0; round < ROUNDS && (round == 0 || best < 4e-3); round++) {
             c = (struct index_counters){ 0 };
-            best = fmin(best, search(w, j, allow, count, forced[f], tk, &c));
+            best = fmin(best, search(w, j, allow, count, filter, forced[f], tk, &c));
         }
         uint32_t hits = 0;
         for (uint32_t i = 0; i < topk_count(tk, 0); i++) {
@@ -289,12 +299,21 @@ static void one_query(const struct world *w, size_t j, const uint64_t *allow, ui
         if (forced[f] == STRAT_AUTO) {
             cell->chosen[c.strategy]++;
             cell->fallbacks += c.fallbacks;
+            cell->distances += c.distances;
+            cell->lists += c.lists;
         }
     }
+    index_filter_free(filter);
 }
 
+/* Over all cells. */
+struct sum {
+    int cells, low, slow, far;
+    double worst_recall, worst_slow, worst_far;
+};
+
 static void print_cell(const struct world *w, enum lie lie, double rate, struct cell *cell,
-                       double target, double free_us)
+                       double target, double free_us, struct sum *sum)
 {
     double best = 1e9;
     printf("%-8s %7.4f %9.0f ", lie_names[lie], rate, cell->allowed / (double)w->nq);
@@ -310,17 +329,30 @@ static void print_cell(const struct world *w, enum lie lie, double rate, struct 
     for (int s = 1; s < STRAT_COUNT; s++) {
         most = cell->chosen[s] > cell->chosen[most] ? s : most;
     }
-    double ours = cell->us[NFORCED - 1];
-    printf("  %-8s x%.2f %s%s%s\n", index_strategy_name((enum index_strategy)most), ours / best,
-           cell->recall[NFORCED - 1] < target - 0.01 ? " RECALL" : "",
-           ours > 2 * best + 5 ? " SLOW" : "", free_us / ours < 0.3 ? " <0.3" : "");
+    double ours = cell->us[NFORCED - 1], recall = cell->recall[NFORCED - 1] - target;
+    bool low = recall < -0.01, slow = ours > 2 * best + 5, far = free_us / ours < 0.3;
+    printf("  %-8s %6.0f %4.0f %3llu x%.2f %.2f%s%s%s\n",
+           index_strategy_name((enum index_strategy)most),
+           (double)cell->distances / (double)w->nq, (double)cell->lists / (double)w->nq,
+           (unsigned long long)cell->fallbacks, ours / best, free_us / ours,
+           low ? " RECALL" : "", slow ? " SLOW" : "", far ? " <0.3" : "");
     fflush(stdout);
+    sum->cells++;
+    sum->low += low;
+    sum->slow += slow;
+    sum->far += far;
+    sum->worst_recall = fmin(sum->worst_recall, recall);
+    sum->worst_slow = fmax(sum->worst_slow, ours / (best + 2.5));
+    sum->worst_far = fmin(sum->worst_far, free_us / ours);
 }
 
 static void run(struct world *w)
 {
     static const double rates[] = { 1,    .9,   .7,   .5,   .3,    .2,    .1,   .07,
                                     .05, .03,  .02,  .01,  .005, .003,  .001, .0003 };
+    static const double few[] = { .9, .5, .2, .1, .03, .01, .003, .001 };
+    const size_t nrates = ARRAY_LEN(rates), nfew = ARRAY_LEN(few);
+    struct sum sum = { .worst_far = 1e9, .worst_recall = 1 };
     struct status st = STATUS_INIT;
     struct topk *tk = NULL;
     uint32_t n = w->rows.nrows;
@@ -339,47 +371,67 @@ static void run(struct world *w)
     printf("%u rows x %zu, %s, k %u, ef %u: unfiltered recall %.3f, %.0f us\n", n, w->rows.dim,
            metric_name(w->rows.metric), w->k, w->ef, target, free_us);
     printf("filter      pass   allowed     flat            scan        clusters          graph2"
-           "           graph            auto\n");
+           "           graph            auto  chosen   codes lists fall  x best, of unfiltered\n");
     for (int lie = 0; lie < NLIES; lie++) {
-        for (size_t r = 1; r < sizeof rates / sizeof rates[0] + 2; r++) {
-            double rate = r < sizeof rates / sizeof rates[0] ? rates[r]
-                          : r == sizeof rates / sizeof rates[0]
-                              ? (double)w->k / n
-                              : (double)(w->k / 2) / n;
+        for (size_t r = 0; r < (w->coarse ? nfew : nrates + 2); r++) {
+            double rate = w->coarse        ? few[r]
+                          : r < nrates     ? rates[r]
+                          : r == nrates    ? (double)w->k / n
+                                           : (double)(w->k / 2) / n;
             struct cell cell = { 0 };
+            if (rate == 1) {
+                continue;
+            }
             for (size_t j = 0; j < w->nq; j++) {
                 uint32_t count = make_filter(w, j, (enum lie)lie, rate, allow);
                 cell.allowed += count;
                 one_query(w, j, allow, count, tk, &cell);
             }
-            print_cell(w, (enum lie)lie, rate, &cell, target, free_us);
+            print_cell(w, (enum lie)lie, rate, &cell, target, free_us, &sum);
         }
     }
+    printf("%d cells: recall low in %d (worst %+.3f), slower than twice the best in %d (worst "
+           "%.2f), below 0.3 of unfiltered in %d (worst %.2f)\n",
+           sum.cells, sum.low, sum.worst_recall, sum.slow, sum.worst_slow, sum.far, sum.worst_far);
     topk_free(tk);
     free(allow);
 }
 
 int main(int argc, char **argv)
 {
-    struct world w = { .k = 10, .ef = 64 };
-    size_t n, dim, qdim;
+    struct world w = { .k = 10, .ef = 64, .nq = 40 };
+    size_t n, dim, qdim, first = 0;
     const char *path = NULL;
+    for (int opt; (opt = getopt(argc, argv, "copf:n:")) != -1;) {
+        w.coarse |= opt == 'c';
+        w.only_auto |= opt == 'o';
+        w.prepare |= opt == 'p';
+        first = opt == 'f' ? strtoul(optarg, NULL, 10) : first;
+        w.nq = opt == 'n' ? MIN(strtoul(optarg, NULL, 10), (size_t)QUERIES) : w.nq;
+    }
+    argc -= optind - 1;
+    argv += optind - 1;
     if (argc < 4) {
-        die("usage", "filter_grid BASE QUERY METRIC [K [EF [INDEX]]] | uniform ROWS DIM METRIC");
+        die("usage", "filter_grid [options] BASE QUERY METRIC [K [EF [INDEX]]] | uniform ROWS DIM "
+                     "METRIC");
     }
     int at = 4;
     const char *metric = argv[3];
     if (strcmp(argv[1], "uniform") == 0) {
         n = strtoul(argv[2], NULL, 10);
         dim = strtoul(argv[3], NULL, 10);
-        w.nq = QUERIES;
         metric = argc > 4 ? argv[4] : "L2";
         at = 5;
         w.base = uniform(n, dim);
         w.queries = uniform(w.nq, dim);
     } else {
         w.base = read_fvecs(argv[1], SIZE_MAX, &n, &dim);
-        w.queries = read_fvecs(argv[2], QUERIES, &w.nq, &qdim);
+        w.queries = read_fvecs(argv[2], first + w.nq, &w.nq, &qdim);
+        if (w.nq <= first) {
+            die(argv[2], "has no such queries");
+        }
+        w.nq -= first;
+        w.queries += first * qdim;
     }
     if (argc > at) {
         w.k = (uint32_t)strtoul(argv[at], NULL, 10);

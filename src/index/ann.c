@@ -321,6 +321,7 @@ int index_search(const struct index *ix, const struct index_query *q, struct top
     if (query.allow && query.allow_count == ix->rows.nrows) {
         query.allow = NULL;
     }
+    query.filter = query.allow ? query.filter : NULL;
     if (ix->rows.nrows == 0 || (query.allow && query.allow_count == 0)) {
         goto out;
     }
@@ -334,6 +335,36 @@ int index_search(const struct index *ix, const struct index_query *q, struct top
     }
 out:
     return rc;
+}
+
+/* ---- Filters ---- */
+
+int index_filter_new(const struct index *ix, const uint64_t *allow, struct index_filter **ret_f,
+                     struct status *st)
+{
+    *ret_f = NULL;
+    if (!ix->ops->filter) {
+        return 0;
+    }
+    size_t bytes = sizeof **ret_f + bits_words(ix->rows.nrows) * 8;
+    struct index_filter *f = alloc_try(bytes);
+    if (!f) {
+        return st_fail(st, ST_NO_MEMORY, "no memory for a filter of %u rows", ix->rows.nrows);
+    }
+    f->bytes = bytes;
+    ix->ops->filter(ix, allow, f->bits);
+    *ret_f = f;
+    return 0;
+}
+
+size_t index_filter_bytes(const struct index_filter *f)
+{
+    return f ? f->bytes : 0;
+}
+
+void index_filter_free(struct index_filter *f)
+{
+    mem_free(f);
 }
 
 /* ---- Iterating ---- */
@@ -382,6 +413,7 @@ int index_iter_new(const struct index *ix, const struct index_query *q, struct i
     it->q.queries = it->query;
     it->q.params = &it->params;
     it->q.allow = it->left;
+    it->q.filter = NULL; /* of other bits */
     *ret_it = TAKE(it);
 out:
     index_iter_free(it);

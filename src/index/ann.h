@@ -110,6 +110,9 @@ enum index_strategy {
 };
 const char *index_strategy_name(enum index_strategy s);
 
+/* A filter that many searches share, in the index's own order. Immutable. */
+struct index_filter;
+
 /* What a search did: summed over its queries by the type. */
 struct index_counters {
     enum index_strategy strategy; /* of the last query */
@@ -128,6 +131,7 @@ struct index_query {
     uint32_t nq;
     const uint64_t *allow;  /* nrows bits; NULL: all */
     uint32_t allow_count;   /* bits set; ignored without allow */
+    const struct index_filter *filter; /* index_filter_new() of allow; NULL: there is none */
     uint64_t row_base;      /* added to rows in results */
     const struct index_search_params *params;
     index_check_fn *check;  /* NULL: never stop early */
@@ -139,6 +143,13 @@ struct index_query {
  * a partial answer. */
 int index_search(const struct index *ix, const struct index_query *q, struct topk *tk,
                  struct index_counters *counters, struct status *st);
+
+/* Prepares allow (nrows bits, copied) for searches of this index: answers are the same without, only
+ * later. *ret_f is NULL where the type has no use for it. Fails: ST_NO_MEMORY. */
+int index_filter_new(const struct index *ix, const uint64_t *allow, struct index_filter **ret_f,
+                     struct status *st);
+size_t index_filter_bytes(const struct index_filter *f); /* heap; 0 for NULL */
+void index_filter_free(struct index_filter *f);
 
 /* Nearest rows in order, a batch at a time: every allowed row exactly once. Within a batch the order
  * is exact; a later batch may hold a row that an approximate index saw late. For one query. */

@@ -31,8 +31,15 @@ struct index_ops {
     int (*search)(const struct index *ix, const struct index_query *q, struct topk *tk,
                   struct index_counters *c, struct status *st);
     int (*validate)(const struct index *ix, struct status *st); /* NULL: nothing beyond open */
+    /* allow (bits by row) in the type's own order, as it finds them in q->filter; NULL: rows are. */
+    void (*filter)(const struct index *ix, const uint64_t *allow, uint64_t *bits);
     void (*memory)(const struct index *ix, struct index_memory *ret); /* heap, resident */
     void (*free)(struct index *ix); /* frees the struct too */
+};
+
+struct index_filter {
+    size_t bytes;
+    uint64_t bits[];
 };
 
 #define METRIC_BIT(m) (1u << (m))

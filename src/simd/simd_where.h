@@ -1,5 +1,6 @@
 /*
- * simd_where.h - which cells of a column lie in a closed interval, as bits.
+ * simd_where.h - which cells of a column lie in a closed interval, as bits; which bits of some rows
+ * are set.
  *
  * A table beside simd_ops, chosen by the same level; src/query is its user. Every comparison with a
  * constant is an interval or what it leaves out: integers and floats alike have a next value.
@@ -22,12 +23,21 @@ union simd_bound {
 typedef void simd_where_fn(const void *cells, size_t n, union simd_bound lo, union simd_bound hi,
                            uint64_t *out);
 
+/* first + i for each i with rows[i] below nbits and that bit of bits set, ascending, into out, which
+ * has room for n + SIMD_PICK_MORE: what follows the picked is overwritten. Returns their number. */
+#define SIMD_PICK_MORE 16
+typedef size_t simd_pick_fn(const uint64_t *bits, uint32_t nbits, const uint32_t *rows, size_t n,
+                            uint32_t first, uint32_t *out);
+
 struct simd_where {
     simd_where_fn *i8, *i16, *i32, *i64, *f32, *f64;
+    simd_pick_fn *pick;
 };
 
 const struct simd_where *simd_where(void);
 /* Of one level; NULL when this machine does not have it. For tests. */
 const struct simd_where *simd_where_at(enum simd_level level);
 
+/* For the tables below AVX-512: a gather of 256 bits is no faster. */
+simd_pick_fn simd__pick_any;
 extern const struct simd_where simd__where_any, simd__where_avx2, simd__where_avx512;

@@ -51,6 +51,18 @@ DEFINE_WHERE(where_i64, int64_t, i)
 DEFINE_WHERE(where_f32, float, f)
 DEFINE_WHERE(where_f64, double, d)
 
+size_t simd__pick_any(const uint64_t *bits, uint32_t nbits, const uint32_t *rows, size_t n,
+                      uint32_t first, uint32_t *out)
+{
+    size_t m = 0;
+    for (size_t i = 0; i < n; i++) {
+        uint32_t row = rows[i] < nbits ? rows[i] : 0;
+        out[m] = first + (uint32_t)i;
+        m += (size_t)(bits[row >> 6] >> (row & 63) & 1) & (rows[i] < nbits);
+    }
+    return m;
+}
+
 const struct simd_where simd__where_any = {
     .i8 = where_i8,
     .i16 = where_i16,
@@ -58,4 +70,5 @@ const struct simd_where simd__where_any = {
     .i64 = where_i64,
     .f32 = where_f32,
     .f64 = where_f64,
+    .pick = simd__pick_any,
 };

@@ -113,4 +113,5 @@ const struct simd_where simd__where_avx2 = {
     .i64 = where_i64,
     .f32 = where_f32,
     .f64 = where_f64,
+    .pick = simd__pick_any,
 };

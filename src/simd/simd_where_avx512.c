@@ -91,6 +91,30 @@ DEFINE_WHERE(where_i64, __m512i, _mm512_set1_epi64(lo.i), _mm512_set1_epi64(hi.i
 DEFINE_WHERE(where_f32, __m512, _mm512_set1_ps(lo.f), _mm512_set1_ps(hi.f), word_f32, 4)
 DEFINE_WHERE(where_f64, __m512d, _mm512_set1_pd(lo.d), _mm512_set1_pd(hi.d), word_f64, 8)
 
+static size_t pick(const uint64_t *bits, uint32_t nbits, const uint32_t *rows, size_t n,
+                   uint32_t first, uint32_t *out)
+{
+    const __m512i one = _mm512_set1_epi32(1), low = _mm512_set1_epi32(31);
+    const __m512i end = _mm512_set1_epi32((int)nbits);
+    __m512i at = _mm512_add_epi32(_mm512_set1_epi32((int)first),
+                                  _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13,
+                                                    14, 15));
+    size_t m = 0;
+    for (size_t i = 0; i < n; i += 16) {
+        __mmask16 in = n - i < 16 ? (__mmask16)((1u << (n - i)) - 1) : (__mmask16)0xffff;
+        __m512i row = _mm512_maskz_loadu_epi32(in, rows + i);
+        in = _mm512_mask_cmplt_epu32_mask(in, row, end);
+        __m512i word = _mm512_mask_i32gather_epi32(_mm512_setzero_si512(), in,
+                                                   _mm512_srli_epi32(row, 5), bits, 4);
+        __m512i bit = _mm512_sllv_epi32(one, _mm512_and_si512(row, low));
+        in = _mm512_mask_test_epi32_mask(in, word, bit);
+        _mm512_storeu_si512(out + m, _mm512_maskz_compress_epi32(in, at));
+        m += (size_t)__builtin_popcount(in);
+        at = _mm512_add_epi32(at, _mm512_set1_epi32(16));
+    }
+    return m;
+}
+
 const struct simd_where simd__where_avx512 = {
     .i8 = where_i8,
     .i16 = where_i16,
@@ -98,4 +122,5 @@ const struct simd_where simd__where_avx512 = {
     .i64 = where_i64,
     .f32 = where_f32,
     .f64 = where_f64,
+    .pick = pick,
 };

@@ -63,7 +63,8 @@ static uint32_t make_filter(const struct grid *g, uint32_t j, enum lie lie, doub
     return (uint32_t)bits_count(allow, n);
 }
 
-/* Recall of query j; asserts the count and that hits are allowed and distinct. */
+/* Recall of query j; asserts the count and that hits are allowed and distinct. Every second filter
+ * is prepared. */
 static double search_one(const struct grid *g, uint32_t j, const uint64_t *allow, uint32_t count,
                          uint32_t k, enum index_strategy how, struct index_counters *c)
 {
@@ -78,9 +79,16 @@ static double search_one(const struct grid *g, uint32_t j, const uint64_t *allow
     sp.strategy = how;
     struct index_query q = { .queries = one.queries, .query_stride = one.query_stride, .nq = 1,
                              .allow = allow, .allow_count = count, .params = &sp };
+    struct index_filter *filter = NULL;
+    static unsigned turn;
+    if (allow && (turn++ & 1)) {
+        ASSERT_OK(index_filter_new(g->x.ix, allow, &filter, &st));
+    }
+    q.filter = filter;
     truth = cf_truth(&one, k, allow, NULL);
     ASSERT_OK(topk_new(1, k, cf_larger(&one), NULL, &tk, &st));
     ASSERT_OK(index_search(g->x.ix, &q, tk, c, &st));
+    index_filter_free(filter);
     topk_finish(tk);
     assert_int_equal(topk_count(tk, 0), MIN(k, count));
     double recall = cf_recall(&one, tk, truth, allow);
@@ -188,14 +196,14 @@ static void test_filter_when_widened_then_no_better_row_is_lost(void **state)
 static void test_plan_when_the_filter_narrows_then_choices_move_from_walk_to_scan(void **state)
 {
     struct plan_search p = { .nrows = 1000000, .allowed = 900000, .nclusters = 1000, .degree = 32,
-                             .ef = 64, .keep = 20, .row_bytes = 3072, .code_bytes = 768,
+                             .k = 10, .ef = 64, .keep = 20, .row_bytes = 3072, .code_bytes = 768,
                              .local = -1 };
     assert_int_equal(plan_filtered(&p).strategy, STRAT_GRAPH);
-    p.allowed = 100;
+    p.allowed = 20; /* all get exact scores anyway */
     assert_int_equal(plan_filtered(&p).strategy, STRAT_FLAT);
     p.allowed = 100000;
     enum index_strategy middle = plan_filtered(&p).strategy;
-    assert_true(middle == STRAT_CLUSTERS || middle == STRAT_GRAPH2 || middle == STRAT_GRAPH);
+    assert_true(middle == STRAT_CLUSTERS || middle == STRAT_GRAPH);
     p.local = 0; /* the filter shuns the query: no walk */
     middle = plan_filtered(&p).strategy;
     assert_true(middle != STRAT_GRAPH && middle != STRAT_GRAPH2);
@@ -206,6 +214,64 @@ static void test_plan_when_the_filter_narrows_then_choices_move_from_walk_to_sca
     }
 }
 
+/* What a walk must find rises as the share falls: without a filter it is ef, and k of the found are
+ * allowed on average, or more. */
+static void test_plan_walk_ef_when_fewer_are_allowed_then_walks_reach_farther(void **state)
+{
+    struct plan_search p = { .nrows = 100000, .allowed = 100000, .k = 10, .ef = 30, .local = -1 };
+    assert_int_equal(plan_walk_ef(&p), 30);
+    size_t before = 30;
+    for (p.allowed = 90000; p.allowed > 100; p.allowed /= 2) {
+        double found = (double)plan_walk_ef(&p) * p.allowed / p.nrows;
+        assert_true(plan_walk_ef(&p) >= before);
+        assert_true(found >= (double)p.k);
+        before = plan_walk_ef(&p);
+    }
+    p.allowed = 1;
+    assert_int_equal(plan_walk_ef(&p), p.nrows);
+}
+
+/* The same bits in the nodes' order and in the rows'. */
+static void test_filter_when_prepared_then_forced_ways_answer_the_same(void **state)
+{
+    static const enum index_strategy ways[] = { STRAT_FLAT, STRAT_SCAN, STRAT_GRAPH };
+    static const double shares[] = { .9, .3, .05, .01, .002 };
+    struct status st = STATUS_INIT;
+    struct grid g;
+    grid_new(&g, METRIC_L2, VEC_F32, 4000, 6, INDEX_HNSW);
+    uint64_t *allow = alloc_try_zero(bits_words(4000) * 8 + 8);
+    for (size_t i = 0; i < ARRAY_LEN(shares) * ARRAY_LEN(ways); i++) {
+        struct index_search_params sp;
+        struct index_filter *filter = NULL;
+        struct topk *tk[2];
+        uint32_t count = make_filter(&g, (uint32_t)(i % 6), (enum lie)(i % NLIES),
+                                     shares[i % ARRAY_LEN(shares)], allow);
+        index_search_params_init(&sp);
+        sp.strategy = ways[i / ARRAY_LEN(shares)];
+        struct index_query q = { .queries = g.s.queries, .query_stride = g.s.query_stride, .nq = 6,
+                                 .allow = allow, .allow_count = count, .params = &sp };
+        assert_int_equal(index_filter_new(g.x.ix, allow, &filter, &st), 0);
+        assert_true(index_filter_bytes(filter) >= 4000 / 8);
+        for (int k = 0; k < 2; k++) {
+            assert_int_equal(topk_new(6, 10, false, NULL, &tk[k], &st), 0);
+            q.filter = k ? filter : NULL;
+            assert_int_equal(index_search(g.x.ix, &q, tk[k], NULL, &st), 0);
+            topk_finish(tk[k]);
+        }
+        for (uint32_t j = 0; j < 6; j++) {
+            assert_int_equal(topk_count(tk[0], j), topk_count(tk[1], j));
+            for (uint32_t n = 0; n < topk_count(tk[0], j); n++) {
+                assert_true(topk_row(tk[0], j, n) == topk_row(tk[1], j, n));
+            }
+        }
+        index_filter_free(filter);
+        topk_free(tk[0]);
+        topk_free(tk[1]);
+    }
+    mem_free(allow);
+    grid_done(&g);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -214,6 +280,8 @@ int main(void)
         cmocka_unit_test(test_planner_when_types_vary_then_recall_holds),
         cmocka_unit_test(test_filter_when_widened_then_no_better_row_is_lost),
         cmocka_unit_test(test_plan_when_the_filter_narrows_then_choices_move_from_walk_to_scan),
+        cmocka_unit_test(test_plan_walk_ef_when_fewer_are_allowed_then_walks_reach_farther),
+        cmocka_unit_test(test_filter_when_prepared_then_forced_ways_answer_the_same),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

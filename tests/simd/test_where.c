@@ -102,6 +102,40 @@ DEFINE_TEST(i64, int64_t, i64, i, some_int(INT64_MIN, INT64_MAX))
 DEFINE_TEST(f32, float, f32, f, (float)some_float(FLT_MAX, 0x1p-149))
 DEFINE_TEST(f64, double, f64, d, some_float(DBL_MAX, 0x1p-1074))
 
+static void test_pick_when_any_level_then_rows_whose_bits_are_set(void **state)
+{
+    for (int round = 0; round < 200; round++) {
+        size_t n = rng() % 100;
+        uint32_t nbits = 1 + (uint32_t)(rng() % 300), first = (uint32_t)(rng() % 1000);
+        uint32_t *rows = malloc(n * 4 + 1), *out = malloc((n + SIMD_PICK_MORE) * 4);
+        uint64_t *bits = malloc((nbits + 63) / 64 * 8);
+        for (size_t i = 0; i < (nbits + 63) / 64; i++) {
+            bits[i] = rng();
+        }
+        for (size_t i = 0; i < n; i++) { /* some beyond the bits */
+            rows[i] = rng() % 10 ? (uint32_t)(rng() % nbits) : nbits + (uint32_t)(rng() % 3);
+            rows[i] = rng() % 50 ? rows[i] : UINT32_MAX;
+        }
+        for (int l = 0; l < SIMD_NLEVELS; l++) {
+            if (!tables[l]) {
+                continue;
+            }
+            size_t got = tables[l]->pick(bits, nbits, rows, n, first, out), want = 0;
+            for (size_t i = 0; i < n; i++) {
+                if (rows[i] < nbits && bits[rows[i] / 64] >> rows[i] % 64 & 1) {
+                    assert_true(want < got);
+                    assert_int_equal(out[want], first + i);
+                    want++;
+                }
+            }
+            assert_int_equal(got, want);
+        }
+        free(rows);
+        free(out);
+        free(bits);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -111,6 +145,7 @@ int main(void)
         cmocka_unit_test(test_i64_when_any_level_then_as_cell_by_cell),
         cmocka_unit_test(test_f32_when_any_level_then_as_cell_by_cell),
         cmocka_unit_test(test_f64_when_any_level_then_as_cell_by_cell),
+        cmocka_unit_test(test_pick_when_any_level_then_rows_whose_bits_are_set),
     };
     return cmocka_run_group_tests(tests, setup, NULL);
 }

@@ -21,6 +21,7 @@ static void graph_free(struct index *ix)
         graph__scratch_free(scratch_take(&g->scratch));
     }
     codec_free(g->codec);
+    mem_free(g->node_of);
     mem_free(g);
 }
 
@@ -101,6 +102,22 @@ out:
     return rc;
 }
 
+/* perm turned around. A damaged file leaves rows without a node. */
+static int turn_perm(struct graph *g, struct status *st)
+{
+    g->node_of = alloc_try((size_t)g->n * sizeof *g->node_of);
+    if (!g->node_of) {
+        return st_fail(st, ST_NO_MEMORY, "no memory for the nodes of %u rows", g->n);
+    }
+    memset(g->node_of, 0xff, (size_t)g->n * sizeof *g->node_of); /* GRAPH_NONE */
+    for (uint32_t i = 0; i < g->n; i++) {
+        if (g->perm[i] < g->n) {
+            g->node_of[g->perm[i]] = i;
+        }
+    }
+    return 0;
+}
+
 static int graph_open(const struct ix_file *f, const struct index_rows *rows,
                       const struct index_params *params, const struct index_source *src,
                       struct index **ret_ix, struct status *st)
@@ -121,6 +138,7 @@ static int graph_open(const struct ix_file *f, const struct index_rows *rows,
     g->stride = meta.stride;
     if (g->n) {
         TRY(open_sections(g, f, rows, st));
+        TRY(turn_perm(g, st));
     }
     *ret_ix = &TAKE(g)->head;
 out:
@@ -204,7 +222,7 @@ static void graph_memory(const struct index *ix, struct index_memory *ret)
 {
     const struct graph *g = CONTAINER_OF(ix, const struct graph, head);
     size_t n = g->n;
-    ret->heap = sizeof *g + atomic_load_explicit(&g->scratch_bytes, memory_order_relaxed);
+    ret->heap = sizeof *g + n * sizeof *g->node_of + atomic_load_explicit(&g->scratch_bytes, memory_order_relaxed);
     ret->resident = n * (g->stride + g->degree * sizeof(uint32_t) + sizeof(uint32_t)) +
                     ((size_t)g->nsupers + g->nclusters + g->npivots) * g->stride;
 }
@@ -213,7 +231,7 @@ static void graph_memory(const struct index *ix, struct index_memory *ret)
     { \
         .type = index_type, .metrics = index_metrics, .types = index_types, .build = graph__build, \
         .open = graph_open, .search = graph__search, .validate = graph_validate, \
-        .memory = graph_memory, .free = graph_free, \
+        .filter = graph__filter, .memory = graph_memory, .free = graph_free, \
     }
 
 const struct index_ops hnsw_ops =

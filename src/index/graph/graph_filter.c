@@ -35,6 +35,7 @@
 
 #define BUDGET 0.7
 #define BRIDGES 4u
+#define ROUNDS 3 /* plain walks, each for more, until another way is taken */
 #define LIST_LOOKS 6u /* what fetching a list of links costs, in bits looked up */
 /* A scan as cheap as looking at the entries is not worth the look. */
 #define LOOK_NS 20000
@@ -106,9 +107,21 @@ static uint64_t frontier_pop(struct filtered *f)
     return top;
 }
 
+void graph__filter(const struct index *ix, const uint64_t *allow, uint64_t *bits)
+{
+    const struct graph *g = CONTAINER_OF(ix, const struct graph, head);
+    for (uint32_t at = 0; at < g->n; at += 64) {
+        uint64_t w = 0;
+        for (uint32_t i = 0; i < MIN(64u, g->n - at); i++) {
+            w |= (uint64_t)bit_get(allow, graph_row(g, at + i)) << i;
+        }
+        bits[at / 64] = w;
+    }
+}
+
 static bool is_allowed(const struct filtered *f, uint32_t node)
 {
-    return bit_get(f->q->allow, graph_row(f->g, node));
+    return graph_allowed(f->g, f->q, node);
 }
 
 static float worst_result(const struct filtered *f)
@@ -256,11 +269,13 @@ static double local_share(const struct graph *g, const struct index_query *q,
     for (size_t i = 0; i < n; i++) {
         s->pool[i] = graph_cand(s->keys[i], s->ids[i]);
     }
-    graph__sort(s->pool, n);
     size_t m = (n + 2) / 3;
+    if (m < n) {
+        graph__select(s->pool, n, m);
+    }
     for (size_t i = 0; i < m; i++) {
         uint32_t node = graph_cand_node(s->pool[i]);
-        got += node < g->n && bit_get(q->allow, graph_row(g, node));
+        got += node < g->n && graph_allowed(g, q, node);
     }
     double expected = share * (double)m;
     if (got > expected) {
@@ -320,6 +335,32 @@ static bool score_results(struct filtered *f, uint32_t j, struct topk *tk,
     return true;
 }
 
+/* The plain walk for so many results that enough of them are allowed. *ret_done false: nothing was
+ * pushed. *ret_share: of allowed ones among those found; negative where more of them would not do. */
+static void search_plain(const struct graph *g, const struct index_query *q, uint32_t j,
+                         const struct plan_search *plan, struct graph_scratch *s, size_t nentries,
+                         struct topk *tk, bool *ret_done, double *ret_share,
+                         struct index_counters *c)
+{
+    struct filtered f = { .g = g, .q = q, .s = s, .plan = plan, .k = tk->k, .plain = true };
+    const size_t ef = plan_walk_ef(plan), n = graph__walk(g, s, nentries, ef, c);
+    c->strategy = STRAT_GRAPH;
+    f.results = s->pool;
+    f.frontier = s->pool + n;
+    for (size_t i = 0; i < n; i++) {
+        if (graph_allowed(g, q, graph_cand_node(s->pool[i]))) {
+            s->pool[f.nresults++] = s->pool[i];
+        }
+    }
+    f.ef = f.nresults;
+    *ret_share = n < ef ? -1 : (double)f.nresults / (double)n;
+    *ret_done = false;
+    if (f.nresults >= MIN(f.k, (size_t)q->allow_count)) {
+        *ret_done = score_results(&f, j, tk, c);
+        *ret_share = -1;
+    }
+}
+
 /* Runs a walk whose entries are ready. *ret_done false: nothing was pushed. */
 static int search_walk(const struct graph *g, const struct index_query *q, uint32_t j,
                        const struct plan_search *plan, struct graph_scratch *s, size_t nentries,
@@ -345,15 +386,64 @@ out:
     return rc;
 }
 
+static bool is_walk(enum index_strategy how)
+{
+    return how == STRAT_GRAPH || how == STRAT_GRAPH2;
+}
+
+/* Looks at the query's neighbourhood where that may pay, chooses again by what is allowed there, and
+ * walks if that is the choice. A walk that finds too few says how many are allowed where it went,
+ * and the choice is made once more. *choice is the last one. */
+static int search_walks(const struct graph *g, const struct index_query *q, uint32_t j,
+                        struct plan_search *plan, struct plan_choice *choice, struct topk *tk,
+                        bool *ret_done, struct index_counters *c, struct status *st)
+{
+    const enum index_strategy forced = (enum index_strategy)q->params->strategy;
+    const size_t frontier = MAX(32 * plan->ef, (size_t)PLAN_PLAIN_EF) + 1024;
+    struct graph_scratch *s = NULL;
+    size_t nentries = 0;
+    double share = 0;
+    int rc = 0;
+    bool look = choice->strategy != choice->scan || choice->scan_ns > LOOK_NS;
+    choice->strategy = forced ? forced : choice->strategy;
+    if (forced ? !is_walk(forced) : !look) {
+        return 0;
+    }
+    TRY(graph__scratch_get(g, plan->ef + frontier, &s, st));
+    codec_query(g->codec, (const uint8_t *)q->queries + j * q->query_stride, s->pq);
+    for (int round = 0; round < ROUNDS && !*ret_done && share >= 0; round++) {
+        if (round == 0 || is_walk(choice->strategy)) {
+            nentries = graph__entries(g, s, c);
+        }
+        plan->local = round ? share : local_share(g, q, s, nentries);
+        *choice = plan_filtered(plan);
+        choice->strategy = forced ? forced : choice->strategy;
+        if (choice->strategy == STRAT_GRAPH && plan_walk_ef(plan) <= PLAN_PLAIN_EF) {
+            search_plain(g, q, j, plan, s, nentries, tk, ret_done, &share, c);
+            share = fmin(share, plan->local * 0.7);
+        } else if (is_walk(choice->strategy)) {
+            TRY(search_walk(g, q, j, plan, s, nentries, choice->strategy == STRAT_GRAPH,
+                            BUDGET * choice->scan_ns, tk, ret_done, c, st));
+            share = -1;
+        } else {
+            goto out;
+        }
+        c->fallbacks += !*ret_done;
+    }
+out:
+    graph__scratch_put(g, s);
+    return rc;
+}
+
 int graph__search_filtered(const struct graph *g, const struct index_query *q, uint32_t j,
                            struct topk *tk, struct index_counters *c, struct status *st)
 {
-    const enum index_strategy forced = (enum index_strategy)q->params->strategy;
-    struct graph_scratch *s = NULL;
     bool done = false;
     int rc = 0;
     struct plan_search plan = { .nrows = g->n,
                                 .allowed = q->allow_count,
+                                .k = tk->k,
+                                .prepared = q->filter != NULL,
                                 .nclusters = g->nclusters,
                                 .degree = g->degree,
                                 .ef = graph__ef(q, tk, g->n),
@@ -366,24 +456,7 @@ int graph__search_filtered(const struct graph *g, const struct index_query *q, u
                                        : graph__search_walk(g, q, j, tk, c, st);
     }
     struct plan_choice choice = plan_filtered(&plan);
-    size_t frontier = 32 * plan.ef + 1024, nentries = 0;
-    TRY(graph__scratch_get(g, plan.ef + frontier, &s, st));
-    bool look = choice.strategy != choice.scan || choice.scan_ns > LOOK_NS;
-    if (forced ? forced == STRAT_GRAPH || forced == STRAT_GRAPH2 : look) {
-        codec_query(g->codec, (const uint8_t *)q->queries + j * q->query_stride, s->pq);
-        nentries = graph__entries(g, s, c);
-        plan.local = local_share(g, q, s, nentries);
-        choice = plan_filtered(&plan);
-    }
-    if (forced) {
-        choice.strategy = forced;
-    }
-    if (choice.strategy == STRAT_GRAPH || choice.strategy == STRAT_GRAPH2) {
-        TRY(search_walk(g, q, j, &plan, s, nentries, choice.strategy == STRAT_GRAPH,
-                        BUDGET * choice.scan_ns, tk, &done, c, st));
-        c->fallbacks += !done;
-    }
-    graph__scratch_put(g, TAKE(s)); /* scans borrow for themselves */
+    TRY(search_walks(g, q, j, &plan, &choice, tk, &done, c, st));
     if (choice.strategy == STRAT_CLUSTERS) {
         TRY(graph__survivors_near(g, q, j, &plan, BUDGET * choice.scan_ns, tk, &done, c, st));
         c->fallbacks += !done;
@@ -394,6 +467,5 @@ int graph__search_filtered(const struct graph *g, const struct index_query *q, u
         TRY(complete(g, q, j, plan.keep, choice.scan, tk, c, st));
     }
 out:
-    graph__scratch_put(g, s);
     return rc;
 }

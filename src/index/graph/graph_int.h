@@ -55,6 +55,7 @@ struct graph {
     size_t stride;
     const uint8_t *codes;          /* n */
     const uint32_t *perm;          /* n */
+    uint32_t *node_of;             /* n: perm turned around, GRAPH_NONE: no node has this row */
     const uint32_t *links;         /* n x degree */
     const uint32_t *cluster_first; /* nclusters + 1: nodes */
     const void *centroids;
@@ -198,6 +199,16 @@ int graph__search_walk(const struct graph *g, const struct index_query *q, uint3
 int graph__build(const struct index_build *in, struct ixw *w, struct status *st); /* graph_build.c */
 
 /* ---- graph_filter.c ---- */
+
+/* allow, bits by row, as bits by node. */
+void graph__filter(const struct index *ix, const uint64_t *allow, uint64_t *bits);
+/* Whether node may be a result. */
+static inline bool graph_allowed(const struct graph *g, const struct index_query *q, uint32_t node)
+{
+    const uint64_t *bits = q->filter ? q->filter->bits : q->allow;
+    uint32_t at = q->filter ? node : graph_row(g, node);
+    return (bits[at >> 6] >> (at & 63)) & 1;
+}
 
 /* Query j under q->allow: chooses a strategy and runs it. */
 int graph__search_filtered(const struct graph *g, const struct index_query *q, uint32_t j,

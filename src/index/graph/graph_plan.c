@@ -25,17 +25,22 @@
 #include "base/compiler.h"
 
 /* ns */
-#define LINE_FAR 5.0   /* a further line of a row fetched by number from memory, others in flight */
+#define LINE_FAR 2.5   /* a further line of a row fetched by number from memory, others in flight */
 #define LINE_NEAR 1.2  /* from a cache */
 #define FETCH_FAR 14.0 /* the first, and bookkeeping */
 #define FETCH_NEAR 5.0
 #define STREAM_FAR 0.034 /* a byte of rows read in order */
 #define STREAM_NEAR 0.025
 #define CACHE (24u << 20) /* bytes of which most searches find most in a cache */
-#define BIT 1.3           /* a node's row and bit, nodes in order */
+#define BIT 0.6           /* a node's row and bit, nodes in order */
+#define WORD 0.7          /* 64 bits, few set; */
+#define BIT_SET 2.5       /* one that is set, to the node */
 #define BIT_FAR 3.0       /* the same for neighbours */
 #define HOP 90.0          /* a node taken from the frontier: its links, the heaps */
 #define START 4000.0      /* entries of a walk */
+
+/* Standard deviations by which fewer than k may be allowed of those a walk finds. */
+#define BY_CHANCE 1.3
 
 /* Fewer are all looked at before their end shows. */
 #define CLUSTERS_MIN 64u
@@ -66,10 +71,23 @@ static double walk_distances(double ef, const struct plan_search *p)
     return fmin(300 + 16 * ef, p->nrows);
 }
 
+/* k / share nodes hold k allowed ones, more or less; what ef is above k makes up for where the walk
+ * goes astray, and serves many as it serves k: recall rises as the share falls. */
+static double walk_ef(const struct plan_search *p, double share)
+{
+    double s = fmax(share, 1.0 / p->nrows), k = (double)p->k, spare = (double)p->ef - k;
+    return fmin(k / s + fmax(spare, BY_CHANCE * sqrt(k * (1 - fmin(s, 1))) / s), p->nrows);
+}
+
+size_t plan_walk_ef(const struct plan_search *p)
+{
+    double share = (double)p->allowed / fmax(p->nrows, 1);
+    return (size_t)ceil(walk_ef(p, p->local < 0 ? share : p->local));
+}
+
 static double cost_walk(const struct plan_search *p, double local)
 {
-    double share = fmax(local, 1.0 / p->nrows);
-    double d = walk_distances((double)p->ef / share, p);
+    double d = walk_distances(walk_ef(p, local), p);
     return START + d * (by_id(p, p->code_bytes) + BIT_FAR) + d / 12 * HOP;
 }
 
@@ -91,8 +109,17 @@ static double cost_clusters(const struct plan_search *p, double local)
     double share = fmax(local, 0.5 / p->nrows), clusters = fmax(p->nclusters, 1);
     double size = (double)p->nrows / clusters, near = 10 + 2.6 * sqrt(clusters);
     double look = fmin(near * 1.34 + 20, clusters) * size;
-    return START + clusters * (0.1 * (double)p->code_bytes + 20) + look * BIT +
-           look * fmin(share, 1) * by_id(p, p->code_bytes) * 0.7;
+    return START + clusters * (0.1 * (double)p->code_bytes + 20) +
+           look * (p->prepared ? WORD / 64 : BIT) + look * fmin(share, 1) * by_id(p, p->code_bytes);
+}
+
+/* Finding the allowed nodes, all of them. */
+static double scan_bits(const struct plan_search *p)
+{
+    double all = p->nrows, n = p->allowed;
+    return p->prepared                   ? all / 64 * WORD + n
+           : n * PLAN_FEW_OF < all ? all / 64 * WORD + n * BIT_SET
+                                         : all * BIT;
 }
 
 double plan_cost(const struct plan_search *p, enum index_strategy s)
@@ -102,9 +129,10 @@ double plan_cost(const struct plan_search *p, enum index_strategy s)
     double exact = (double)p->keep * by_id(p, p->row_bytes);
     switch (s) {
     case STRAT_FLAT:
-        return fmin(n * by_id(p, p->row_bytes), all * streamed(p, p->row_bytes)) + all / 64;
+        return fmin(n * by_id(p, p->row_bytes), all * streamed(p, p->row_bytes)) +
+               all / 64 * WORD;
     case STRAT_SCAN:
-        return all * BIT + n * by_id(p, p->code_bytes) * 0.7 + exact;
+        return scan_bits(p) + n * by_id(p, p->code_bytes) + exact;
     case STRAT_CLUSTERS:
         return cost_clusters(p, local) + exact;
     case STRAT_GRAPH:
@@ -125,7 +153,7 @@ struct plan_choice plan_filtered(const struct plan_search *p)
         return best;
     }
     double least = best.scan_ns, local = p->local < 0 ? share : p->local;
-    const enum index_strategy walks[] = { STRAT_CLUSTERS, STRAT_GRAPH2, STRAT_GRAPH };
+    const enum index_strategy walks[] = { STRAT_CLUSTERS, STRAT_GRAPH };
     for (size_t i = 0; i < ARRAY_LEN(walks); i++) {
         /* Below 2 % too few allowed nodes are two hops away; a filter that shuns the query's
          * neighbourhood leaves a walk nothing to start from. */
@@ -133,9 +161,6 @@ struct plan_choice plan_filtered(const struct plan_search *p)
             continue;
         }
         if (walks[i] == STRAT_CLUSTERS && (p->nclusters < CLUSTERS_MIN || local < share / 12)) {
-            continue;
-        }
-        if (walks[i] == STRAT_GRAPH2 && local > 0.5) { /* then it does as GRAPH does */
             continue;
         }
         double cost = plan_cost(p, walks[i]);
@@ -151,4 +176,10 @@ double plan_walk_ns(const struct plan_search *p, size_t distances, size_t looked
 {
     return (double)distances * by_id(p, p->code_bytes) + (double)looked_up * BIT_FAR +
            (double)hops * HOP;
+}
+
+double plan_clusters_ns(const struct plan_search *p, size_t distances, size_t looked_at)
+{
+    return (double)distances * by_id(p, p->code_bytes) +
+           (double)looked_at * (p->prepared ? WORD / 64 : BIT);
 }

@@ -5,9 +5,10 @@
 /* A filtered search of a graph index, before it starts. */
 struct plan_search {
     uint32_t nrows, allowed, nclusters, degree;
-    size_t ef, keep;   /* candidates of a walk; rows that get exact scores */
+    size_t k, ef, keep; /* results; candidates of a walk; rows that get exact scores */
     size_t row_bytes;  /* raw, */
     size_t code_bytes; /* and coded */
+    bool prepared;     /* the filter's bits are in the order of nodes */
     double local;      /* share of allowed nodes among the query's entries; negative: unknown */
 };
 struct plan_choice {
@@ -20,4 +21,11 @@ struct plan_choice {
 double plan_cost(const struct plan_search *p, enum index_strategy s);
 struct plan_choice plan_filtered(const struct plan_search *p);
 /* Of a walk so far, for its budget. */
+double plan_clusters_ns(const struct plan_search *p, size_t distances, size_t looked_at);
 double plan_walk_ns(const struct plan_search *p, size_t distances, size_t looked_up, size_t hops);
+/* How many nodes a plain walk must find so that the allowed ones among them do as well as ef would
+ * without a filter; and up to how many such walks go. */
+size_t plan_walk_ef(const struct plan_search *p);
+#define PLAN_PLAIN_EF 768u
+/* Fewer allowed than one of so many: a complete scan finds them by their rows. */
+#define PLAN_FEW_OF 16u

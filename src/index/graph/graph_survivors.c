@@ -23,6 +23,7 @@
 #include "base/bitset.h"
 #include "index/flat_int.h"
 #include "simd/simd.h"
+#include "simd/simd_where.h"
 
 /* Clusters without a find before the scan ends: this many and a third of those that had survivors
  * (bench/filter_grid: half of it costs two points of recall on sentence embeddings). */
@@ -32,7 +33,12 @@
  * as far from the query, codes order them badly and many more must be looked at. */
 #define SPARE 8u
 #define SPARE_MORE 512u
-#define RUN_NODES 4096u /* between two calls of check */
+#define RUN_NODES 4096u  /* between two calls of check */
+/* More than SCORE_NODES are scored together; PICK_NODES are looked at before the next question, and
+ * with what a pick overwrites there is room for both. */
+#define SCORE_NODES 96u
+#define PICK_NODES 128u
+#define FETCH_MAX 512u /* of a code; the rest follows in the hardware's stream */
 
 struct survivors {
     const struct graph *g;
@@ -45,6 +51,7 @@ struct survivors {
     size_t sure, nnear; /* the best of them, behind: a heap, farthest first */
     uint64_t *near;
     uint32_t seen;
+    size_t waiting, fetch; /* in s->ids; bytes of a code that are fetched ahead */
 };
 
 /* The max smallest of all that were offered, a heap with the largest first. */
@@ -69,8 +76,7 @@ static void heap_keep(uint64_t *h, size_t *n, size_t max, uint64_t x)
     h[i] = x;
 }
 
-/* Moves the k smallest of n distinct values to the front. 0 < k < n. */
-static void select_smallest(uint64_t *v, size_t n, size_t k)
+void graph__select(uint64_t *v, size_t n, size_t k)
 {
     size_t lo = 0, hi = n;
     while (hi - lo > 1) {
@@ -102,11 +108,12 @@ static void select_smallest(uint64_t *v, size_t n, size_t k)
     }
 }
 
-/* Scores the n nodes in s->ids; of those no farther than what is kept, takes the best. */
-static void score(struct survivors *v, size_t n)
+/* Scores the nodes that wait in s->ids; of those no farther than what is kept, takes the best. */
+static void score(struct survivors *v)
 {
     struct graph_scratch *s = v->s;
     const struct graph *g = v->g;
+    const size_t n = v->waiting;
     codec_ids(g->codec, s->pq, g->codes, g->stride, s->ids, n, s->keys);
     size_t npick = simd_ops()->select_le(s->keys, n, v->cut, s->pick);
     for (size_t i = 0; i < npick; i++) {
@@ -114,7 +121,7 @@ static void score(struct survivors *v, size_t n)
         s->pool[v->n++] = x;
         heap_keep(v->near, &v->nnear, v->sure, x);
         if (v->n == 2 * v->keep) {
-            select_smallest(s->pool, v->n, v->keep);
+            graph__select(s->pool, v->n, v->keep);
             v->n = v->keep;
             v->cut = graph_cand_key(s->pool[0]);
             for (size_t k = 1; k < v->n; k++) {
@@ -122,29 +129,83 @@ static void score(struct survivors *v, size_t n)
             }
         }
     }
+    v->waiting = 0;
     v->seen += (uint32_t)n;
     v->c->distances += n;
     v->c->bytes += n * g->stride;
+}
+
+/* n nodes behind those that wait: their codes are asked for, into the second cache as there are many,
+ * and all are scored when enough wait. */
+static inline void add(struct survivors *v, size_t n)
+{
+    const struct graph *g = v->g;
+    for (size_t i = v->waiting; i < v->waiting + n; i++) {
+        const uint8_t *code = graph_code(g, v->s->ids[i]);
+        for (size_t at = 0; at < v->fetch; at += CACHE_LINE) {
+            __builtin_prefetch(code + at, 0, 2);
+        }
+    }
+    v->waiting += n;
+    if (v->waiting > SCORE_NODES) {
+        score(v);
+    }
+}
+
+/* The allowed nodes of first .. end where the filter's bits are in the order of nodes. */
+static void scan_bits(struct survivors *v, uint32_t first, uint32_t end)
+{
+    const uint64_t *bits = v->q->filter->bits;
+    for (uint32_t w = first / 64; w < (end + 63) / 64; w++) {
+        uint64_t left = bits[w];
+        uint32_t *ids = v->s->ids + v->waiting;
+        size_t n = 0;
+        left &= w == first / 64 ? UINT64_MAX << (first % 64) : UINT64_MAX;
+        left &= w == end / 64 ? ~(UINT64_MAX << (end % 64)) : UINT64_MAX;
+        for (; left; left &= left - 1) {
+            ids[n++] = w * 64 + (uint32_t)__builtin_ctzll(left);
+        }
+        add(v, n);
+    }
 }
 
 /* The allowed nodes of first .. end. */
 static void scan_run(struct survivors *v, uint32_t first, uint32_t end)
 {
     const struct graph *g = v->g;
+    if (v->q->filter) {
+        scan_bits(v, first, end);
+        return;
+    }
+    for (size_t n = 0; first < end; first += (uint32_t)n) {
+        n = MIN(end - first, PICK_NODES);
+        add(v, simd_where()->pick(v->q->allow, g->head.rows.nrows, g->perm + first, n, first,
+                                  v->s->ids + v->waiting));
+    }
+}
+
+/* All allowed nodes by their rows: where few are, nobody looks at the others. */
+static int scan_rows(struct survivors *v, struct status *st)
+{
+    const struct graph *g = v->g;
     const uint64_t *allow = v->q->allow;
-    uint32_t *ids = v->s->ids;
-    size_t n = 0, room = v->s->batch_cap;
-    for (uint32_t node = first; node < end; node++) {
-        ids[n] = node;
-        n += bit_get(allow, graph_row(g, node));
-        if (n == room) {
-            score(v, n);
-            n = 0;
+    size_t words = bits_words(g->n);
+    int rc = 0;
+    for (size_t w = 0; w < words; w++) {
+        uint32_t *ids = v->s->ids + v->waiting;
+        size_t n = 0;
+        for (uint64_t left = allow[w]; left; left &= left - 1) {
+            size_t row = w * 64 + (size_t)__builtin_ctzll(left);
+            ids[n] = row < g->n ? g->node_of[row] : GRAPH_NONE;
+            n += ids[n] < g->n;
+        }
+        add(v, n);
+        if ((w & 1023) == 1023 && v->q->check) {
+            TRY(v->q->check(v->q->check_arg, st));
         }
     }
-    if (n) {
-        score(v, n);
-    }
+out:
+    return rc;
 }
 
 static int begin(const struct graph *g, const struct index_query *q, uint32_t j, size_t keep,
@@ -153,7 +214,8 @@ static int begin(const struct graph *g, const struct index_query *q, uint32_t j,
     int rc = 0;
     *ret = (struct survivors){ .g = g, .q = q, .c = c, .sure = keep,
                               .keep = SPARE * keep + SPARE_MORE,
-                              .cut = INFINITY };
+                              .cut = INFINITY,
+                              .fetch = MIN(g->stride, (size_t)FETCH_MAX) };
     TRY(graph__scratch_get(g, 2 * ret->keep + keep + room, &ret->s, st));
     ret->exact = flat__dist(simd_ops(), g->head.rows.metric, g->head.rows.type).ids;
     ret->near = ret->s->pool + 2 * ret->keep;
@@ -196,7 +258,7 @@ static void rerank(struct survivors *v, uint32_t j, struct topk *tk)
         rerank_part(v, j, 0, v->n, &off, tk);
         return;
     }
-    select_smallest(pool, v->n, v->sure);
+    graph__select(pool, v->n, v->sure);
     rerank_part(v, j, 0, v->sure, &off, tk);
     off *= OFF_MORE;
     size_t n = 0;
@@ -219,19 +281,38 @@ int graph__survivors_all(const struct graph *g, const struct index_query *q, uin
     int rc = 0;
     TRY(begin(g, q, j, keep, 0, c, &v, st));
     c->strategy = STRAT_SCAN;
-    for (uint32_t at = 0; at < g->n; at += RUN_NODES) {
+    _Static_assert(SCORE_NODES + PICK_NODES + SIMD_PICK_MORE <= 256, "the least room of s->ids");
+    const bool few = !q->filter && q->allow_count < g->n / PLAN_FEW_OF;
+    if (few) {
+        TRY(scan_rows(&v, st));
+    }
+    for (uint32_t at = 0; !few && at < g->n; at += RUN_NODES) {
         scan_run(&v, at, MIN(at + RUN_NODES, g->n));
         if (q->check) {
             TRY(q->check(q->check_arg, st));
         }
     }
+    score(&v);
     rerank(&v, j, tk);
 out:
     graph__scratch_put(g, v.s);
     return rc;
 }
 
-/* Clusters as candidates, nearest first, behind the kept ones in the pool. */
+static void sift_down(uint64_t *h, size_t n, size_t i)
+{
+    uint64_t x = h[i];
+    for (size_t child; (child = 2 * i + 1) < n; i = child) {
+        child += child + 1 < n && h[child + 1] < h[child];
+        if (x <= h[child]) {
+            break;
+        }
+        h[i] = h[child];
+    }
+    h[i] = x;
+}
+
+/* Clusters as candidates, a heap with the nearest first, behind the kept ones in the pool. */
 static uint64_t *order_clusters(struct survivors *v, uint32_t j)
 {
     const struct graph *g = v->g;
@@ -256,7 +337,9 @@ static uint64_t *order_clusters(struct survivors *v, uint32_t j)
     for (uint32_t i = 0; i < g->nclusters; i++) {
         order[i] = graph_cand(keys[i], i);
     }
-    graph__sort(order, g->nclusters);
+    for (size_t i = g->nclusters / 2; i-- > 0;) {
+        sift_down(order, g->nclusters, i);
+    }
     v->c->distances += g->nclusters;
     return order;
 }
@@ -270,24 +353,30 @@ int graph__survivors_near(const struct graph *g, const struct index_query *q, ui
     TRY(begin(g, q, j, plan->keep, g->nclusters, c, &v, st));
     *ret_done = false;
     c->strategy = STRAT_CLUSTERS;
-    const uint64_t *order = order_clusters(&v, j);
-    uint32_t with = 0, dry = 0;
+    uint64_t *order = order_clusters(&v, j);
+    size_t left = g->nclusters;
+    uint32_t with = 0, dry = 0, held = 0;
     size_t looked = 0;
     v.near[0] = UINT64_MAX;
-    for (uint32_t i = 0; i < g->nclusters; i++) {
-        uint32_t k = graph_cand_node(order[i]), before = v.seen;
+    while (left) {
+        uint32_t k = graph_cand_node(order[0]), first = g->cluster_first[k];
+        uint32_t before = v.seen, waiting = (uint32_t)v.waiting;
         uint64_t worst = v.near[0];
-        scan_run(&v, g->cluster_first[k], g->cluster_first[k + 1]);
+        order[0] = order[--left];
+        sift_down(order, left, 0);
+        scan_run(&v, first, g->cluster_first[k + 1]);
         c->lists++;
-        looked += g->cluster_first[k + 1] - g->cluster_first[k];
-        if (plan_walk_ns(plan, v.seen, looked / 2, 0) > budget_ns) { /* in order: half the price */
+        looked += g->cluster_first[k + 1] - first;
+        if (plan_clusters_ns(plan, v.seen, looked) > budget_ns) {
             goto out;
         }
-        if (v.seen == before) {
+        held += v.seen != before || v.waiting != waiting;
+        if (v.seen == before) { /* nothing was scored */
             continue;
         }
-        with++;
-        dry = v.near[0] < worst || v.nnear < v.sure ? 0 : dry + 1;
+        with += held;
+        dry = v.near[0] < worst || v.nnear < v.sure ? 0 : dry + held;
+        held = 0;
         if (dry >= PATIENCE + with / PATIENCE_PART) {
             break;
         }
@@ -295,6 +384,7 @@ int graph__survivors_near(const struct graph *g, const struct index_query *q, ui
             TRY(q->check(q->check_arg, st));
         }
     }
+    score(&v);
     rerank(&v, j, tk);
     *ret_done = true;
 out:

@@ -16,3 +16,5 @@ int graph__survivors_all(const struct graph *g, const struct index_query *q, uin
 int graph__survivors_near(const struct graph *g, const struct index_query *q, uint32_t j,
                           const struct plan_search *plan, double budget_ns, struct topk *tk,
                           bool *ret_done, struct index_counters *c, struct status *st);
+/* Moves the k smallest of n distinct values to the front. 0 < k < n. */
+void graph__select(uint64_t *v, size_t n, size_t k);
