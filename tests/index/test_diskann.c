@@ -25,14 +25,21 @@ static struct cf_file file;
 static char *dir, *path;
 static int fd = -1;
 
-static void build(const struct cf_set *s, uint32_t max_degree, struct cf_file *ret)
+static void build_cached(const struct cf_set *s, uint32_t max_degree, double cache,
+                         struct cf_file *ret)
 {
     struct status st = STATUS_INIT;
     struct index_params p;
     index_params_init(&p, INDEX_DISKANN);
     p.max_degree = max_degree;
     p.search_list_size = 60;
+    p.search_cache_budget_gb_ratio = cache;
     ASSERT_OK(cf_build(s, &p, NULL, ret, &st));
+}
+
+static void build(const struct cf_set *s, uint32_t max_degree, struct cf_file *ret)
+{
+    build_cached(s, max_degree, 0.1, ret);
 }
 
 static struct diskann *disk_of(struct index *ix)
@@ -147,9 +154,11 @@ static void test_layout_when_rows_are_short_or_long_then_pages_hold_several_or_s
 
 static void test_build_when_budgets_are_given_then_memory_stays_inside(void **state)
 {
-    static const double pq[] = { 0.05, 0.125, 0.25 }, cache[] = { 0, 0.1, 0.25 };
+    /* The cache's share goes to finer codes first. */
+    static const double pq[] = { 0.06, 0.125, 0.125, 0.25 }, cache[] = { 0, 0.05, 0.1, 0.25 };
     struct cf_set s;
-    uint32_t hot = 0;
+    size_t stride = 0;
+    float slack = 0;
     cf_set_new(&s, METRIC_COSINE, VEC_F32, 256, 700, 2, 20, 2);
     for (size_t i = 0; i < ARRAY_LEN(pq); i++) {
         struct status st = STATUS_INIT;
@@ -166,17 +175,109 @@ static void test_build_when_budgets_are_given_then_memory_stays_inside(void **st
         ASSERT_OK(index_validate(x.ix, &st));
         index_memory(x.ix, &mem);
         double raw = 700 * 1024.0;
-        /* Without a cache, the way in and perm come on top of the codes. */
-        assert_true((double)mem.resident <= raw * (pq[i] + MAX(cache[i], 0.03)));
-        assert_true((double)disk_of(x.ix)->meta.stride <= pq[i] * 1024);
-        assert_true(i == 0 || disk_of(x.ix)->meta.nhot > hot);
-        hot = disk_of(x.ix)->meta.nhot;
+        assert_true((double)mem.resident <= raw * (pq[i] + cache[i]));
+        const struct diskann_meta *m = &disk_of(x.ix)->meta;
+        assert_true(i == 0 || (m->stride > stride && m->slack < slack));
+        assert_true((double)m->stride >= 0.6 * raw * (pq[i] + MIN(cache[i], 0.1)) / 700);
+        assert_true(i < 3 || m->nhot > 50);
+        stride = m->stride;
+        slack = m->slack;
         cf_index_done(&x);
     }
     cf_set_done(&s);
 }
 
+/* Five rows of 128 dimensions share a unit; the rows come five and five about a centre. */
+static void test_build_when_rows_come_in_fives_then_each_five_shares_a_unit(void **state)
+{
+    enum { N = 1500 };
+    struct cf_set s;
+    struct cf_index x = { 0 };
+    struct status st = STATUS_INIT;
+    uint32_t together = 0, seen[N], unit_of[N];
+    cf_set_new(&s, METRIC_L2, VEC_F32, 128, N, 1, N, 3);
+    float *rows = (float *)(void *)s.data;
+    for (uint32_t i = 0; i < N; i++) { /* row i and i + N / 5 ... */
+        for (uint32_t k = 0; k < 128; k++) {
+            const float *centre = rows + (size_t)(i % (N / 5)) * 128;
+            rows[i * 128 + k] = centre[k] + 0.001f * (float)cf_uniform();
+        }
+    }
+    build(&s, 56, &x.file);
+    ASSERT_OK(cf_open(&s, &x.file, &x.ix, &st));
+    const struct diskann *d = disk_of(x.ix);
+    assert_int_equal(d->meta.per_unit, 5);
+    memset(seen, 0, sizeof seen);
+    for (uint32_t node = 0; node < N; node++) {
+        seen[diskann_row(d, node)]++;
+        unit_of[diskann_row(d, node)] = node / 5;
+    }
+    for (uint32_t i = 0; i < N; i++) {
+        assert_int_equal(seen[i], 1);
+    }
+    for (uint32_t i = 0; i < N / 5; i++) {
+        bool one = true;
+        for (uint32_t k = 1; k < 5; k++) {
+            one = one && unit_of[i] == unit_of[i + k * (N / 5)];
+        }
+        together += one;
+    }
+    assert_true(together > N / 5 * 9 / 10); /* clusters may end inside a unit */
+    ASSERT_OK(index_validate(x.ix, &st));
+    cf_index_done(&x);
+    cf_set_done(&s);
+}
+
 /* ---- Reading ---- */
+
+static void test_search_when_nodes_are_hot_then_every_row_comes_once(void **state)
+{
+    struct cf_index x = { 0 };
+    struct status st = STATUS_INIT;
+    struct index_counters c;
+    struct topk *got;
+    const struct ask a = { .search_list = 300, .strategy = STRAT_GRAPH };
+    build_cached(&set, 24, 0.3, &x.file);
+    ASSERT_OK(cf_open(&set, &x.file, &x.ix, &st));
+    assert_true(disk_of(x.ix)->meta.nhot > 100);
+    got = answer(x.ix, &set, a, &c);
+    for (uint32_t j = 0; j < NQ; j++) {
+        assert_int_equal(topk_count(got, j), K);
+        for (uint32_t i = 0; i < K; i++) {
+            for (uint32_t o = 0; o < i; o++) {
+                assert_true(topk_row(got, j, i) != topk_row(got, j, o));
+            }
+        }
+    }
+    topk_free(got);
+    assert_int_equal(digest(x.ix, a), digest(x.ix, (struct ask){ .strategy = STRAT_FLAT }));
+    cf_index_done(&x);
+}
+
+static void test_search_when_clusters_are_many_then_supers_lead_to_them(void **state)
+{
+    struct cf_set s;
+    struct cf_index x = { 0 };
+    struct status st = STATUS_INIT;
+    struct index_params p;
+    struct index_counters all, some;
+    const struct ask a = { .search_list = 20, .strategy = STRAT_GRAPH };
+    cf_set_new(&s, METRIC_COSINE, VEC_F32, 8, 17000, NQ, 500, 9);
+    index_params_init(&p, INDEX_DISKANN);
+    p.max_degree = 8;
+    p.search_list_size = 12;
+    ASSERT_OK(cf_build(&s, &p, NULL, &x.file, &st));
+    ASSERT_OK(cf_open(&s, &x.file, &x.ix, &st));
+    struct diskann *d = disk_of(x.ix);
+    assert_true(d->meta.nclusters >= 16 && d->meta.nsupers > 2);
+    const double whole = recall_of(x.ix, &s, a, &all);
+    d->route = 1;
+    const double part = recall_of(x.ix, &s, a, &some);
+    assert_true(whole > 0.9 && part > whole - 0.1);
+    assert_true(some.lists < all.lists && some.lists >= NQ);
+    cf_index_done(&x);
+    cf_set_done(&s);
+}
 
 static void test_search_when_reads_go_through_a_ring_or_the_mapping_then_answers_are_the_same(
     void **state)
@@ -342,13 +443,14 @@ static const struct ix_entry *entry_of(const struct index *ix, uint32_t tag)
 
 static void test_search_when_numbers_in_the_file_are_wild_then_it_stays_inside(void **state)
 {
-    static const uint32_t tags[] = { DISKANN_PAGE, GRAPH_PERM, DISKANN_HOTB, DISKANN_HOTR };
+    static const uint32_t tags[] = { DISKANN_PAGE, DISKANN_PERM, DISKANN_HOTB, DISKANN_HOTR };
     struct cf_set s;
     struct cf_index x = { 0 };
     struct status st = STATUS_INIT;
     cf_set_new(&s, METRIC_IP, VEC_F32, 16, 900, 3, 40, 6);
-    build(&s, 12, &x.file);
+    build_cached(&s, 12, 0.3, &x.file);
     ASSERT_OK(cf_open(&s, &x.file, &x.ix, &st));
+    assert_true(disk_of(x.ix)->meta.nhot > 0);
     uint8_t *copy = alloc_try_aligned(4096, ROUND_UP(x.file.n, 4096));
     for (int round = 0; round < 120; round++) {
         struct index *y;
@@ -388,7 +490,7 @@ static void test_validate_when_a_record_lies_then_it_says_so(void **state)
     ASSERT_OK(index_validate(ix, &st));
     for (int lie = 0; lie < 4; lie++) {
         memcpy(units, file.p + e->offset, e->size);
-        memcpy(perm, broken.g.perm, sizeof *perm * NROWS);
+        memcpy(perm, broken.perm, sizeof *perm * NROWS);
         broken.units = units;
         uint32_t *links = (uint32_t *)(void *)(units + broken.links_at);
         switch (lie) {
@@ -409,7 +511,7 @@ static void test_validate_when_a_record_lies_then_it_says_so(void **state)
     }
     broken.units = file.p + e->offset;
     perm[3] = perm[4];
-    broken.g.perm = perm;
+    broken.perm = perm;
     assert_int_equal(diskann_ops.validate(&broken.head, &st), ST_CORRUPT);
     mem_free(units);
     mem_free(perm);
@@ -486,6 +588,9 @@ int main(void)
         cmocka_unit_test(
             test_layout_when_rows_are_short_or_long_then_pages_hold_several_or_several_hold_one),
         cmocka_unit_test(test_build_when_budgets_are_given_then_memory_stays_inside),
+        cmocka_unit_test(test_build_when_rows_come_in_fives_then_each_five_shares_a_unit),
+        cmocka_unit_test(test_search_when_nodes_are_hot_then_every_row_comes_once),
+        cmocka_unit_test(test_search_when_clusters_are_many_then_supers_lead_to_them),
         cmocka_unit_test(
             test_search_when_reads_go_through_a_ring_or_the_mapping_then_answers_are_the_same),
         cmocka_unit_test(test_search_when_queries_come_together_or_alone_then_answers_are_the_same),

@@ -10,18 +10,20 @@
 #include "base/alloc.h"
 #include "base/bitset.h"
 #include "index/diskann/diskann_int.h"
+#include "index/graph/graph_int.h"
+
+#define ROUTE_CLUSTERS 1024
 
 static void diskann_free(struct index *ix)
 {
     struct diskann *d = CONTAINER_OF(ix, struct diskann, head);
     for (int i = 0; i < SCRATCH_SLOTS; i++) {
         diskann__scratch_free(scratch_take(&d->scratch));
-        graph__scratch_free(scratch_take(&d->g.scratch));
     }
     if (d->fd >= 0) {
         close(d->fd);
     }
-    codec_free(d->g.codec);
+    codec_free(d->codec);
     mem_free(d);
 }
 
@@ -30,6 +32,10 @@ static int check_meta(const struct diskann_meta *m, const struct index_rows *row
 {
     struct diskann_meta want = { .degree = params->max_degree };
     diskann__layout(rows, &want);
+    if (m->version != DISKANN_VERSION) {
+        return st_fail(st, ST_CORRUPT, "index file: DISKANN of version %u, %u is read", m->version,
+                       DISKANN_VERSION);
+    }
     if (m->n != rows->nrows) {
         return st_fail(st, ST_CORRUPT, "index file: graph of %u nodes over %u rows", m->n,
                        rows->nrows);
@@ -39,54 +45,42 @@ static int check_meta(const struct diskann_meta *m, const struct index_rows *row
         return st_fail(st, ST_CORRUPT, "index file: %u records of %u bytes in units of %u",
                        m->per_unit, m->record, m->unit);
     }
-    if (m->n && (m->nclusters == 0 || m->nclusters > m->n || m->npivots < m->nclusters ||
-                 m->npivots > m->n || m->nsupers == 0 || m->nsupers > m->nclusters ||
-                 m->nhot > m->n)) {
-        return st_fail(st, ST_CORRUPT, "index file: %u clusters, %u pivots, %u hot nodes",
-                       m->nclusters, m->npivots, m->nhot);
+    if (m->n && (m->nclusters == 0 || m->nclusters > m->n || m->nsupers == 0 ||
+                 m->nsupers > m->nclusters || m->nhot > m->n)) {
+        return st_fail(st, ST_CORRUPT, "index file: %u clusters, %u supers, %u hot nodes",
+                       m->nclusters, m->nsupers, m->nhot);
     }
     return 0;
 }
 
 /* The codes, and the way in. */
-static int open_graph(struct graph *g, const struct ix_file *f, const struct index_rows *rows,
-                      struct status *st)
+static int open_codes(struct diskann *d, const struct ix_file *f, struct status *st)
 {
-    int rc = 0;
+    const struct index_rows *r = &d->head.rows;
+    const struct diskann_meta *m = &d->meta;
+    const size_t ncentroids = (size_t)m->nsupers + m->nclusters;
     const void *p, *blob;
     size_t size;
-    const uint32_t n = g->n, nc = g->nclusters;
-    TRY(ix_section(f, GRAPH_CODC, SIZE_MAX, &blob, &size, st));
-    TRY(codec_open(blob, size, rows->metric, rows->type, rows->dim, &g->codec, st));
-    if (g->stride != codec_stride(g->codec)) {
-        FAIL(st, ST_CORRUPT, "index file: codes of %zu bytes, %zu apart", codec_stride(g->codec),
-             g->stride);
+    int rc;
+    TRY(ix_section(f, DISKANN_CODC, SIZE_MAX, &blob, &size, st));
+    TRY(codec_open(blob, size, r->metric, r->type, r->dim, &d->codec, st));
+    if (m->stride != codec_stride(d->codec)) {
+        FAIL(st, ST_CORRUPT, "index file: codes of %zu bytes, %llu apart", codec_stride(d->codec),
+             (unsigned long long)m->stride);
     }
-    TRY(ix_section(f, GRAPH_CODE, n * g->stride, &p, NULL, st));
-    g->codes = p;
-    TRY(ix_section(f, GRAPH_PERM, n * sizeof(uint32_t), &p, NULL, st));
-    g->perm = p;
-    TRY(ix_section(f, GRAPH_CLUS, (nc + 1) * sizeof(uint32_t), &p, NULL, st));
-    g->cluster_first = p;
-    TRY(graph__check_firsts("cluster", g->cluster_first, nc, n, st));
-    TRY(ix_section(f, GRAPH_PIVF, (nc + 1) * sizeof(uint32_t), &p, NULL, st));
-    g->pivot_first = p;
-    TRY(graph__check_firsts("pivot range", g->pivot_first, nc, g->npivots, st));
-    TRY(ix_section(f, GRAPH_SUPF, (g->nsupers + 1) * sizeof(uint32_t), &p, NULL, st));
-    g->super_first = p;
-    TRY(graph__check_firsts("super", g->super_first, g->nsupers, nc, st));
-    TRY(ix_section(f, GRAPH_PIVN, g->npivots * sizeof(uint32_t), &p, NULL, st));
-    g->pivot_node = p;
-    for (uint32_t i = 0; i < g->npivots; i++) {
-        if (g->pivot_node[i] >= n) {
-            FAIL(st, ST_CORRUPT, "index file: pivot %u is node %u", i, g->pivot_node[i]);
-        }
-    }
-    TRY(ix_section(f, GRAPH_ROUT, ((size_t)g->nsupers + nc + g->npivots) * g->stride, &p, NULL,
-                   st));
-    g->super_codes = p;
-    g->cluster_codes = g->super_codes + g->nsupers * g->stride;
-    g->pivot_codes = g->cluster_codes + nc * g->stride;
+    TRY(ix_section(f, DISKANN_CODE, m->n * m->stride, &p, NULL, st));
+    d->codes = p;
+    TRY(ix_section(f, DISKANN_PERM, m->n * sizeof(uint32_t), &p, NULL, st));
+    d->perm = p;
+    TRY(ix_section(f, DISKANN_CLUS, (m->nclusters + (size_t)1) * sizeof(uint32_t), &p, NULL, st));
+    d->cluster_first = p;
+    TRY(graph__check_firsts("cluster", d->cluster_first, m->nclusters, m->n, st));
+    TRY(ix_section(f, DISKANN_SUPF, (m->nsupers + (size_t)1) * sizeof(uint32_t), &p, NULL, st));
+    d->super_first = p;
+    TRY(graph__check_firsts("super", d->super_first, m->nsupers, m->nclusters, st));
+    TRY(ix_section(f, DISKANN_CENT, ncentroids * r->dim * sizeof(float), &p, NULL, st));
+    d->super_centroids = p;
+    d->cluster_centroids = d->super_centroids + m->nsupers * r->dim;
 out:
     return rc;
 }
@@ -94,12 +88,12 @@ out:
 static int open_records(struct diskann *d, const struct ix_file *f, struct status *st)
 {
     const struct diskann_meta *m = &d->meta;
-    const size_t words = bits_words(m->n);
+    const size_t words = m->nhot ? bits_words(m->n) : 0;
     const void *p;
     int rc;
     TRY(ix_section(f, DISKANN_HOTB, words * (sizeof(uint64_t) + sizeof(uint32_t)), &p, NULL, st));
-    d->hot_bits = p;
-    d->hot_before = (const uint32_t *)(const void *)(d->hot_bits + words);
+    d->hot_bits = m->nhot ? p : NULL;
+    d->hot_before = m->nhot ? (const uint32_t *)(const void *)(d->hot_bits + words) : NULL;
     TRY(ix_section(f, DISKANN_HOTR, (size_t)m->nhot * m->record, &p, NULL, st));
     d->hot_records = p;
     TRY(ix_section(f, DISKANN_PAGE, (size_t)diskann_units(m->n, m->per_unit) * m->unit, &p, NULL,
@@ -119,15 +113,14 @@ static int diskann_open(const struct ix_file *f, const struct index_rows *rows,
     const void *p;
     int rc;
     d->fd = -1;
-    TRY(ix_section(f, GRAPH_META, sizeof *m, &p, NULL, st));
+    d->route = ROUTE_CLUSTERS;
+    TRY(ix_section(f, DISKANN_META, sizeof *m, &p, NULL, st));
     memcpy(m, p, sizeof *m);
     TRY(check_meta(m, rows, params, st));
     d->links_at = diskann_links_at(rows);
-    d->g = (struct graph){ .n = m->n, .degree = m->degree, .nclusters = m->nclusters,
-                           .npivots = m->npivots, .nsupers = m->nsupers, .stride = m->stride };
-    d->g.head.rows = *rows;
+    d->head.rows = *rows;
     if (m->n) {
-        TRY(open_graph(&d->g, f, rows, st));
+        TRY(open_codes(d, f, st));
         TRY(open_records(d, f, st));
         d->fd = diskann__reopen(src->fd);
     }
@@ -143,11 +136,10 @@ static void diskann_memory(const struct index *ix, struct index_memory *ret)
 {
     struct diskann *d = CONTAINER_OF((struct index *)(uintptr_t)ix, struct diskann, head);
     const struct diskann_meta *m = &d->meta;
-    ret->heap = sizeof *d + atomic_load_explicit(&d->scratch_bytes, memory_order_relaxed) +
-                atomic_load_explicit(&d->g.scratch_bytes, memory_order_relaxed);
-    ret->resident = m->n * (m->stride + sizeof(uint32_t)) + bits_words(m->n) * 12 +
-                    (size_t)m->nhot * m->record +
-                    ((size_t)m->nsupers + m->nclusters + m->npivots) * m->stride;
+    ret->heap = sizeof *d + atomic_load_explicit(&d->scratch_bytes, memory_order_relaxed);
+    ret->resident = m->n * (m->stride + sizeof(uint32_t)) +
+                    (m->nhot ? bits_words(m->n) * 12 + (size_t)m->nhot * m->record : 0) +
+                    ((size_t)m->nsupers + m->nclusters) * (ix->rows.dim * sizeof(float) + 4);
 }
 
 /* ---- Validation ---- */
@@ -162,7 +154,7 @@ static int check_node(const struct diskann *d, uint32_t node, uint64_t *seen, st
 {
     const struct index_rows *r = &d->head.rows;
     const uint8_t *record = record_of(d, node);
-    const uint32_t row = d->g.perm[node];
+    const uint32_t row = d->perm[node];
     uint32_t to = 0, degree = 0;
     if (row >= d->meta.n || bit_get(seen, row)) {
         return st_fail(st, ST_CORRUPT, "diskann: node %u is row %u", node, row);
@@ -173,13 +165,15 @@ static int check_node(const struct diskann *d, uint32_t node, uint64_t *seen, st
     }
     for (uint32_t k = 0; k < d->meta.degree; k++) {
         memcpy(&to, record + d->links_at + k * sizeof to, sizeof to);
-        if (to == GRAPH_NONE ? false : to >= d->meta.n || to == node || degree != k) {
+        if (to == DISKANN_NONE ? false : to >= d->meta.n || to == node || degree != k) {
             return st_fail(st, ST_CORRUPT, "diskann: node %u leads to %u", node, to);
         }
-        degree += to != GRAPH_NONE;
+        degree += to != DISKANN_NONE;
     }
-    const uint8_t *hot = diskann_is_hot(d, node) ? diskann_hot(d, node) : record;
-    if (!hot || memcmp(hot, record, d->meta.record) != 0) {
+    const uint32_t hot = diskann_is_hot(d, node) ? diskann_hot(d, node) : DISKANN_NONE;
+    if (hot != DISKANN_NONE &&
+        (hot == d->meta.nhot ||
+         memcmp(d->hot_records + (size_t)hot * d->meta.record, record, d->meta.record) != 0)) {
         return st_fail(st, ST_CORRUPT, "diskann: node %u differs in memory", node);
     }
     return 0;
@@ -197,7 +191,7 @@ static int check_reach(const struct diskann *d, uint64_t *seen, uint32_t *queue,
         for (uint32_t k = 0; k < d->meta.degree; k++) {
             uint32_t to;
             memcpy(&to, links + k * sizeof to, sizeof to);
-            if (to != GRAPH_NONE && !bit_get(seen, to)) {
+            if (to != DISKANN_NONE && !bit_get(seen, to)) {
                 bit_set(seen, to);
                 queue[tail++] = to;
             }

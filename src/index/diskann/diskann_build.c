@@ -3,16 +3,19 @@
  *
  * GRAPH       Vamana's rule (keep a candidate unless a kept one is alpha times nearer to it) with
  *             alpha 1.2, max_degree links and walks of search_list_size, by the batch builder of
- *             graph/: the same bytes for any number of threads. Its node order, clusters and in
- *             them groups of near rows, is the order on disk, so a unit brings nodes that are near each
- *             other.
+ *             graph/: the same bytes for any number of threads. Its clusters stay; in them nodes
+ *             are put in a new order, near ones into one unit (diskann_pack.c).
  * BUDGETS     pq_code_budget_gb_ratio and search_cache_budget_gb_ratio are shares of the raw rows'
- *             bytes. The finest codec whose code fits the first is taken; perm, way in and hot
- *             records fill what both leave. Rows so short that a fit code would say nothing get
- *             CODE_MIN bytes.
+ *             bytes; their sum is what memory holds. Row numbers and the way in come first, then
+ *             the codec that errs least of those that fit: finer codes save more reads than hot
+ *             nodes (README.md has the figures), so these get what is left. Rows so short that a
+ *             fit code would say nothing get CODE_MIN bytes.
+ * CODECS      SQ codes are finer on data like sift1m's, and their keys take a quarter of the time;
+ *             RABITQ has every number of bits and bears dimensions of unlike spread. Which errs
+ *             less is measured.
  * HOT         The nodes that most links lead to: measured against nothing but themselves, so the
  *             choice needs no sample queries.
- * MEMORY      That of the graph's builder, 4 bytes a row, and one buffer.
+ * MEMORY      That of the graph's builder, 16 bytes a row, what packing takes, and one buffer.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -21,13 +24,13 @@
 #include "base/bitset.h"
 #include "index/diskann/diskann_int.h"
 #include "index/graph/graph_build_int.h"
-#include "simd/simd.h"
 
 #define ALPHA 1.2f
 #define CODE_MIN 32
 /* Errors of codes are measured between this many nodes and the nodes they link to; slack is above
  * all but one in SLACK_MISSED of them. */
 #define SLACK_NODES 2000
+#define SLACK_LINKS 8u
 #define SLACK_MISSED 200
 
 void diskann__layout(const struct index_rows *rows, struct diskann_meta *m)
@@ -38,53 +41,6 @@ void diskann__layout(const struct index_rows *rows, struct diskann_meta *m)
     m->unit = ROUND_UP(m->per_unit * m->record, DISKANN_BLOCK);
 }
 
-/* ---- Codes ---- */
-
-static int try_codec(const struct index_build *b, const struct codec_spec *spec, size_t most,
-                     struct codec **ret_codec, struct status *st)
-{
-    const struct index_rows *r = b->rows;
-    struct codec *c = NULL;
-    int rc;
-    /* What a code takes does not depend on what is learnt. */
-    if (spec->kind == CODEC_RABITQ) {
-        TRY(codec_new(spec, r->metric, r->type, r->dim, &c, st));
-        if (codec_stride(c) > most) {
-            goto out;
-        }
-        codec_free(TAKE(c));
-    }
-    TRY(codec_train(spec, r, b->pool, b->check, b->check_arg, &c, st));
-    if (codec_stride(c) <= most) {
-        *ret_codec = TAKE(c);
-    }
-out:
-    codec_free(c);
-    return rc;
-}
-
-/* The finest codec within the budget. */
-static int choose_codec(const struct index_build *b, struct codec **ret_codec, struct status *st)
-{
-    const struct index_rows *r = b->rows;
-    const double share = b->params->pq_code_budget_gb_ratio;
-    const size_t most =
-        MAX((size_t)(share * (double)vec_bytes(r->type, r->dim)), (size_t)CODE_MIN);
-    struct codec_spec spec = { .kind = r->type == VEC_I8 ? CODEC_I8 : CODEC_SQ8,
-                               .seed = b->params->seed };
-    struct codec *c = NULL;
-    int rc = 0;
-    if (r->dim <= most) {
-        TRY(try_codec(b, &spec, most, &c, st));
-    }
-    for (spec.kind = CODEC_RABITQ, spec.bits = 7; !c && spec.bits > 0; spec.bits--) {
-        TRY(try_codec(b, &spec, spec.bits > 1 ? most : SIZE_MAX, &c, st));
-    }
-    *ret_codec = c;
-out:
-    return rc;
-}
-
 /* ---- Everything a build holds ---- */
 
 struct writer {
@@ -92,16 +48,40 @@ struct writer {
     struct graph_builder *b;
     struct codec *codec;
     struct diskann_meta meta;
-    uint64_t *hot; /* bits */
+    uint32_t *order, *place; /* the builder's number of each node, and the way back */
+    uint64_t *hot;           /* bits by node */
     uint8_t *buf;
     struct ixw *w;
 };
 
-static void encode_node(const struct writer *x, uint32_t node, uint8_t *code)
+static uint32_t row_of(const struct writer *x, uint32_t node)
 {
-    const struct index_rows *r = x->in->rows;
-    codec_encode(x->codec, index_row(r, x->b->perm[node]), r->stride, 1, code);
+    return x->b->perm[x->order[node]];
 }
+
+static const uint32_t *links_of(const struct writer *x, uint32_t node)
+{
+    return graph_links(&x->b->g, x->order[node]);
+}
+
+static int order_nodes(struct writer *x, struct status *st)
+{
+    const uint32_t n = x->meta.n;
+    int rc = 0;
+    x->order = alloc_try(n * sizeof *x->order);
+    x->place = alloc_try(n * sizeof *x->place);
+    if (!x->order || !x->place) {
+        FAIL(st, ST_NO_MEMORY, "no memory to order %u nodes", n);
+    }
+    TRY(diskann__pack(x->b, x->meta.per_unit, x->order, st));
+    for (uint32_t i = 0; i < n; i++) {
+        x->place[x->order[i]] = i;
+    }
+out:
+    return rc;
+}
+
+/* ---- Codes ---- */
 
 static int by_value(const void *a, const void *b)
 {
@@ -109,32 +89,33 @@ static int by_value(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* How much too large the codes' keys are between near rows. */
-static int measure_slack(struct writer *x, struct status *st)
+/* How much too large the keys of codes are between near rows. */
+static int measure_slack(const struct writer *x, const struct codec *c, float *ret_slack,
+                         struct status *st)
 {
-    const struct graph_builder *b = x->b;
     const struct index_rows *r = x->in->rows;
-    const struct simd_dist kernel = diskann__kernel(r);
+    const struct simd_dist kernel = diskann__kernel(r->metric, r->type);
     const bool larger = metric_larger_is_better(r->metric);
     const uint32_t n = x->meta.n, step = n / SLACK_NODES + 1;
-    const size_t stride = codec_stride(x->codec);
+    const size_t stride = codec_stride(c);
     size_t nerr = 0;
-    uint32_t ids[8];
-    float *err = alloc_try((n / step + 1) * ARRAY_LEN(ids) * sizeof *err), exact;
-    void *pq = alloc_try_aligned(CACHE_LINE, ROUND_UP(codec_query_bytes(x->codec), 64));
+    float *err = alloc_try((n / step + 1) * (size_t)SLACK_LINKS * sizeof *err), exact;
+    void *pq = alloc_try_aligned(CACHE_LINE, ROUND_UP(codec_query_bytes(c), 64));
+    uint8_t *code = alloc_try(stride);
     int rc = 0;
-    if (!err || !pq) {
+    if (!err || !pq || !code) {
         FAIL(st, ST_NO_MEMORY, "no memory to measure codes");
     }
     for (uint32_t node = 0; node < n; node += step) {
-        const void *query = index_row(r, b->perm[node]);
-        const uint32_t *links = graph_links(&b->g, node);
-        codec_query(x->codec, query, pq);
-        for (size_t k = 0; k < MIN(ARRAY_LEN(ids), x->meta.degree) && links[k] != GRAPH_NONE; k++) {
+        const void *query = index_row(r, row_of(x, node));
+        const uint32_t *links = links_of(x, node);
+        codec_query(c, query, pq);
+        for (size_t k = 0; k < MIN(SLACK_LINKS, x->meta.degree) && links[k] != GRAPH_NONE; k++) {
+            const void *row = index_row(r, x->b->perm[links[k]]);
             float key;
-            encode_node(x, links[k], x->buf);
-            codec_rows(x->codec, pq, x->buf, stride, 1, &key);
-            kernel.rows(query, index_row(r, b->perm[links[k]]), r->stride, 1, r->dim, &exact);
+            codec_encode(c, row, r->stride, 1, code);
+            codec_rows(c, pq, code, stride, 1, &key);
+            kernel.rows(query, row, r->stride, 1, r->dim, &exact);
             key -= larger ? -exact : exact;
             if (key == key) {
                 err[nerr++] = key;
@@ -142,34 +123,109 @@ static int measure_slack(struct writer *x, struct status *st)
         }
     }
     qsort(err, nerr, sizeof *err, by_value);
-    x->meta.slack = nerr ? MAX(err[nerr - 1 - nerr / SLACK_MISSED], 0.0f) : 0;
+    *ret_slack = nerr ? MAX(err[nerr - 1 - nerr / SLACK_MISSED], 0.0f) : 0;
 out:
     mem_free(err);
     mem_free(pq);
+    mem_free(code);
     return rc;
 }
+
+/* Keeps the codec of this spec when it fits and errs less than what there is. */
+static int try_codec(struct writer *x, const struct codec_spec *spec, size_t most,
+                     struct status *st)
+{
+    const struct index_rows *r = x->in->rows;
+    struct codec *c = NULL;
+    float slack = 0;
+    int rc = 0;
+    if (spec->kind == CODEC_RABITQ) { /* what a code takes does not depend on what is learnt */
+        TRY(codec_new(spec, r->metric, r->type, r->dim, &c, st));
+        if (codec_stride(c) > most) {
+            goto out;
+        }
+        codec_free(TAKE(c));
+    }
+    TRY(codec_train(spec, r, x->in->pool, x->in->check, x->in->check_arg, &c, st));
+    if (codec_stride(c) > most) {
+        goto out;
+    }
+    TRY(measure_slack(x, c, &slack, st));
+    if (!x->codec || slack < x->meta.slack) {
+        codec_free(x->codec);
+        x->codec = TAKE(c);
+        x->meta.slack = slack;
+        x->meta.stride = codec_stride(x->codec);
+    }
+out:
+    codec_free(c);
+    return rc;
+}
+
+/* Bytes of memory a row may take besides its code and row number: the way in included. */
+static double room_of(const struct writer *x)
+{
+    const struct index_rows *r = x->in->rows;
+    const struct index_params *p = x->in->params;
+    const double raw = (double)vec_bytes(r->type, r->dim);
+    const double centroids = (double)x->meta.nsupers + x->meta.nclusters;
+    const double routing = centroids * (4.0 * (double)r->dim + 4);
+    return raw * (p->pq_code_budget_gb_ratio + p->search_cache_budget_gb_ratio) - 4 -
+           routing / x->meta.n;
+}
+
+/* The codec within the budget that errs least. */
+static int choose_codec(struct writer *x, struct status *st)
+{
+    static const enum codec_kind kinds[] = { CODEC_SQ8, CODEC_SQ6, CODEC_SQ4 };
+    const struct index_rows *r = x->in->rows;
+    const size_t most = (size_t)MAX(room_of(x), (double)CODE_MIN);
+    struct codec_spec spec = { .kind = CODEC_I8, .seed = x->in->params->seed };
+    int rc = 0;
+    if (r->type == VEC_I8 && r->dim <= most) {
+        TRY(try_codec(x, &spec, most, st));
+        goto out;
+    }
+    for (size_t i = 0; i < ARRAY_LEN(kinds); i++) {
+        spec.kind = kinds[i];
+        if (r->dim * (i == 0 ? 8 : i == 1 ? 6 : 4) / 8 <= most) {
+            TRY(try_codec(x, &spec, most, st));
+        }
+    }
+    spec.kind = CODEC_RABITQ;
+    for (spec.bits = 7; spec.bits > 0; spec.bits--) {
+        const struct codec *before = x->codec;
+        TRY(try_codec(x, &spec, spec.bits > 1 || x->codec ? most : SIZE_MAX, st));
+        if (x->codec != before) { /* fewer bits err more */
+            break;
+        }
+    }
+out:
+    return rc;
+}
+
+/* ---- Hot nodes ---- */
 
 /* Marks the nodes most linked to, as many as fit. */
 static int choose_hot(struct writer *x, struct status *st)
 {
-    const struct graph *g = &x->b->g;
-    const struct index_params *p = x->in->params;
-    const double raw = (double)vec_bytes(x->in->rows->type, x->in->rows->dim) * x->meta.n;
-    const double routing =
-        ((double)g->nsupers + g->nclusters + g->npivots) * (double)x->meta.stride;
-    const double fixed = x->meta.n * ((double)x->meta.stride + 4.2) + routing;
-    const double left =
-        raw * (p->pq_code_budget_gb_ratio + p->search_cache_budget_gb_ratio) - fixed;
+    /* The bits that say which are hot take 12 bytes for 64 nodes. */
+    const double left = x->meta.n * (room_of(x) - (double)x->meta.stride - 12 / 64.0);
     uint32_t n = x->meta.n, want = left > 0 ? (uint32_t)MIN(left / x->meta.record, (double)n) : 0;
-    uint32_t *degree = alloc_try_zero(n * sizeof *degree), *count = NULL, most = 0;
+    uint32_t *degree = NULL, *count = NULL, most = 0;
     int rc = 0;
+    if (want == 0) {
+        goto out;
+    }
+    degree = alloc_try_zero(n * sizeof *degree);
     x->hot = alloc_try_zero((bits_words(n) + 1) * sizeof *x->hot);
     if (!degree || !x->hot) {
         FAIL(st, ST_NO_MEMORY, "no memory for the degrees of %u nodes", n);
     }
-    for (size_t i = 0; i < (size_t)n * x->meta.degree; i++) {
-        if (g->links[i] != GRAPH_NONE) {
-            most = MAX(most, ++degree[g->links[i]]);
+    for (uint32_t i = 0; i < n; i++) {
+        const uint32_t *links = links_of(x, i);
+        for (uint32_t k = 0; k < x->meta.degree && links[k] != GRAPH_NONE; k++) {
+            most = MAX(most, ++degree[x->place[links[k]]]);
         }
     }
     count = alloc_try_zero((most + (size_t)2) * sizeof *count);
@@ -199,35 +255,57 @@ out:
 
 /* ---- Sections ---- */
 
-static int put_codes(struct writer *x, const uint32_t *nodes, uint32_t n, struct status *st)
+static int put_codes(struct writer *x, struct status *st)
 {
-    int rc = 0;
+    const struct index_rows *r = x->in->rows;
     const size_t stride = x->meta.stride;
-    for (uint32_t i = 0; i < n; i++) {
-        encode_node(x, nodes ? nodes[i] : i, x->buf);
+    int rc;
+    TRY(ixw_begin(x->w, DISKANN_CODE, st));
+    for (uint32_t i = 0; i < x->meta.n; i++) {
+        codec_encode(x->codec, index_row(r, row_of(x, i)), r->stride, 1, x->buf);
         TRY(ixw_put(x->w, x->buf, stride, st));
         if (i % 1024 == 0 && x->in->check) {
             TRY(x->in->check(x->in->check_arg, st));
         }
     }
+    TRY(ixw_end(x->w, st));
 out:
     return rc;
 }
 
-static int put_routing(struct writer *x, struct status *st)
+static int put_perm(struct writer *x, struct status *st)
+{
+    int rc;
+    TRY(ixw_begin(x->w, DISKANN_PERM, st));
+    for (uint32_t i = 0; i < x->meta.n; i++) {
+        const uint32_t row = row_of(x, i);
+        TRY(ixw_put(x->w, &row, sizeof row, st));
+    }
+    TRY(ixw_end(x->w, st));
+out:
+    return rc;
+}
+
+/* Means of each super's clusters, then the clusters' own. */
+static int put_centroids(struct writer *x, struct status *st)
 {
     const struct graph *g = &x->b->g;
-    uint32_t node;
+    const size_t dim = x->in->rows->dim;
+    const float *clusters = x->b->centroids;
+    float *mean = (float *)(void *)x->buf;
     int rc;
-    TRY(ixw_begin(x->w, GRAPH_ROUT, st));
-    for (uint32_t i = 0; i < g->nsupers; i++) {
-        node = g->pivot_node[g->pivot_first[x->b->super_cluster[i]]];
-        TRY(put_codes(x, &node, 1, st));
+    TRY(ixw_begin(x->w, DISKANN_CENT, st));
+    for (uint32_t s = 0; s < g->nsupers; s++) {
+        const uint32_t first = x->b->super_first[s], end = x->b->super_first[s + 1];
+        memset(mean, 0, dim * sizeof *mean);
+        for (uint32_t c = first; c < end; c++) {
+            for (size_t i = 0; i < dim; i++) {
+                mean[i] += clusters[c * dim + i] / (float)(end - first);
+            }
+        }
+        TRY(ixw_put(x->w, mean, dim * sizeof *mean, st));
     }
-    for (uint32_t i = 0; i < g->nclusters; i++) {
-        TRY(put_codes(x, &g->pivot_node[g->pivot_first[i]], 1, st));
-    }
-    TRY(put_codes(x, g->pivot_node, g->npivots, st));
+    TRY(ixw_put(x->w, clusters, g->nclusters * dim * sizeof *clusters, st));
     TRY(ixw_end(x->w, st));
 out:
     return rc;
@@ -237,9 +315,13 @@ static void make_record(const struct writer *x, uint32_t node, uint8_t *record)
 {
     const struct index_rows *r = x->in->rows;
     const size_t len = vec_bytes(r->type, r->dim), at = diskann_links_at(r);
-    memcpy(record, index_row(r, x->b->perm[node]), len);
+    const uint32_t *links = links_of(x, node);
+    memcpy(record, index_row(r, row_of(x, node)), len);
     memset(record + len, 0, at - len);
-    memcpy(record + at, graph_links(&x->b->g, node), x->meta.degree * sizeof(uint32_t));
+    for (uint32_t k = 0; k < x->meta.degree; k++) {
+        const uint32_t to = links[k] == GRAPH_NONE ? DISKANN_NONE : x->place[links[k]];
+        memcpy(record + at + k * sizeof to, &to, sizeof to);
+    }
 }
 
 static int put_hot(struct writer *x, struct status *st)
@@ -247,6 +329,11 @@ static int put_hot(struct writer *x, struct status *st)
     const size_t words = bits_words(x->meta.n);
     uint32_t before = 0;
     int rc;
+    if (x->meta.nhot == 0) {
+        TRY(ixw_section(x->w, DISKANN_HOTB, NULL, 0, st));
+        TRY(ixw_section(x->w, DISKANN_HOTR, NULL, 0, st));
+        goto out;
+    }
     TRY(ixw_begin(x->w, DISKANN_HOTB, st));
     TRY(ixw_put(x->w, x->hot, words * sizeof *x->hot, st));
     for (size_t i = 0; i < words; i++) {
@@ -292,19 +379,36 @@ static int put_all(struct writer *x, struct status *st)
     size_t size;
     int rc;
     blob = codec_blob(x->codec, &size);
-    TRY(ixw_section(x->w, GRAPH_META, &x->meta, sizeof x->meta, st));
-    TRY(ixw_section(x->w, GRAPH_CODC, blob, size, st));
-    TRY(ixw_begin(x->w, GRAPH_CODE, st));
-    TRY(put_codes(x, NULL, g->n, st));
-    TRY(ixw_end(x->w, st));
-    TRY(ixw_section(x->w, GRAPH_PERM, g->perm, g->n * sizeof(uint32_t), st));
-    TRY(ixw_section(x->w, GRAPH_CLUS, g->cluster_first, (g->nclusters + 1) * sizeof(uint32_t), st));
-    TRY(ixw_section(x->w, GRAPH_PIVF, g->pivot_first, (g->nclusters + 1) * sizeof(uint32_t), st));
-    TRY(ixw_section(x->w, GRAPH_PIVN, g->pivot_node, g->npivots * sizeof(uint32_t), st));
-    TRY(ixw_section(x->w, GRAPH_SUPF, g->super_first, (g->nsupers + 1) * sizeof(uint32_t), st));
-    TRY(put_routing(x, st));
+    TRY(ixw_section(x->w, DISKANN_META, &x->meta, sizeof x->meta, st));
+    TRY(ixw_section(x->w, DISKANN_CODC, blob, size, st));
+    TRY(put_codes(x, st));
+    TRY(put_perm(x, st));
+    TRY(ixw_section(x->w, DISKANN_CLUS, x->b->cluster_first, (g->nclusters + 1) * sizeof(uint32_t),
+                    st));
+    TRY(ixw_section(x->w, DISKANN_SUPF, x->b->super_first, (g->nsupers + 1) * sizeof(uint32_t),
+                    st));
+    TRY(put_centroids(x, st));
     TRY(put_hot(x, st));
     TRY(put_units(x, st));
+out:
+    return rc;
+}
+
+/* All but the graph. */
+static int finish(struct writer *x, struct status *st)
+{
+    int rc;
+    x->meta.nclusters = x->b->g.nclusters;
+    x->meta.nsupers = x->b->g.nsupers;
+    TRY(order_nodes(x, st));
+    TRY(choose_codec(x, st));
+    const size_t largest = MAX(x->meta.stride, x->in->rows->dim * sizeof(float));
+    x->buf = alloc_try(MAX(x->meta.unit, largest));
+    if (!x->buf) {
+        FAIL(st, ST_NO_MEMORY, "no memory for a page");
+    }
+    TRY(choose_hot(x, st));
+    TRY(put_all(x, st));
 out:
     return rc;
 }
@@ -316,28 +420,20 @@ int diskann__build(const struct index_build *in, struct ixw *w, struct status *s
     int rc = 0;
     x.b = xalloc(sizeof *x.b);
     x.b->in = in;
+    x.meta.version = DISKANN_VERSION;
     x.meta.n = in->rows->nrows;
     x.meta.degree = p->max_degree;
     diskann__layout(in->rows, &x.meta);
     if (x.meta.n == 0) {
-        TRY(ixw_section(w, GRAPH_META, &x.meta, sizeof x.meta, st));
+        TRY(ixw_section(w, DISKANN_META, &x.meta, sizeof x.meta, st));
         goto out;
     }
     TRY(graph__make(x.b, p->max_degree, p->search_list_size, ALPHA, st));
-    TRY(choose_codec(in, &x.codec, st));
-    x.meta.nclusters = x.b->g.nclusters;
-    x.meta.npivots = x.b->g.npivots;
-    x.meta.nsupers = x.b->g.nsupers;
-    x.meta.stride = codec_stride(x.codec);
-    x.buf = alloc_try(MAX(x.meta.unit, x.meta.stride));
-    if (!x.buf) {
-        FAIL(st, ST_NO_MEMORY, "no memory for a page");
-    }
-    TRY(measure_slack(&x, st));
-    TRY(choose_hot(&x, st));
-    TRY(put_all(&x, st));
+    TRY(finish(&x, st));
 out:
     codec_free(x.codec);
+    mem_free(x.order);
+    mem_free(x.place);
     mem_free(x.hot);
     mem_free(x.buf);
     graph__builder_done(x.b);

@@ -20,6 +20,10 @@
 #include "base/alloc.h"
 #include "index/diskann/diskann_int.h"
 
+/* So many reads are sent even while others that came back are still to be worked off: the disk must
+ * not run dry in the meantime. */
+#define SEND_BATCH 8
+
 struct one_read {
     uint32_t slot, n, got;
     uint64_t offset;
@@ -32,6 +36,7 @@ struct diskann_io {
     int fd;
     const uint8_t *map;
     unsigned depth, flying;
+    unsigned unsent; /* in the ring, not given to the kernel */
     struct one_read *reads; /* depth: by place; without a ring, a queue of what is asked for */
     uint32_t *free_place;   /* depth - flying */
 };
@@ -46,6 +51,14 @@ int diskann__reopen(int fd)
     snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
     own = open(path, O_RDONLY | O_DIRECT | O_CLOEXEC);
     return own >= 0 ? own : fcntl(fd, F_DUPFD_CLOEXEC, 0);
+}
+
+/* Where the kernel knows how (5.19), completions wait for the next call instead of interrupting. */
+static bool ring_new(struct diskann_io *io)
+{
+    const unsigned flags = IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG;
+    return io_uring_queue_init(io->depth, &io->ring, flags) == 0 ||
+           io_uring_queue_init(io->depth, &io->ring, 0) == 0;
 }
 
 int diskann__io_new(int fd, const uint8_t *map, unsigned depth, struct diskann_io **ret_io,
@@ -66,9 +79,7 @@ int diskann__io_new(int fd, const uint8_t *map, unsigned depth, struct diskann_i
     for (unsigned i = 0; i < depth; i++) {
         io->free_place[i] = i;
     }
-    io->kind = fd < 0                                         ? DISKANN_IO_MAP
-               : io_uring_queue_init(depth, &io->ring, 0) == 0 ? DISKANN_IO_URING
-                                                               : DISKANN_IO_PREAD;
+    io->kind = fd < 0 ? DISKANN_IO_MAP : ring_new(io) ? DISKANN_IO_URING : DISKANN_IO_PREAD;
     *ret_io = TAKE(io);
 out:
     if (io) {
@@ -104,6 +115,15 @@ static void enqueue(struct diskann_io *io, uint32_t place)
     struct io_uring_sqe *sqe = io_uring_get_sqe(&io->ring);
     io_uring_prep_read(sqe, io->fd, r->buf + r->got, r->n - r->got, r->offset + r->got);
     io_uring_sqe_set_data64(sqe, place);
+    io->unsent++;
+}
+
+void diskann__io_send(struct diskann_io *io)
+{
+    if (io->kind == DISKANN_IO_URING && io->unsent > 0) {
+        io_uring_submit(&io->ring); /* what it refuses is sent by the next wait, which reports */
+        io->unsent = io_uring_sq_ready(&io->ring);
+    }
 }
 
 void diskann__io_read(struct diskann_io *io, uint32_t slot, uint64_t offset, void *buf, uint32_t n)
@@ -139,8 +159,12 @@ static int wait_ring(struct diskann_io *io, uint32_t *ret_place, int *ret_err, s
 {
     for (;;) {
         struct io_uring_cqe *cqe;
+        if (io->unsent >= SEND_BATCH) {
+            diskann__io_send(io);
+        }
         if (io_uring_peek_cqe(&io->ring, &cqe) != 0) {
             int rc = io_uring_submit_and_wait(&io->ring, 1);
+            io->unsent = io_uring_sq_ready(&io->ring);
             if (rc < 0 && rc != -EINTR && rc != -EAGAIN && rc != -EBUSY) {
                 return st_errno(st, -rc, "index file: asking for reads");
             }
