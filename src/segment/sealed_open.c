@@ -106,6 +106,7 @@ int seg__open_bytes(const struct seg_ids *ids, const struct schema *schema, cons
     atomic_init(&seg->first_position, ft->first_position);
     atomic_init(&seg->last_position, ft->last_position);
     atomic_init(&seg->nrows, ft->nrows);
+    s->kept = seg__kept_new(ft->nrows);
     seg__add_memory(seg, sizeof *seg + sizeof *seg->lock +
                              ft->ncols * (sizeof *seg->fields + sizeof *s->cols +
                                           sizeof *s->file_col + sizeof *s->indexes + 1));
@@ -138,6 +139,7 @@ out:
 void seg__sealed_done(struct segment *seg)
 {
     seg__indexes_done(seg); /* they point into the columns */
+    seg__kept_done(seg->s.kept);
     mem_free(seg->s.cols);
     mem_free(seg->s.file_col);
     mem_free((void *)(uintptr_t)seg->s.checked);

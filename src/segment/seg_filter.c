@@ -2,7 +2,7 @@
  * seg_filter.c - a reader's filter as bits of a span, or as a short list of rows.
  *
  * WHAT        Bits: visibility first (seg_delete.c), then the expression over the span's columns,
- *             unless nothing is visible. List: when the expression can only hold for named primary
+ *             unless nothing is visible; a sealed segment keeps what came out (seg_kept.c). List: when the expression can only hold for named primary
  *             keys, those are looked up, and the rest of the expression is evaluated on just the
  *             rows found, gathered into small columns.
  * THREADS     Any; scratch is the caller's.
@@ -63,6 +63,20 @@ static int eval(struct reader_ctx *ctx, const struct expr *e, uint32_t nrows, ui
     return rc;
 }
 
+/* seg_where_fn */
+struct span_eval {
+    const struct seg_span *sp;
+    const struct expr *expr;
+    struct arena *tmp;
+};
+
+static int eval_span(void *arg, uint64_t *bits, struct status *st)
+{
+    struct span_eval *e = arg;
+    struct reader_ctx ctx = { .sp = e->sp, .seg = e->sp->seg, .ar = e->tmp };
+    return eval(&ctx, e->expr, e->sp->nrows, bits, st);
+}
+
 int seg__pass(const struct seg_span *sp, const struct seg_filter *f, struct arena *tmp,
               uint64_t *bits, struct status *st)
 {
@@ -74,8 +88,9 @@ int seg__pass(const struct seg_span *sp, const struct seg_filter *f, struct aren
     if (!hold) {
         return st_fail(st, ST_NO_MEMORY, "no memory to filter %u rows", sp->nrows);
     }
-    struct reader_ctx ctx = { .sp = sp, .seg = sp->seg, .ar = tmp };
-    int rc = eval(&ctx, f->expr, sp->nrows, hold, st);
+    struct span_eval e = { .sp = sp, .expr = f->expr, .tmp = tmp };
+    int rc = sp->seg->sealed ? seg__where(sp->seg, f, eval_span, &e, hold, sp->nrows, st)
+                             : eval_span(&e, hold, st);
     if (rc == 0) {
         bits_and(bits, hold, sp->nrows);
     }

@@ -2,7 +2,7 @@
  * seg_index.c - index files of sealed segments, and searches through them.
  *
  * WHAT        A file is mapped, checked (index/ann.h reads all of it once), warmed and published by
- *             one store; searches find it by one load. Which rows may be hits is seg_bits()' answer,
+ *             one store; searches find it by one load. Which rows may be hits is seg_kept.c's answer,
  *             or nothing at all when every row passes, which most searches of most segments are.
  * LIFE        A field's first index stays until the segment ends: a collection whose index is to be
  *             another one is released, and opens its segments anew. So readers count nothing.
@@ -205,18 +205,19 @@ int seg__search_index(const struct segment *seg, const struct seg_index *si, uin
         .check = seg__stop_check,
         .check_arg = &stop,
     };
-    uint64_t *bits = NULL;
-    uint32_t nrows = seg__nrows(seg);
+    const struct seg_pass *pass = NULL;
+    struct seg_pass own = { 0 };
     int rc;
 
     TRY(seg__stop_check(&stop, st));
     TRY(search_params(si, q, tk->k, &params, st));
     if (!all_pass(seg, f, &q->filter)) {
-        TRY(seg_bits(seg, &q->filter, q->field_id, q->deadline_us, scratch, &bits, &nrows,
-                     &iq.allow_count, st));
-        iq.allow = iq.allow_count < nrows ? bits : NULL;
+        TRY(seg__pass_get(seg, si->ix, f, &q->filter, q->deadline_us, scratch, &own, &pass, st));
+        iq.allow = pass->bits;
+        iq.allow_count = pass->count;
+        iq.filter = pass->filter;
     }
-    if (!bits || iq.allow_count > 0) {
+    if (!pass || iq.allow_count > 0) {
         TRY(index_search(si->ix, &iq, tk, q->work ? &q->work->counters : NULL, st));
     }
     if (q->work) {
@@ -224,5 +225,6 @@ int seg__search_index(const struct segment *seg, const struct seg_index *si, uin
     }
     topk_finish(tk);
 out:
+    seg__pass_done(pass);
     return rc;
 }

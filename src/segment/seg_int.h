@@ -127,6 +127,7 @@ struct seg_sealed {
     /* Per field: NULL until seg_index_open() stores one (release; searches load with acquire),
      * which then stays as long as the segment. */
     _Atomic(struct seg_index *) *indexes;
+    struct seg_kept *kept; /* of filters: seg_kept.c */
 };
 
 /* An open index file. Immutable. */
@@ -285,6 +286,31 @@ int seg__pass(const struct seg_span *sp, const struct seg_filter *f, struct aren
 int seg__pass_list(const struct segment *seg, const struct seg_filter *f, uint32_t nrows,
                    struct arena *ar, bool *ret_is_list, uint32_t **ret_rows, uint32_t *ret_n,
                    struct status *st);
+
+/* ---- Answers of filters kept: seg_kept.c ---- */
+
+struct seg_kept *seg__kept_new(uint32_t nrows);
+void seg__kept_done(struct seg_kept *k);
+size_t seg__kept_bytes(const struct seg_kept *k); /* heap; k may be NULL */
+
+/* bits (of all nrows rows of a sealed segment) where f's expression holds: kept ones or eval's. */
+typedef int seg_where_fn(void *arg, uint64_t *bits, struct status *st);
+int seg__where(const struct segment *seg, const struct seg_filter *f, seg_where_fn *eval, void *arg,
+               uint64_t *bits, uint32_t nrows, struct status *st);
+
+/* What an index of a field may return under a filter. */
+struct seg_pass {
+    const uint64_t *bits;
+    uint32_t count;
+    bool kept;
+    const struct index_filter *filter; /* of ix; NULL: not prepared */
+};
+/* As seg_bits() with the field's nulls left out, kept or new. *ret_pass is own (bits from ar) or a
+ * kept one: seg__pass_done() in any case. */
+int seg__pass_get(const struct segment *seg, const struct index *ix, uint32_t field,
+                  const struct seg_filter *f, int64_t deadline_us, struct arena *ar,
+                  struct seg_pass *own, const struct seg_pass **ret_pass, struct status *st);
+void seg__pass_done(const struct seg_pass *p);
 
 /* Stops long work. */
 struct seg_stop {

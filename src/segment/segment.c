@@ -102,7 +102,8 @@ void seg_get_info(const struct segment *seg, struct seg_info *ret)
         .max_ts = atomic_load_explicit(&seg->max_ts, memory_order_relaxed),
         .first_position = atomic_load_explicit(&seg->first_position, memory_order_relaxed),
         .last_position = atomic_load_explicit(&seg->last_position, memory_order_relaxed),
-        .memory_bytes = atomic_load_explicit(&seg->memory, memory_order_relaxed),
+        .memory_bytes = atomic_load_explicit(&seg->memory, memory_order_relaxed) +
+                        seg__kept_bytes(seg->s.kept),
         .mapped_bytes = seg->s.nbytes,
         .deleted_rows = atomic_load_explicit(&seg->dels.rows, memory_order_relaxed),
     };
