@@ -35,7 +35,9 @@
 
 #define BUDGET 0.7
 #define BRIDGES 4u
-#define ROUNDS 3 /* plain walks, each for more, until another way is taken */
+#define ROUNDS 3 /* walks, each for more, until another way is taken */
+#define REACH_BEAM 2u  /* candidates expanded together */
+#define FETCH_MAX 512u /* bytes of a code asked for; the rest follows in the hardware's stream */
 #define LIST_LOOKS 6u /* what fetching a list of links costs, in bits looked up */
 /* A scan as cheap as looking at the entries is not worth the look. */
 #define LOOK_NS 20000
@@ -56,26 +58,24 @@ struct filtered {
     bool lost; /* the frontier is full: what was left out may have been the way */
 };
 
-/* Into ascending v[0 .. *n), at most max items: the largest falls out. */
-static void sorted_insert(uint64_t *v, size_t *n, size_t max, uint64_t x)
+/* Into ascending v[0 .. *n), at most max items: the largest falls out. Returns where it went. */
+static size_t sorted_insert(uint64_t *v, size_t *n, size_t max, uint64_t x)
 {
     size_t at = 0, len = *n;
-    while (len > 0) {
+    while (len > 1) { /* a conditional move per step */
         size_t half = len / 2;
-        if (v[at + half] < x) {
-            at += half + 1;
-            len -= half + 1;
-        } else {
-            len = half;
-        }
+        at += v[at + half - 1] < x ? half : 0;
+        len -= half;
     }
+    at += len == 1 && v[at] < x;
     if (at >= max) {
-        return;
+        return at;
     }
     size_t end = *n < max ? *n : max - 1;
     memmove(v + at + 1, v + at, (end - at) * sizeof *v);
     v[at] = x;
     *n = end + 1;
+    return at;
 }
 
 static void frontier_push(struct filtered *f, uint64_t x)
@@ -335,31 +335,142 @@ static bool score_results(struct filtered *f, uint32_t j, struct topk *tk,
     return true;
 }
 
-/* The plain walk for so many results that enough of them are allowed. *ret_done false: nothing was
- * pushed. *ret_share: of allowed ones among those found; negative where more of them would not do. */
-static void search_plain(const struct graph *g, const struct index_query *q, uint32_t j,
-                         const struct plan_search *plan, struct graph_scratch *s, size_t nentries,
-                         struct topk *tk, bool *ret_done, double *ret_share,
-                         struct index_counters *c)
+/* ---- The reaching walk ---- */
+
+struct reach {
+    const struct graph *g;
+    const struct index_query *q;
+    struct graph_scratch *s;
+    size_t n, cursor, limit, cap; /* of the pool, which is sorted: expanded up to limit */
+    size_t distances, hops;
+    size_t fetch; /* bytes of a code that are fetched ahead */
+};
+
+/* Appends the unvisited neighbours of node and asks for their codes. */
+static size_t reach_gather(struct reach *r, uint32_t node, size_t n)
 {
-    struct filtered f = { .g = g, .q = q, .s = s, .plan = plan, .k = tk->k, .plain = true };
-    const size_t ef = plan_walk_ef(plan), n = graph__walk(g, s, nentries, ef, c);
+    const struct graph *g = r->g;
+    const uint32_t *links = graph_links(g, node);
+    uint32_t *ids = r->s->ids;
+    for (size_t i = 0; i < g->degree && links[i] < g->n; i++) {
+        ids[n] = links[i];
+        n += graph_visit(r->s, links[i]);
+    }
+    return n;
+}
+
+/* Expands the nearest two that were not yet. False: there is none up to the limit. */
+static bool reach_step(struct reach *r)
+{
+    const struct graph *g = r->g;
+    struct graph_scratch *s = r->s;
+    uint64_t *pool = s->pool;
+    const size_t end = MIN(r->n, r->limit);
+    size_t next = r->cursor, m = 0, taken = 0;
+    for (; next < end && taken < REACH_BEAM; next++) {
+        if (!(pool[next] & 1)) {
+            pool[next] |= 1;
+            m = reach_gather(r, graph_cand_node(pool[next]), m);
+            taken++;
+        }
+    }
+    r->cursor = next;
+    for (size_t i = 0; i < m; i++) {
+        const uint8_t *code = graph_code(g, s->ids[i]);
+        for (size_t at = 0; at < r->fetch; at += CACHE_LINE) {
+            __builtin_prefetch(code + at, 0, 2);
+        }
+    }
+    for (size_t ahead = 0; next < end && ahead < REACH_BEAM; next++) {
+        if (!(pool[next] & 1)) {
+            const uint32_t *links = graph_links(g, graph_cand_node(pool[next]));
+            for (size_t l = 0; l < g->degree; l += CACHE_LINE / sizeof *links) {
+                __builtin_prefetch(links + l, 0, 2);
+            }
+            ahead++;
+        }
+    }
+    codec_ids(g->codec, s->pq, g->codes, g->stride, s->ids, m, s->keys);
+    float tail = r->n < r->cap ? INFINITY : graph_cand_key(pool[r->n - 1]);
+    size_t npick = simd_ops()->select_le(s->keys, m, tail, s->pick);
+    for (size_t i = 0; i < npick; i++) {
+        size_t where = sorted_insert(pool, &r->n, r->cap,
+                                     graph_cand(s->keys[s->pick[i]], s->ids[s->pick[i]]));
+        r->cursor = MIN(r->cursor, where);
+    }
+    r->distances += m;
+    r->hops += taken;
+    return taken > 0;
+}
+
+/* Allowed ones among the first of the pool. */
+static size_t reach_count(const struct reach *r)
+{
+    size_t got = 0;
+    for (size_t i = 0; i < MIN(r->n, r->limit); i++) {
+        got += graph_allowed(r->g, r->q, graph_cand_node(r->s->pool[i]));
+    }
+    return got;
+}
+
+/* A walk for so many nodes, allowed or not, that enough of them are allowed: as many as the share of
+ * allowed ones promises, then more as long as they are too few, without beginning anew. *ret_done
+ * false: nothing was pushed. *ret_share: of allowed ones among those found; negative where more of
+ * them would not do. */
+static int search_reach(const struct graph *g, const struct index_query *q, uint32_t j,
+                        const struct plan_search *plan, struct graph_scratch *s, size_t nentries,
+                        struct topk *tk, bool *ret_done, double *ret_share,
+                        struct index_counters *c, struct status *st)
+{
+    struct reach r = { .g = g, .q = q, .s = s, .limit = plan_walk_ef(plan),
+                       .fetch = MIN(g->stride, (size_t)FETCH_MAX) };
+    const size_t want = MIN(plan_walk_allowed(plan), (size_t)q->allow_count);
+    size_t got = 0;
+    int rc = 0;
+    r.cap = 2 * r.limit;
     c->strategy = STRAT_GRAPH;
+    for (size_t i = 0; i < nentries; i++) {
+        if (s->ids[i] < g->n && graph_visit(s, s->ids[i]) && s->keys[i] == s->keys[i]) {
+            sorted_insert(s->pool, &r.n, r.cap, graph_cand(s->keys[i], s->ids[i]));
+        }
+    }
+    for (;;) {
+        while (reach_step(&r)) {
+        }
+        got = reach_count(&r);
+        if (got >= want || r.limit >= r.cap || r.n < r.limit) {
+            break;
+        }
+        r.limit = MIN(r.limit + r.limit * (want - got) / want + 4, r.cap);
+        if (q->check) {
+            TRY(q->check(q->check_arg, st));
+        }
+    }
+    struct filtered f = { .g = g, .q = q, .s = s, .plan = plan, .k = tk->k, .plain = true };
+    r.n = MIN(r.n, r.limit);
     f.results = s->pool;
-    f.frontier = s->pool + n;
-    for (size_t i = 0; i < n; i++) {
+    f.frontier = s->pool + r.n;
+    for (size_t i = 0; i < r.n; i++) {
         if (graph_allowed(g, q, graph_cand_node(s->pool[i]))) {
             s->pool[f.nresults++] = s->pool[i];
         }
     }
     f.ef = f.nresults;
-    *ret_share = n < ef ? -1 : (double)f.nresults / (double)n;
+    *ret_share = r.n < r.limit ? -1 : (double)f.nresults / (double)r.n;
     *ret_done = false;
     if (f.nresults >= MIN(f.k, (size_t)q->allow_count)) {
         *ret_done = score_results(&f, j, tk, c);
         *ret_share = -1;
     }
+out:
+    graph__unvisit(s);
+    c->distances += r.distances;
+    c->hops += r.hops;
+    c->bytes += r.distances * g->stride + r.hops * g->degree * sizeof *g->links;
+    return rc;
 }
+
+/* ---- The choice ---- */
 
 /* Runs a walk whose entries are ready. *ret_done false: nothing was pushed. */
 static int search_walk(const struct graph *g, const struct index_query *q, uint32_t j,
@@ -399,7 +510,7 @@ static int search_walks(const struct graph *g, const struct index_query *q, uint
                         bool *ret_done, struct index_counters *c, struct status *st)
 {
     const enum index_strategy forced = (enum index_strategy)q->params->strategy;
-    const size_t frontier = MAX(32 * plan->ef, (size_t)PLAN_PLAIN_EF) + 1024;
+    const size_t frontier = MAX(32 * plan->ef, 2 * (size_t)PLAN_PLAIN_EF) + 1024;
     struct graph_scratch *s = NULL;
     size_t nentries = 0;
     double share = 0;
@@ -419,7 +530,7 @@ static int search_walks(const struct graph *g, const struct index_query *q, uint
         *choice = plan_filtered(plan);
         choice->strategy = forced ? forced : choice->strategy;
         if (choice->strategy == STRAT_GRAPH && plan_walk_ef(plan) <= PLAN_PLAIN_EF) {
-            search_plain(g, q, j, plan, s, nentries, tk, ret_done, &share, c);
+            TRY(search_reach(g, q, j, plan, s, nentries, tk, ret_done, &share, c, st));
             share = fmin(share, plan->local * 0.7);
         } else if (is_walk(choice->strategy)) {
             TRY(search_walk(g, q, j, plan, s, nentries, choice->strategy == STRAT_GRAPH,

@@ -39,8 +39,8 @@
 #define HOP 90.0          /* a node taken from the frontier: its links, the heaps */
 #define START 4000.0      /* entries of a walk */
 
-/* Standard deviations by which fewer than k may be allowed of those a walk finds. */
-#define BY_CHANCE 1.3
+/* Walks go on beyond what the share promises, by this much on average. */
+#define REACH_MORE 1.1
 
 /* Fewer are all looked at before their end shows. */
 #define CLUSTERS_MIN 64u
@@ -75,19 +75,28 @@ static double walk_distances(double ef, const struct plan_search *p)
  * goes astray, and serves many as it serves k: recall rises as the share falls. */
 static double walk_ef(const struct plan_search *p, double share)
 {
-    double s = fmax(share, 1.0 / p->nrows), k = (double)p->k, spare = (double)p->ef - k;
-    return fmin(k / s + fmax(spare, BY_CHANCE * sqrt(k * (1 - fmin(s, 1))) / s), p->nrows);
+    double s = fmax(share, 1.0 / p->nrows), k = (double)p->k;
+    return fmin(k / s + (double)p->ef - k, p->nrows);
+}
+
+static double share_of(const struct plan_search *p)
+{
+    return p->local < 0 ? (double)p->allowed / fmax(p->nrows, 1) : p->local;
 }
 
 size_t plan_walk_ef(const struct plan_search *p)
 {
-    double share = (double)p->allowed / fmax(p->nrows, 1);
-    return (size_t)ceil(walk_ef(p, p->local < 0 ? share : p->local));
+    return (size_t)ceil(walk_ef(p, share_of(p)));
+}
+
+size_t plan_walk_allowed(const struct plan_search *p)
+{
+    return p->k + (size_t)ceil((double)(p->ef - p->k) * fmin(share_of(p), 1));
 }
 
 static double cost_walk(const struct plan_search *p, double local)
 {
-    double d = walk_distances(walk_ef(p, local), p);
+    double d = walk_distances(REACH_MORE * walk_ef(p, local), p);
     return START + d * (by_id(p, p->code_bytes) + BIT_FAR) + d / 12 * HOP;
 }
 

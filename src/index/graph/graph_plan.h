@@ -23,8 +23,9 @@ struct plan_choice plan_filtered(const struct plan_search *p);
 /* Of a walk so far, for its budget. */
 double plan_clusters_ns(const struct plan_search *p, size_t distances, size_t looked_at);
 double plan_walk_ns(const struct plan_search *p, size_t distances, size_t looked_up, size_t hops);
-/* How many nodes a plain walk must find so that the allowed ones among them do as well as ef would
- * without a filter; and up to how many such walks go. */
+/* How many nodes a walk should find so that the allowed ones among them do as well as ef would without
+ * a filter, how many of them should be allowed, and up to how many such walks go. */
+size_t plan_walk_allowed(const struct plan_search *p);
 size_t plan_walk_ef(const struct plan_search *p);
 #define PLAN_PLAIN_EF 768u
 /* Fewer allowed than one of so many: a complete scan finds them by their rows. */
