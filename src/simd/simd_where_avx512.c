@@ -101,7 +101,7 @@ static size_t pick(const uint64_t *bits, uint32_t nbits, const uint32_t *rows, s
                                                     14, 15));
     size_t m = 0;
     for (size_t i = 0; i < n; i += 16) {
-        __mmask16 in = n - i < 16 ? (__mmask16)((1u << (n - i)) - 1) : (__mmask16)0xffff;
+        __mmask16 in = (__mmask16)(n - i < 16 ? (1u << (n - i)) - 1 : 0xffffu);
         __m512i row = _mm512_maskz_loadu_epi32(in, rows + i);
         in = _mm512_mask_cmplt_epu32_mask(in, row, end);
         __m512i word = _mm512_mask_i32gather_epi32(_mm512_setzero_si512(), in,

@@ -34,6 +34,7 @@
 #include "simd/simd.h"
 
 #define BUDGET 0.7
+#define SURE 1.3 /* of what clusters should cost, even when the scan would be little more */
 #define BRIDGES 4u
 #define ROUNDS 3 /* walks, each for more, until another way is taken */
 #define REACH_BEAM 2u  /* candidates expanded together */
@@ -569,7 +570,9 @@ int graph__search_filtered(const struct graph *g, const struct index_query *q, u
     struct plan_choice choice = plan_filtered(&plan);
     TRY(search_walks(g, q, j, &plan, &choice, tk, &done, c, st));
     if (choice.strategy == STRAT_CLUSTERS) {
-        TRY(graph__survivors_near(g, q, j, &plan, BUDGET * choice.scan_ns, tk, &done, c, st));
+        double budget = fmax(BUDGET * choice.scan_ns,
+                             SURE * plan_cost(&plan, STRAT_CLUSTERS));
+        TRY(graph__survivors_near(g, q, j, &plan, budget, tk, &done, c, st));
         c->fallbacks += !done;
     } else if (choice.strategy == STRAT_SCAN || choice.strategy == STRAT_FLAT) {
         choice.scan = choice.strategy;
