@@ -8,7 +8,7 @@
  *     -n N     first N rows of BASE only           -m METRIC    L2
  *     -p K=V   build parameter                     -s K=V       search parameter
  *     -k K     results (10)                        -q N         queries (1000)
- *     -t N     threads (1)                         -b N         queries a call (1000)
+ *     -t N     threads (1)                         -b N         queries a call (1000), whole calls
  *     -S SEC   seconds a line, at least (2)        -D SEC       seconds a depth of the disk's (0.2)
  *
  * One thread opens the file with a descriptor, as the server does: units are read past the page
@@ -138,7 +138,7 @@ static void *worker(void *arg)
     struct index_counters c = { 0 };
     struct topk *tk;
     const bool larger = metric_larger_is_better(x->ix->rows.metric);
-    const size_t nbatches = (x->nq + x->batch - 1) / x->batch;
+    const size_t nbatches = x->nq / x->batch;
     size_t done = 0, hits = 0;
     if (topk_new(x->batch, x->k, larger, NULL, &tk, &s) != 0) {
         die("topk");
@@ -149,7 +149,7 @@ static void *worker(void *arg)
             break;
         }
         const size_t first = b % nbatches * x->batch;
-        const uint32_t n = (uint32_t)MIN((size_t)x->batch, x->nq - first);
+        const uint32_t n = x->batch;
         struct index_query q = { .queries = x->query + first * x->dim, .query_stride = x->dim * 4,
                                  .nq = n, .params = &x->search };
         topk_reset(tk, NULL);
@@ -268,7 +268,8 @@ int main(int argc, char **argv)
     x.truth = (const int32_t *)(const void *)map_file(arg[3], &size, &fd);
     x.truth_k = (size_t)x.truth[0];
     x.nq = MIN(x.nq, size / ((x.truth_k + 1) * sizeof *x.truth));
-    if (x.dim != rows.dim || x.truth_k < x.k) {
+    x.batch = (uint32_t)MIN((size_t)x.batch, x.nq);
+    if (x.nq == 0 || x.batch == 0 || x.dim != rows.dim || x.truth_k < x.k) {
         die("queries and truth do not fit");
     }
     if (access(arg[0], R_OK) != 0) {

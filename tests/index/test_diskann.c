@@ -350,6 +350,30 @@ static void test_search_when_the_list_grows_then_it_reads_and_finds_more_but_not
     index_free(ix);
 }
 
+static void test_search_when_rows_are_equal_by_the_thousand_then_not_all_codes_are_compared(
+    void **state)
+{
+    enum { N = 9000 };
+    struct cf_set s;
+    struct cf_index x = { 0 };
+    struct index_counters c;
+    struct status st = STATUS_INIT;
+    cf_set_new(&s, METRIC_L2, VEC_F32, 8, N, 1, 1, 4);
+    for (uint32_t i = 1; i < N; i++) {
+        memcpy((uint8_t *)s.data + (size_t)i * s.rows.stride, s.data, s.rows.stride);
+    }
+    build(&s, 8, &x.file);
+    ASSERT_OK(cf_open(&s, &x.file, &x.ix, &st));
+    assert_int_equal(disk_of(x.ix)->meta.nclusters, 1);
+    const struct ask a = { .search_list = 20, .strategy = STRAT_GRAPH };
+    struct topk *tk = answer(x.ix, &s, a, &c);
+    assert_int_equal(topk_count(tk, 0), K);
+    assert_true(c.distances < 5000 && c.fallbacks == 0);
+    topk_free(tk);
+    cf_index_done(&x);
+    cf_set_done(&s);
+}
+
 static void test_search_when_few_rows_are_allowed_then_their_codes_are_compared(void **state)
 {
     struct index *ix = open_with(fd, &set.rows);
@@ -596,6 +620,8 @@ int main(void)
         cmocka_unit_test(test_search_when_queries_come_together_or_alone_then_answers_are_the_same),
         cmocka_unit_test(test_search_when_rows_are_locked_away_then_it_does_without),
         cmocka_unit_test(test_search_when_the_list_grows_then_it_reads_and_finds_more_but_not_all),
+        cmocka_unit_test(
+            test_search_when_rows_are_equal_by_the_thousand_then_not_all_codes_are_compared),
         cmocka_unit_test(test_search_when_few_rows_are_allowed_then_their_codes_are_compared),
         cmocka_unit_test(
             test_search_when_half_is_allowed_and_the_graph_is_walked_then_recall_holds),

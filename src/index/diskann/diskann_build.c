@@ -11,8 +11,8 @@
  *             nodes (README.md has the figures), so these get what is left. Rows so short that a
  *             fit code would say nothing get CODE_MIN bytes.
  * CODECS      SQ codes are finer on data like sift1m's, and their keys take a quarter of the time;
- *             RABITQ has every number of bits and bears dimensions of unlike spread. Which errs
- *             less is measured.
+ *             RABITQ has every number of bits and bears dimensions of unlike spread. What each errs
+ *             is measured.
  * HOT         The nodes that most links lead to: measured against nothing but themselves, so the
  *             choice needs no sample queries.
  * MEMORY      That of the graph's builder, 16 bytes a row, what packing takes, and one buffer.
@@ -27,6 +27,8 @@
 
 #define ALPHA 1.2f
 #define CODE_MIN 32
+/* RABITQ must err less than this times what SQ does, for its keys take four times as long. */
+#define RABITQ_GAIN 0.7f
 /* Errors of codes are measured between this many nodes and the nodes they link to; slack is above
  * all but one in SLACK_MISSED of them. */
 #define SLACK_NODES 2000
@@ -131,7 +133,7 @@ out:
     return rc;
 }
 
-/* Keeps the codec of this spec when it fits and errs less than what there is. */
+/* Keeps the codec of this spec when it fits and is better than what there is. */
 static int try_codec(struct writer *x, const struct codec_spec *spec, size_t most,
                      struct status *st)
 {
@@ -151,7 +153,7 @@ static int try_codec(struct writer *x, const struct codec_spec *spec, size_t mos
         goto out;
     }
     TRY(measure_slack(x, c, &slack, st));
-    if (!x->codec || slack < x->meta.slack) {
+    if (!x->codec || slack < (spec->kind == CODEC_RABITQ ? RABITQ_GAIN : 1) * x->meta.slack) {
         codec_free(x->codec);
         x->codec = TAKE(c);
         x->meta.slack = slack;

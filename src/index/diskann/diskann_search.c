@@ -45,6 +45,8 @@
 /* All nodes of 4 clusters and one per 5 of the list are compared on the way in, of at most so many
  * clusters. */
 #define SEED_CLUSTERS 16
+/* Of one cluster, at most: only rows that are equal make larger ones. */
+#define SEED_NODES 4096u
 /* How much farther than the k-th result nodes are read, per k of the list past the first, in times
  * the distance from the first result to the k-th. */
 #define WIDEN 0.05
@@ -365,10 +367,11 @@ static uint32_t route(struct search *x)
     return n;
 }
 
-/* All nodes of one cluster. */
+/* The nodes of one cluster. */
 static void seed_cluster(struct search *x, struct lane *l, uint32_t cluster)
 {
-    const uint32_t first = x->d->cluster_first[cluster], end = x->d->cluster_first[cluster + 1];
+    const uint32_t first = x->d->cluster_first[cluster];
+    const uint32_t end = MIN(x->d->cluster_first[cluster + 1], first + SEED_NODES);
     for (uint32_t node = first; node < end; node += CHUNK) {
         offer_run(x, l, node, MIN(end - node, (uint32_t)CHUNK));
     }
