@@ -64,6 +64,100 @@ INL void tr_run(bool by_id, const struct simd_rbq *query, const uint8_t *base, s
         tr_run(true, q, base, stride, ids, n, keys, lows);                                         \
     }
 
+/* ---- Rounding queries ---- */
+
+INL int tr_round(float x)
+{
+    return (int)(x > 0 ? x + 0.5f : x < 0 ? x - 0.5f : 0);
+}
+
+INL void tr_round_bytes(const float *v, size_t n, float inv, int8_t *hi, int8_t *lo)
+{
+    for (size_t i = 0; i < n; i++) {
+        int u = tr_round(v[i] * inv), h = (u + 64) >> 7;
+        hi[i] = (int8_t)h;
+        lo[i] = (int8_t)(u - h * 128);
+    }
+}
+
+INL float tr_round_planes(const float *v, size_t n, float inv, size_t nplanes, uint64_t *planes,
+                          int64_t *ret_sum)
+{
+    const size_t padded = SIMD_RBQ_WORDS(n / 64);
+    float err[16] = { 0 }, total = 0;
+    int64_t sum = 0;
+    for (size_t i = 0; i < n; i += 64) {
+        uint8_t u[64];
+        for (size_t j = 0; j < 64; j++) {
+            const float x = v[i + j] * inv;
+            const int r = tr_round(x);
+            const float d = x - (float)r;
+            u[j] = (uint8_t)r;
+            sum += r;
+            err[j % 16] += d * d;
+        }
+        for (size_t k = 0; k < nplanes; k++) {
+            uint64_t word = 0;
+            for (size_t j = 0; j < 64; j++) {
+                word |= (uint64_t)(u[j] >> k & 1) << j;
+            }
+            planes[k * padded + i / 64] = word;
+        }
+    }
+    for (size_t j = 0; j < 16; j++) {
+        total += err[j];
+    }
+    *ret_sum = sum;
+    return total;
+}
+
+/* ---- Sketches ---- */
+
+INL size_t tr_sketch(const struct simd_sketch *s, const uint8_t *node, const uint32_t *ids,
+                     size_t n, float base, float cut, uint32_t *ret_ids, float *ret_v)
+{
+    const float a0 = simd_load_f32(node), a1 = simd_load_f32(node + 4);
+    const float b1 = simd_load_f32(node + 8);
+    const uint8_t *a = node + SIMD_SKETCH_HEAD, *b = a + n, *codes = b + n;
+    size_t passed = 0;
+    for (size_t i = 0; i < n; i += 16) {
+        uint32_t sum[16] = { 0 };
+        for (size_t t = 0; t < s->rows; t++, codes += 16) {
+            for (size_t j = 0; j < 16; j++) {
+                sum[j] += (uint32_t)s->lo[16 * t + (codes[j] & 15)];
+                sum[j] += (uint32_t)s->hi[16 * t + (codes[j] >> 4)];
+            }
+        }
+        for (size_t j = 0; j < 16; j++) {
+            const float inner = base + s->step * (float)sum[j];
+            const float v = a0 + a1 * (float)a[i + j] - b1 * (float)b[i + j] * inner;
+            ret_ids[passed] = ids[i + j];
+            ret_v[passed] = v;
+            passed += v <= cut;
+        }
+    }
+    return passed;
+}
+
+#define TR_DEFINE_ROUND                                                                            \
+    static void round_bytes(const float *v, size_t n, float inv, int8_t *hi, int8_t *lo)           \
+    {                                                                                              \
+        tr_round_bytes(v, n, inv, hi, lo);                                                         \
+    }                                                                                              \
+    static float round_planes(const float *v, size_t n, float inv, size_t nplanes,                 \
+                              uint64_t *planes, int64_t *ret_sum)                                  \
+    {                                                                                              \
+        return tr_round_planes(v, n, inv, nplanes, planes, ret_sum);                               \
+    }
+
+#define TR_DEFINE_SKETCH                                                                           \
+    static size_t sketch_pass(const struct simd_sketch *s, const uint8_t *node,                    \
+                              const uint32_t *ids, size_t n, float base, float cut,                \
+                              uint32_t *ret_ids, float *ret_v)                                     \
+    {                                                                                              \
+        return tr_sketch(s, node, ids, n, base, cut, ret_ids, ret_v);                              \
+    }
+
 /* Sixteen neighbours: four steps without leaving the registers. */
 INL void tr_butterfly16(float *x)
 {

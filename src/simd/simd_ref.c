@@ -172,6 +172,8 @@ REF_SQ_BITS(6)
 REF_SQ_BITS(4)
 
 TR_DEFINE
+TR_DEFINE_ROUND
+TR_DEFINE_SKETCH
 TR_DEFINE_HADAMARD
 
 static void ref_narrow_f16(const float *v, size_t n, void *out)
@@ -294,6 +296,9 @@ void simd__fill_ref(struct simd_ops *ops)
     REF_SQ_SET(4);
     ops->rbq_rows = rbq_rows;
     ops->rbq_ids = rbq_ids;
+    ops->sketch_pass = sketch_pass;
+    ops->round_bytes = round_bytes;
+    ops->round_planes = round_planes;
     ops->hadamard = hadamard;
     ops->narrow[SIMD_F16] = ref_narrow_f16;
     ops->narrow[SIMD_BF16] = ref_narrow_bf16;

@@ -462,6 +462,25 @@ static void broken_hadamard(float *x, size_t n)
     good.hadamard(x, n);
     x[n - 1] *= n == 256 ? -1.0f : 1.0f;
 }
+static size_t broken_sketch(const struct simd_sketch *s, const uint8_t *node, const uint32_t *ids,
+                            size_t n, float base, float cut, uint32_t *ret_ids, float *ret_v)
+{
+    struct simd_sketch one = *s;
+    one.hi = one.lo;
+    return good.sketch_pass(&one, node, ids, n, base, cut, ret_ids, ret_v);
+}
+static float broken_planes(const float *v, size_t n, float inv, size_t nplanes, uint64_t *planes,
+                           int64_t *ret_sum)
+{
+    float err = good.round_planes(v, n, inv, nplanes, planes, ret_sum);
+    planes[0] ^= n == 128;
+    return err;
+}
+static void broken_bytes(const float *v, size_t n, float inv, int8_t *hi, int8_t *lo)
+{
+    good.round_bytes(v, n, inv, hi, lo);
+    lo[n - 1] = (int8_t)(n == 33 ? lo[n - 1] + 1 : lo[n - 1]);
+}
 static void broken_narrow(const float *v, size_t n, void *out)
 {
     good.narrow[SIMD_F16](v, n, out);
@@ -488,7 +507,7 @@ static int selftest(void)
     int missed = 0;
     quiet = true;
     simd_ops_at(SIMD_LEVEL_REF, &good);
-    for (int i = 0; i < 12; i++) {
+    for (int i = 0; i < 15; i++) {
         struct simd_ops bad = good;
         switch (i) {
         case 0:
@@ -523,6 +542,15 @@ static int selftest(void)
             break;
         case 10:
             bad.hadamard = broken_hadamard;
+            break;
+        case 11:
+            bad.sketch_pass = broken_sketch;
+            break;
+        case 12:
+            bad.round_planes = broken_planes;
+            break;
+        case 13:
+            bad.round_bytes = broken_bytes;
             break;
         default:
             bad.narrow[SIMD_F16] = broken_narrow;

@@ -10,6 +10,10 @@ struct graph_builder {
     uint32_t *perm, *links, *cluster_first, *pivot_first, *pivot_node, *super_first;
     uint32_t *super_cluster;   /* nsupers: the cluster whose code stands for each */
     void *centroids;           /* in cluster order */
+    uint32_t bits;             /* of sketches; 0: none */
+    uint32_t *records;         /* links with sketches */
+    size_t record_words;
+    void *sketch;              /* the section SKCH */
     uint8_t *routing;          /* codes of supers, clusters, pivots */
     float origin;              /* key + origin is a distance: 0 or little more between equal rows */
     bool is_distance;          /* no row is nearer to a row than itself */
@@ -41,6 +45,8 @@ int graph__insert_all(struct graph_builder *b, struct status *st);
 /* graph_repair.c: every node is reachable from every entry's node; returns how many were not in
  * *ret_repaired. */
 int graph__repair(struct graph_builder *b, uint32_t *ret_repaired, struct status *st);
+/* graph_build_sketch.c: b->records and b->sketch of the finished graph, b->bits of each sketch. */
+int graph__sketch_build(struct graph_builder *b, struct status *st);
 /* Records the first failure of blocks that run in parallel; thread: any. */
 void graph__fail(struct graph_builder *b, int rc, const struct status *st);
 /* A seeded stream of 64-bit numbers. */

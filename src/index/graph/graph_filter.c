@@ -522,7 +522,7 @@ static int search_walks(const struct graph *g, const struct index_query *q, uint
         return 0;
     }
     TRY(graph__scratch_get(g, plan->ef + frontier, &s, st));
-    codec_query(g->codec, (const uint8_t *)q->queries + j * q->query_stride, s->pq);
+    graph__query(g, (const uint8_t *)q->queries + j * q->query_stride, s);
     for (int round = 0; round < ROUNDS && !*ret_done && share >= 0; round++) {
         if (round == 0 || is_walk(choice->strategy)) {
             nentries = graph__entries(g, s, c);

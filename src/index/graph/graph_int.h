@@ -14,7 +14,11 @@
  *             CODC  the codec's blob
  *             CODE  n codes of meta.stride bytes, in node order
  *             PERM  u32 n
- *             LINK  u32 n x degree; unused slots at the end are GRAPH_NONE
+ *             LINK  n records of graph_record_bytes(): u32 degree links, unused slots at the end
+ *                   GRAPH_NONE; with sketches then what simd.h calls the sketches of degree
+ *                   neighbours, rows = bits / 8
+ *             SKCH  with sketches: f32 tau, unit, 0, 0; f32 bits: the centre; i8 bits x dim: the
+ *                   projection, in units
  *             CLUS  u32 nclusters + 1: first node of each cluster, and n
  *             CENT  nclusters centroids as kmeans.h gives them, rows of dim f32 or dim / 8 bytes
  *             PIVF  u32 nclusters + 1: first pivot of each cluster, and npivots
@@ -25,10 +29,15 @@
 #pragma once
 #include "index/ann_int.h"
 #include "index/quant/codec.h"
+#include "simd/simd.h"
 
 #define GRAPH_NONE UINT32_MAX
 #define GRAPH_CLUSTER_ROWS 1000u
 #define GRAPH_GROUP_ROWS 32u
+/* Fewer rows are in cache anyway. */
+#define GRAPH_SKETCH_ROWS 4096u
+#define GRAPH_SKETCH_DIM_MAX 4096u
+#define GRAPH_SKETCH_BITS_MAX 256u
 
 #define GRAPH_META IX_TAG('M', 'E', 'T', 'A')
 #define GRAPH_CODC IX_TAG('C', 'O', 'D', 'C')
@@ -41,11 +50,24 @@
 #define GRAPH_PIVN IX_TAG('P', 'I', 'V', 'N')
 #define GRAPH_SUPF IX_TAG('S', 'U', 'P', 'F')
 #define GRAPH_ROUT IX_TAG('R', 'O', 'U', 'T')
+#define GRAPH_SKCH IX_TAG('S', 'K', 'C', 'H')
+/* Of that section, and of what it begins with. */
+#define GRAPH_SKETCH_HEAD 16u
+#define GRAPH_SKETCH_BYTES(dim, bits) (GRAPH_SKETCH_HEAD + (size_t)(bits) * (4 + (dim)))
 
 struct graph_meta {
     uint32_t n, degree;
-    uint32_t nclusters, npivots, nsupers, unused;
+    uint32_t nclusters, npivots, nsupers;
+    uint32_t bits;   /* of sketches; 0: none */
     uint64_t stride; /* of codes */
+};
+
+/* See graph_sketch.c. */
+struct graph_sketch {
+    uint32_t bits; /* 0: none */
+    float tau, unit;
+    const float *centre;  /* bits */
+    const int8_t *matrix; /* bits x dim */
 };
 
 struct graph {
@@ -56,7 +78,9 @@ struct graph {
     const uint8_t *codes;          /* n */
     const uint32_t *perm;          /* n */
     uint32_t *node_of;             /* n: perm turned around, GRAPH_NONE: no node has this row */
-    const uint32_t *links;         /* n x degree */
+    const uint32_t *links;         /* n records of record_words, degree links first */
+    size_t record_words;
+    struct graph_sketch sketch;
     const uint32_t *cluster_first; /* nclusters + 1: nodes */
     const void *centroids;
     const uint32_t *pivot_first;   /* nclusters + 1: pivots */
@@ -73,7 +97,12 @@ static inline const uint8_t *graph_code(const struct graph *g, uint32_t node)
 }
 static inline const uint32_t *graph_links(const struct graph *g, uint32_t node)
 {
-    return g->links + (size_t)node * g->degree;
+    return g->links + node * g->record_words;
+}
+static inline size_t graph_record_bytes(uint32_t degree, uint32_t bits)
+{
+    const size_t n = degree;
+    return n * 4 + (bits ? SIMD_SKETCH_HEAD + n * 2 + n * bits / 8 : 0);
 }
 /* The row of a node; a damaged file cannot name one that is not there. */
 static inline uint32_t graph_row(const struct graph *g, uint32_t node)
@@ -130,6 +159,8 @@ struct graph_scratch {
     size_t heap_cap;
     uint32_t *rows; /* pool_cap: for exact scores */
     void *pq;       /* prepared query */
+    struct graph_sketch_query *sq; /* NULL: no sketches */
+    bool sketched;  /* sq is of this query */
     size_t bytes;
 };
 /* Of the graph's pool or new; room for ef candidates. *ret_s goes back with graph__scratch_put(). */
@@ -153,6 +184,8 @@ static inline bool graph_visit(struct graph_scratch *s, uint32_t node)
 }
 void graph__unvisit(struct graph_scratch *s);
 
+/* Prepares a query of the rows' type in s. */
+void graph__query(const struct graph *g, const void *query, struct graph_scratch *s);
 /* Starting points for the query prepared in s->pq: their nodes in s->ids and keys in s->keys,
  * unmarked. Returns their number, at least 1. */
 size_t graph__entries(const struct graph *g, struct graph_scratch *s, struct index_counters *c);
@@ -180,6 +213,30 @@ int graph__walk_wide(const struct graph *g, struct graph_scratch *s, size_t nent
 
 /* Ascending. */
 void graph__sort(uint64_t *cand, size_t n);
+
+/* ---- graph_sketch.c ---- */
+
+/* A query as sketches are read with it. Align 64. */
+struct graph_sketch_query {
+    struct simd_sketch s;
+    float base, from, by;
+    _Alignas(64) uint8_t room[]; /* tables, then the query in integers */
+};
+/* Bits a sketch has in an index over rows whose codes are of that kind; 0: none. */
+uint32_t graph__sketch_bits(const struct index_rows *rows, enum codec_kind kind);
+size_t graph__sketch_query_bytes(size_t dim, uint32_t bits);
+void graph__sketch_query(const struct graph_sketch *k, const struct index_rows *rows,
+                         const void *query, struct graph_sketch_query *sq);
+int graph__sketch_open(struct graph *g, const struct ix_file *f, uint32_t bits, struct status *st);
+/* The query's distance to the node whose sketches are at `at` and whose key is key. */
+static inline float graph_sketch_far(const struct graph_sketch_query *sq, const uint8_t *at,
+                                     float key)
+{
+    float size2;
+    __builtin_memcpy(&size2, at + 12, sizeof size2);
+    const float far2 = sq->from + sq->by * key + size2;
+    return far2 > 0 ? __builtin_sqrtf(far2) : 0;
+}
 
 /* ---- graph_search.c ---- */
 

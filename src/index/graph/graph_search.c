@@ -16,7 +16,7 @@
 #define PLAIN_EF_MAX 768
 /* Rows scored exactly: k and a few at first, then a few at a time. */
 #define SCORE_BATCH 256
-#define SCORE_FIRST 4
+#define SCORE_FIRST 2
 #define SCORE_MORE 4
 /* How much worse than the worst error seen another may be. */
 #define SCORE_SLACK 2.0f
@@ -95,7 +95,7 @@ int graph__search_walk(const struct graph *g, const struct index_query *q, uint3
     size_t ef = graph__ef(q, tk, g->n), n;
     const bool ranged = graph__has_range(tk, j);
     TRY(graph__scratch_get(g, ef, &s, st));
-    codec_query(g->codec, (const uint8_t *)q->queries + j * q->query_stride, s->pq);
+    graph__query(g, (const uint8_t *)q->queries + j * q->query_stride, s);
     size_t nentries = graph__entries(g, s, c);
     c->strategy = STRAT_GRAPH;
     if (!ranged && !q->allow && ef <= PLAIN_EF_MAX) {

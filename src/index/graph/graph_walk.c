@@ -7,6 +7,9 @@
  *             walk ends only when everything in the pool is expanded, the second would have come
  *             anyway, and the misses of both overlap. The links of the next two are fetched
  *             meanwhile.
+ *             Where the file has sketches (graph_sketch.c), the plain walk reads those beside the
+ *             links and takes the codes of neighbours that may enter the pool only. What it passes
+ *             over stays unvisited.
  *             The wide walk serves many results, filters and ranges: results and frontier are two
  *             heaps, nodes that may not be results still lead on.
  * INVARIANTS  s->visited is all zero between walks. No node number from a file is used before it
@@ -31,6 +34,8 @@
 #define BEAM 2
 /* Lines of a code fetched ahead; the rest follows in the hardware's stream. */
 #define CODE_LINES_MAX 8
+/* The same of a record of links and sketches. */
+#define RECORD_LINES_MAX 24
 /* Supers and clusters looked into for entries, and entries a walk starts from. */
 #define ENTRY_SUPERS 3
 #define ENTRY_CLUSTERS 3
@@ -51,6 +56,7 @@ void graph__scratch_free(struct graph_scratch *s)
         mem_free(s->heap);
         mem_free(s->rows);
         mem_free(s->pq);
+        mem_free(s->sq);
         mem_free(s);
     }
 }
@@ -59,16 +65,20 @@ static int scratch_new(const struct graph *g, struct graph_scratch **ret_s, stru
 {
     int rc = 0;
     struct graph_scratch *s = xalloc(sizeof *s);
-    size_t pq = ROUND_UP(codec_query_bytes(g->codec), 64);
+    size_t pq = ROUND_UP(codec_query_bytes(g->codec), 64), sq = 0;
     s->nwords = bits_words(g->n);
     s->seen_cap = g->n / 32 + 1024;
     s->visited = alloc_try_zero(s->nwords * 8);
     s->seen = alloc_try(s->seen_cap * 4);
     s->pq = alloc_try_aligned(64, pq);
-    if (!s->visited || !s->seen || !s->pq) {
+    if (g->sketch.bits) {
+        sq = ROUND_UP(graph__sketch_query_bytes(g->head.rows.dim, g->sketch.bits), (size_t)64);
+        s->sq = alloc_try_aligned(64, sq);
+    }
+    if (!s->visited || !s->seen || !s->pq || (sq && !s->sq)) {
         FAIL(st, ST_NO_MEMORY, "no memory for the scratch of a search over %u nodes", g->n);
     }
-    s->bytes = s->nwords * 8 + s->seen_cap * 4 + pq + sizeof *s;
+    s->bytes = s->nwords * 8 + s->seen_cap * 4 + pq + sq + sizeof *s;
     *ret_s = TAKE(s);
 out:
     graph__scratch_free(s);
@@ -129,7 +139,9 @@ int graph__scratch_get(const struct graph *g, size_t ef, struct graph_scratch **
     struct graph *mine = (struct graph *)(uintptr_t)g; /* the pool is the one thing that changes */
     struct graph_scratch *s = scratch_take(&mine->scratch);
     int rc = 0;
-    if (!s) {
+    if (s) {
+        s->sketched = false;
+    } else {
         TRY(scratch_new(g, &s, st));
         atomic_fetch_add_explicit(&mine->scratch_bytes, s->bytes, memory_order_relaxed);
     }
@@ -262,11 +274,12 @@ static inline void fetch_code(const uint8_t *code, size_t lines)
     }
 }
 
-static inline void fetch_links(const struct graph *g, uint32_t node)
+/* A node's links and, as far as lines go, its sketches. */
+static inline void fetch_record(const struct graph *g, uint32_t node, size_t lines)
 {
-    const uint32_t *links = graph_links(g, node);
-    for (size_t l = 0; l < g->degree; l += CACHE_LINE / 4) {
-        __builtin_prefetch(links + l, 0, 2);
+    const uint8_t *record = (const uint8_t *)graph_links(g, node);
+    for (size_t l = 0; l < lines; l++) {
+        __builtin_prefetch(record + l * CACHE_LINE, 0, 2);
     }
 }
 
@@ -303,20 +316,54 @@ static inline void remember(struct graph_scratch *s, size_t n)
     }
 }
 
+/* Of a node's neighbours, those that may be no farther than tail and are unvisited, to s->ids from
+ * m on, their codes on the way. The records of those that may be nearer than next are fetched too:
+ * the walk will go on there. */
+static size_t sift(const struct graph *g, struct graph_scratch *s, uint64_t cand, float tail,
+                   float next, size_t m, size_t lines, size_t record)
+{
+    const uint32_t *links = graph_links(g, graph_cand_node(cand));
+    const uint8_t *at = (const uint8_t *)(links + g->degree);
+    const float key = graph_cand_key(cand);
+    const float base = s->sq->base + g->sketch.tau * graph_sketch_far(s->sq, at, key);
+    const size_t n = simd_ops()->sketch_pass(&s->sq->s, at, links, g->degree, base, tail - key,
+                                             s->pick, s->dist);
+    for (size_t i = 0; i < n; i++) {
+        const uint32_t id = s->pick[i];
+        if (id >= g->n) {
+            break;
+        }
+        uint64_t *w = &s->visited[id >> 6], old = *w, bit = UINT64_C(1) << (id & 63);
+        *w = old | bit;
+        if (old & bit) {
+            continue;
+        }
+        s->ids[m++] = id;
+        fetch_code(graph_code(g, id), lines);
+        if (key + s->dist[i] < next) {
+            fetch_record(g, id, record);
+        }
+    }
+    return m;
+}
+
 size_t graph__walk(const struct graph *g, struct graph_scratch *s, size_t nentries, size_t ef,
                    struct index_counters *c)
 {
     const struct simd_ops *ops = simd_ops();
     const size_t lines = MIN((g->stride + CACHE_LINE - 1) / CACHE_LINE, (size_t)CODE_LINES_MAX);
+    const size_t record = MIN(g->record_words * 4 / CACHE_LINE + 1, (size_t)RECORD_LINES_MAX);
     uint64_t *pool = s->pool;
     size_t n = 0, cursor = 0, distances = 0, hops = 0;
     for (size_t i = 0; i < nentries; i++) {
-        if (s->ids[i] < g->n && graph_visit(s, s->ids[i]) && s->keys[i] == s->keys[i]) {
+        const float tail = n < ef ? INFINITY : graph_cand_key(pool[n - 1]);
+        if (s->keys[i] <= tail && s->ids[i] < g->n && graph_visit(s, s->ids[i])) {
             pool_insert(pool, &n, ef, graph_cand(s->keys[i], s->ids[i]));
         }
     }
     while (cursor < n) {
         size_t m = 0, next = cursor;
+        float tail = n < ef ? INFINITY : graph_cand_key(pool[n - 1]);
         for (int b = 0; b < BEAM; b++) {
             while (next < n && (pool[next] & 1)) {
                 next++;
@@ -326,19 +373,23 @@ size_t graph__walk(const struct graph *g, struct graph_scratch *s, size_t nentri
             }
             pool[next] |= 1;
             hops++;
-            m = gather(g, s, graph_cand_node(pool[next]), m, lines);
+            if (s->sketched) {
+                float then = next + BEAM < n ? graph_cand_key(pool[next + BEAM]) : tail;
+                m = sift(g, s, pool[next], tail, then, m, lines, record);
+            } else {
+                m = gather(g, s, graph_cand_node(pool[next]), m, lines);
+            }
         }
         cursor = next;
         for (size_t ahead = 0; next < n && ahead < BEAM; next++) {
             if (!(pool[next] & 1)) {
-                fetch_links(g, graph_cand_node(pool[next]));
+                fetch_record(g, graph_cand_node(pool[next]), record);
                 ahead++;
             }
         }
         codec_ids(g->codec, s->pq, g->codes, g->stride, s->ids, m, s->keys);
         distances += m;
         remember(s, m);
-        float tail = n < ef ? INFINITY : graph_cand_key(pool[n - 1]);
         size_t npick = ops->select_le(s->keys, m, tail, s->pick);
         for (size_t i = 0; i < npick; i++) {
             uint32_t at = s->pick[i];
@@ -349,7 +400,7 @@ size_t graph__walk(const struct graph *g, struct graph_scratch *s, size_t nentri
     graph__unvisit(s);
     c->distances += distances;
     c->hops += hops;
-    c->bytes += distances * g->stride + hops * g->degree * sizeof *g->links;
+    c->bytes += distances * g->stride + hops * g->record_words * sizeof *g->links;
     return n;
 }
 
@@ -481,7 +532,7 @@ int graph__walk_wide(const struct graph *g, struct graph_scratch *s, size_t nent
         heap_down(s->heap, w.nfrontier, last, NEAREST_FIRST);
         size_t m = gather(g, s, graph_cand_node(top), 0, lines);
         if (w.nfrontier) {
-            fetch_links(g, graph_cand_node(s->heap[0]));
+            fetch_record(g, graph_cand_node(s->heap[0]), g->degree * 4 / CACHE_LINE);
         }
         codec_ids(g->codec, s->pq, g->codes, g->stride, s->ids, m, s->keys);
         distances += m;

@@ -61,6 +61,7 @@ struct codec {
             size_t padded, words;
             uint32_t bits;
             const float *centre; /* NULL: zero */
+            double centre2;      /* its square */
             float *signs;        /* of the rotation; heap */
         } rbq;
     } u;
@@ -121,6 +122,21 @@ static inline float codec__f32(const uint8_t *p)
 {
     float f;
     __builtin_memcpy(&f, p, sizeof f);
+    return f;
+}
+
+/* Largest magnitude of v; not finite where one of v is not. Bits compare as values do. */
+static inline float codec__most(const float *v, size_t n)
+{
+    int32_t most = 0;
+    float f;
+    for (size_t i = 0; i < n; i++) {
+        int32_t b;
+        __builtin_memcpy(&b, v + i, sizeof b);
+        b &= INT32_MAX;
+        most = b > most ? b : most;
+    }
+    __builtin_memcpy(&f, &most, sizeof f);
     return f;
 }
 

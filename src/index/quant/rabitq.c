@@ -106,6 +106,8 @@ static int rbq_open(struct codec *c, struct status *st)
                            (double)c->u.rbq.centre[i], i);
         }
     }
+    double size = c->u.rbq.centre ? codec__norm(c->u.rbq.centre, c->dim) : 0;
+    c->u.rbq.centre2 = size * size;
     c->u.rbq.signs = alloc_try(rotate_signs(c->u.rbq.padded) * sizeof(float));
     if (!c->u.rbq.signs) {
         return st_fail(st, ST_NO_MEMORY, "no memory for a rotation of %zu", c->u.rbq.padded);
@@ -252,43 +254,50 @@ static void rbq_decode(const struct codec *c, const uint8_t *code, float *out)
 
 /* ---- Queries ---- */
 
+/* x - centre, rotated, into out[padded]; *ret_dot = (x - centre) . centre, *ret_size = |x -
+ * centre|^2: in f32, which is enough for a query. */
+static void query_residual(const struct codec *c, const float *x, float *out, float *ret_dot,
+                           float *ret_size)
+{
+    const float *centre = c->u.rbq.centre;
+    *ret_dot = 0;
+    for (size_t i = 0; i < c->dim; i++) {
+        out[i] = x[i] - (centre ? centre[i] : 0);
+    }
+    memset(out + c->dim, 0, (c->u.rbq.padded - c->dim) * sizeof *out);
+    c->simd->norm2[SIMD_F32].rows(NULL, out, 0, 1, c->dim, ret_size);
+    if (centre) {
+        c->simd->ip[SIMD_F32].rows(centre, out, 0, 1, c->dim, ret_dot);
+    }
+    rotate_run(c->simd, c->u.rbq.padded, c->u.rbq.signs, out);
+}
+
 static void rbq_query(const struct codec *c, const void *query, void *pq)
 {
     struct rbq_query *q = pq;
-    float p[PADDED_MAX];
+    float p[PADDED_MAX], pp, dot;
     const size_t n = c->u.rbq.padded, padded_words = SIMD_RBQ_WORDS(c->u.rbq.words);
     const uint32_t planes = query_planes(c);
     const float most = (float)((1 << (planes - 1)) - 1);
-    double dot, pp = residual(c, query, p, &dot), qerr = 0;
-    float top = 0;
-    int64_t sum = 0;
-    for (size_t i = 0; i < n; i++) {
-        top = fmaxf(top, fabsf(p[i]));
-    }
-    float unit = top / most, inv = unit > 0x1p-120f && unit < 0x1p120f ? 1 / unit : 0;
+    int64_t sum;
+    query_residual(c, query, p, &dot, &pp);
+    const float unit = codec__most(p, n) / most;
+    const float inv = unit > 0x1p-120f && unit < 0x1p120f ? 1 / unit : 0;
     memset(q->planes, 0, padded_words * 8 * planes);
-    for (size_t i = 0; i < n; i++) {
-        float v = p[i] * inv;
-        int u = (int)(v > 0 ? v + 0.5f : v < 0 ? v - 0.5f : 0);
-        double d = (double)p[i] - (double)unit * u;
-        qerr += d * d;
-        sum += u;
-        for (uint32_t b = 0; b < planes; b++) {
-            q->planes[b * padded_words + i / 64] |= (uint64_t)((unsigned)u >> b & 1) << (i % 64);
-        }
-    }
+    const float qerr = c->simd->round_planes(p, n, inv, planes, q->planes, &sum);
     const double mid = 0.5 * ((1u << c->u.rbq.bits) - 1);
     /* q.c = (q - c).c + c.c */
-    double cc = c->u.rbq.centre ? codec__norm(c->u.rbq.centre, c->dim) : 0;
     q->q = (struct simd_rbq){ .planes = q->planes,
                               .nplanes = planes,
                               .bits = c->u.rbq.bits,
                               .words = c->u.rbq.words,
-                              .add = (float)(c->metric == METRIC_L2 ? pp : -dot - cc * cc),
+                              .add = c->metric == METRIC_L2
+                                         ? pp
+                                         : (float)(-(double)dot - c->u.rbq.centre2),
                               .scale = unit,
                               .bias = (float)(-mid * (double)unit * (double)sum),
-                              .err = (float)(EPSILON * sqrt(pp)),
-                              .qerr = (float)(EPSILON * sqrt(qerr)) };
+                              .err = (float)(EPSILON * sqrt((double)pp)),
+                              .qerr = (float)EPSILON * unit * sqrtf(qerr) };
 }
 
 static void rbq_rows(const struct codec *c, const void *pq, const uint8_t *base, size_t stride,

@@ -141,6 +141,13 @@ static void sq_encode(const struct codec *c, const void *row, uint8_t *code)
 
 static void sq_decode(const struct codec *c, const uint8_t *code, float *out)
 {
+    const float *offset = c->u.sq.offset, *step = c->u.sq.step;
+    if (c->u.sq.bits == SIMD_SQ8) { /* often, in graph builds: becomes vector code */
+        for (size_t i = 0; i < c->dim; i++) {
+            out[i] = offset[i] + step[i] * (float)(int)code[i];
+        }
+        return;
+    }
     for (size_t i = 0; i < c->dim; i++) {
         out[i] = c->u.sq.offset[i] +
                  c->u.sq.step[i] * (float)simd_sq_code(c->u.sq.bits, code, c->dim, i);
@@ -177,17 +184,12 @@ static void put_planes(const struct codec *c, const float *v, struct sq_query *p
     const bool two = c->u.sq.bits != SIMD_SQ4 || has_term(c);
     /* A little below 127 * 128 + 63, so that rounding cannot carry past it. */
     const float most = two ? 127 * 128 + 62 : 127;
-    float top = 0, bad = 0;
-    for (size_t i = 0; i < c->dim; i++) {
-        float a = fabsf(v[i]);
-        top = a > top ? a : top;
-        bad += a - a;
-    }
+    const float top = codec__most(v, c->dim), bad = top - top;
     float scale = top > 0 ? top / most : 0, inv = scale > 0x1p-120f ? 1 / scale : 0;
     int8_t *hi = pq->planes, *lo = hi + plane;
     memset(hi, 0, 2 * plane);
     if (c->u.sq.bits == SIMD_SQ8) {
-        round_planes(SIMD_SQ8, true, v, c->dim, inv, hi, lo);
+        c->simd->round_bytes(v, c->dim, inv, hi, lo);
     } else if (c->u.sq.bits == SIMD_SQ6) {
         round_planes(SIMD_SQ6, true, v, c->dim, inv, hi, lo);
     } else {
@@ -300,8 +302,19 @@ static void query_ip(const struct codec *c, const float *x, struct sq_query *pq)
     double add[4] = { 0 }, off = 0, size = 0, mid = 0;
     for (size_t i = 0; i < c->dim; i++) {
         v[i] = limited(x[i]);
+    }
+    for (size_t i = 0; i < c->dim / 4 * 4; i += 4) {
+        for (size_t k = 0; k < 4; k++) {
+            add[k] -= (double)v[i + k] * (double)c->u.sq.offset[i + k];
+        }
+    }
+    for (size_t i = c->dim / 4 * 4; i < c->dim; i++) {
         add[i % 4] -= (double)v[i] * (double)c->u.sq.offset[i];
+    }
+    for (size_t i = 0; c->bounds && i < c->dim; i++) {
         size += fabs((double)v[i] * (double)c->u.sq.offset[i]);
+    }
+    for (size_t i = 0; i < c->dim; i++) {
         v[i] *= -c->u.sq.step[i];
     }
     put_planes(c, v, pq, &scale);
