@@ -52,6 +52,16 @@ void topk_reset(struct topk *tk, const struct topk_range *range)
     }
 }
 
+void topk_limit(struct topk *tk, uint32_t q, float score)
+{
+    struct topk_list *l = &tk->lists[q];
+    float beyond = nextafterf(topk_key(tk, score), INFINITY);
+    if (beyond < l->bound_key) {
+        l->bound_key = beyond; /* exclusive: no row is below 0 */
+        l->bound_row = 0;
+    }
+}
+
 int topk_new(uint32_t nq, uint32_t k, bool larger_is_better, const struct topk_range *range,
              struct topk **ret_tk, struct status *st)
 {

@@ -72,6 +72,8 @@ static inline void topk_push(struct topk *tk, uint32_t q, float score, uint64_t 
         topk__insert(l, key, row);
     }
 }
+/* From here on query q wants no hit worse than score; equal ones it does. Before the first push. */
+void topk_limit(struct topk *tk, uint32_t q, float score);
 /* Pushes everything other has gathered into tk: same nq, same direction. */
 void topk_merge(struct topk *tk, struct topk *other);
 /* Takes out the items with rows first .. first + n of a list that holds fewer than k. */

@@ -389,8 +389,8 @@ out:
 }
 
 int nd_search(struct segment *const *segs, size_t nsegs, const struct schema *schema,
-              const Elanus__SearchReq *req, struct pool *compute, const struct call *call,
-              Elanus__SearchResp *resp, struct status *st)
+              const Elanus__SearchReq *req, const float *limits, struct pool *compute,
+              const struct call *call, Elanus__SearchResp *resp, struct status *st)
 {
     struct search_job job = {
         .segs = segs, .nsegs = nsegs, .schema = schema, .k = req->k,
@@ -401,6 +401,7 @@ int nd_search(struct segment *const *segs, size_t nsegs, const struct schema *sc
     job.scratch = arena_new(SCRATCH_LIMIT);
     TRY(check_field(schema, req, st));
     search_query(&job, req, call);
+    job.q.limits = limits;
     TRY(index_params(&job, req, st));
     TRY(decode_plan(&req->plan, job.scratch, &job.q.filter.expr, st));
     job.work = work_new(nsegs);
@@ -645,7 +646,7 @@ out:
 
 /* ---- merging answers ---- */
 
-static void add_work(Elanus__SearchWork *sum, const Elanus__SearchWork *w)
+void nd_work_add(Elanus__SearchWork *sum, const Elanus__SearchWork *w)
 {
     sum->strategies |= w->strategies;
     sum->distances += w->distances;
@@ -691,7 +692,7 @@ int nd_merge_search(const Elanus__SearchResp *const *parts, size_t nparts,
         most += parts[i]->n_scores;
         resp->searched_rows += parts[i]->searched_rows;
         if (parts[i]->work) {
-            add_work(work, parts[i]->work);
+            nd_work_add(work, parts[i]->work);
         }
     }
     TRY(resp_reserve(resp, nq, most, ar, st));

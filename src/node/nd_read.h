@@ -12,10 +12,11 @@
 #include "service/service.h"
 
 /* Best k hits per query over all segments, equal keys once. Fills counts, scores, pks,
- * segment_ids, rows, timestamps, searched_rows of resp. req->read_ts is the snapshot. */
+ * segment_ids, rows, timestamps, searched_rows of resp. req->read_ts is the snapshot.
+ * limits: a score for each query, worse hits than which the caller has enough of; NULL: none. */
 int nd_search(struct segment *const *segs, size_t nsegs, const struct schema *schema,
-              const Elanus__SearchReq *req, struct pool *compute, const struct call *call,
-              Elanus__SearchResp *resp, struct status *st);
+              const Elanus__SearchReq *req, const float *limits, struct pool *compute,
+              const struct call *call, Elanus__SearchResp *resp, struct status *st);
 
 /* Rows by ascending key (req->limit smallest), newest of equal keys, or their number. */
 int nd_query(struct segment *const *segs, size_t nsegs, const struct schema *schema,
@@ -64,3 +65,4 @@ struct nd_measures {
 };
 void nd_measures_find(struct nd_measures *m);
 void nd_measures_add(const struct nd_measures *m, const Elanus__SearchWork *w);
+void nd_work_add(Elanus__SearchWork *sum, const Elanus__SearchWork *w);

@@ -156,8 +156,18 @@ static void put_rows(struct segment *seg, const struct source *src, struct run r
         }
         touched += r.n * (f->width ? f->width : sizeof(struct slice));
     }
+    hts lo = ts ? ts[r.from] : ts0, hi = lo;
     for (uint32_t i = 0; i < r.n; i++) {
-        r.chunk->ts[r.at + i] = ts ? ts[r.from + i] : ts0;
+        hts t = ts ? ts[r.from + i] : ts0;
+        r.chunk->ts[r.at + i] = t;
+        lo = MIN(lo, t);
+        hi = MAX(hi, t);
+    }
+    if (r.at == 0 || lo < atomic_load_explicit(&r.chunk->min_ts, memory_order_relaxed)) {
+        atomic_store_explicit(&r.chunk->min_ts, lo, memory_order_relaxed);
+    }
+    if (r.at == 0 || hi > atomic_load_explicit(&r.chunk->max_ts, memory_order_relaxed)) {
+        atomic_store_explicit(&r.chunk->max_ts, hi, memory_order_relaxed);
     }
     seg__add_memory(seg, touched);
 }

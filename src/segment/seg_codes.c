@@ -5,6 +5,7 @@
  *             the metric, and from then on the writer codes every row it appends. Rows from before
  *             are coded by searches, a bounded number each, so that no search waits for all. Rows
  *             without codes are scanned exactly. Another metric later finds no codes, and scans.
+ *             Codes are sorted into lists in the same way, after the rows can be searched.
  * THREADS     Whoever sets `busy` codes; the others go on without. `fresh` is published with
  *             release when the first codes are there.
  */
@@ -12,12 +13,14 @@
 #include "index/scan/fresh.h"
 #include "base/alloc.h"
 
-/* Rows one search or append codes beyond its own: about a millisecond's work. */
+/* Rows one search or append codes beyond its own: about a millisecond's work; and sorts. */
 #define CODES_STEP 512u
+#define SORT_STEP 256u
 
 struct seg_codes {
     _Atomic bool busy;
-    _Atomic bool refused; /* no memory for them once: do without */
+    _Atomic bool refused;  /* no memory for them once: do without */
+    _Atomic bool unsorted; /* fresh_sort() has more to do */
     _Atomic(struct fresh *) fresh;
     size_t counted; /* of memory; behind busy */
 };
@@ -91,19 +94,31 @@ static bool follow(const struct segment *seg, uint32_t f, struct fresh *fr, uint
     return true;
 }
 
+const void *seg__codes_row(const void *raw, uint32_t row)
+{
+    const struct seg_raw *v = raw;
+    const struct seg_chunk *chunk = seg__dir_get(&v->seg->g.chunks, seg__chunk_of(row));
+    return chunk->cells[v->f].data + (row - chunk->row0) * v->width;
+}
+
 static void step(struct segment *seg, uint32_t f, struct fresh *fr, uint32_t nrows, uint32_t max)
 {
     struct seg_codes *c = &seg->g.codes[f];
+    struct seg_raw v = { .seg = seg, .f = f, .width = seg->fields[f].width };
     if (!follow(seg, f, fr, nrows, max)) {
         atomic_store_explicit(&c->refused, true, memory_order_relaxed);
     }
+    uint32_t coded = fresh_coded(fr);
+    bool more = coded >= FRESH_SORT_MIN &&
+                fresh_sort(fr, seg__codes_row, &v, max - CODES_STEP + SORT_STEP);
+    atomic_store_explicit(&c->unsorted, more, memory_order_relaxed);
     size_t now = fresh_memory(fr);
     seg__add_memory(seg, now - c->counted);
     c->counted = now;
 }
 
-const struct fresh *seg__codes_get(const struct segment *seg, uint32_t f, enum metric metric,
-                                   enum vec_type type, uint32_t nrows)
+struct fresh *seg__codes_get(const struct segment *seg, uint32_t f, enum metric metric,
+                             enum vec_type type, uint32_t nrows)
 {
     /* Codes are a cache beside the rows: a reader may add to them. */
     struct segment *own = (struct segment *)(uintptr_t)seg;
@@ -112,15 +127,16 @@ const struct fresh *seg__codes_get(const struct segment *seg, uint32_t f, enum m
     if (type == VEC_BIN || nrows < FRESH_MIN_ROWS) {
         return NULL;
     }
-    if ((!fr || fresh_coded(fr) < nrows) && take(c)) {
+    if ((!fr || fresh_coded(fr) < nrows ||
+         atomic_load_explicit(&c->unsorted, memory_order_relaxed)) && take(c)) {
         fr = atomic_load_explicit(&c->fresh, memory_order_relaxed);
         if (!fr) {
             fr = start(seg, f, metric, type);
             atomic_store_explicit(&c->fresh, fr, memory_order_release);
             atomic_store_explicit(&c->refused, !fr, memory_order_relaxed);
         }
-        if (fr && fresh_coded(fr) < nrows) {
-            step(own, f, fr, nrows, CODES_STEP);
+        if (fr) {
+            step(own, f, fr, MAX(nrows, fresh_coded(fr)), CODES_STEP);
         }
         atomic_store_explicit(&c->busy, false, memory_order_release);
     }
@@ -133,9 +149,7 @@ void seg__codes_append(struct segment *seg, uint32_t nrows, uint32_t added)
         struct seg_codes *c = &seg->g.codes[f];
         struct fresh *fr = atomic_load_explicit(&c->fresh, memory_order_acquire);
         if (fr && take(c)) {
-            if (fresh_coded(fr) < nrows) {
-                step(seg, f, fr, nrows, added + CODES_STEP);
-            }
+            step(seg, f, fr, nrows, added + CODES_STEP);
             atomic_store_explicit(&c->busy, false, memory_order_release);
         }
     }

@@ -160,16 +160,32 @@ static void between(const struct seg_span *sp, hts from, hts to, uint64_t *bits)
     }
 }
 
+/* Whether all rows of a span have from <= insert timestamp <= to. */
+static bool all_between(const struct seg_span *sp, hts from, hts to)
+{
+    /* Relaxed: what concerns a published row was stored before the row count was. */
+    const struct segment *seg = sp->seg;
+    const _Atomic hts *min = sp->chunk ? &sp->chunk->min_ts : &seg->min_ts;
+    const _Atomic hts *max = sp->chunk ? &sp->chunk->max_ts : &seg->max_ts;
+    return atomic_load_explicit(max, memory_order_relaxed) <= to &&
+           atomic_load_explicit(min, memory_order_relaxed) >= from;
+}
+
 void seg__visible(const struct seg_span *sp, const struct seg_filter *f, uint64_t *bits)
 {
-    const struct segment *seg = sp->seg;
-    if (atomic_load_explicit(&seg->max_ts, memory_order_relaxed) <= f->ts &&
-        atomic_load_explicit(&seg->min_ts, memory_order_relaxed) >= f->ttl_before) {
+    if (all_between(sp, f->ttl_before, f->ts)) {
         bits_fill(bits, sp->nrows, true);
     } else {
         between(sp, f->ttl_before, f->ts, bits);
     }
-    if (atomic_load_explicit(&seg->dels.rows, memory_order_relaxed) > 0) {
+    if (atomic_load_explicit(&sp->seg->dels.rows, memory_order_relaxed) > 0) {
         clear_deleted(sp, f->ts, bits);
     }
+}
+
+bool seg__all_visible(const struct segment *seg, const struct seg_filter *f)
+{
+    const struct seg_span all = { .seg = seg };
+    return !f->expr && all_between(&all, f->ttl_before, f->ts) &&
+           atomic_load_explicit(&seg->dels.rows, memory_order_relaxed) == 0;
 }

@@ -64,6 +64,7 @@ struct seg_cells {
 struct seg_chunk {
     uint32_t row0, cap;
     hts *ts;
+    _Atomic hts min_ts, max_ts; /* of ts; stored before the row count that covers them */
     uint32_t *older; /* row -> next older row of the same key; behind the segment's lock */
     struct seg_cells cells[];
 };
@@ -146,8 +147,15 @@ struct fresh;
 bool seg__codes_alloc(struct segment *seg);
 void seg__codes_done(struct segment *seg);
 /* Codes of field f for a metric, of nrows rows or fewer; NULL: none (yet). Adds some. Thread: any. */
-const struct fresh *seg__codes_get(const struct segment *seg, uint32_t f, enum metric metric,
-                                   enum vec_type type, uint32_t nrows);
+struct fresh *seg__codes_get(const struct segment *seg, uint32_t f, enum metric metric,
+                             enum vec_type type, uint32_t nrows);
+/* fresh_row_fn over the vectors of a growing segment's field f. */
+struct seg_raw {
+    const struct segment *seg;
+    uint32_t f;
+    size_t width;
+};
+const void *seg__codes_row(const void *raw, uint32_t row);
 /* Rows were added. Thread: the writer. */
 void seg__codes_append(struct segment *seg, uint32_t nrows, uint32_t added);
 
@@ -275,6 +283,9 @@ bool seg__bloom_maybe(const uint32_t *filter, uint32_t nblocks, uint64_t hash);
 
 /* Earliest delete of a row, 0: none. */
 hts seg__deleted_at(const struct segment *seg, uint32_t row);
+/* Whether every published row passes: none is deleted, expired or later, and there is no expression.
+ * Look after the row count. */
+bool seg__all_visible(const struct segment *seg, const struct seg_filter *f);
 /* Bit i of bits: row sp->row0 + i is visible and not expired. */
 void seg__visible(const struct seg_span *sp, const struct seg_filter *f, uint64_t *bits);
 /* The same and the filter's expression. Scratch from tmp. */

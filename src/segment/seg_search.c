@@ -57,7 +57,11 @@ int seg_topk_new(const struct seg_search *q, uint32_t topk, struct topk **ret_tk
             range.range_filter = beyond;
         }
     }
-    return topk_new(q->nq, topk, larger, &range, ret_tk, st);
+    int rc = topk_new(q->nq, topk, larger, &range, ret_tk, st);
+    for (uint32_t i = 0; rc == 0 && q->limits && i < q->nq; i++) {
+        topk_limit(*ret_tk, i, q->limits[i]);
+    }
+    return rc;
 }
 
 /* One call's state; bits has room for the largest span. */
@@ -124,17 +128,18 @@ out:
 /* Fewer allowed rows than this are scored one by one. */
 #define CODES_MIN_ROWS 1024u
 
-/* Rows from row `from` (a multiple of 64) on, whose bits lie in all. */
+/* Rows from row `from` on, of those whose bits lie in all; `from` is a multiple of 64 unless all is
+ * NULL: every row. */
 static int search_rest(struct searching *s, const uint64_t *all, uint32_t from, struct topk *tk,
                        struct status *st)
 {
     int rc = 0;
-    for (uint32_t i = 0; i < seg__nspans(s->seg, s->nrows); i++) {
+    if (from == s->nrows) {
+        goto out;
+    }
+    for (uint32_t i = seg__chunk_of(from); i < seg__nspans(s->seg, s->nrows); i++) {
         struct seg_span sp = seg__span(s->seg, i, s->nrows);
         struct column col;
-        if (sp.row0 + sp.nrows <= from) {
-            continue;
-        }
         uint32_t skip = from > sp.row0 ? from - sp.row0 : 0;
         TRY(seg__span_column(&sp, s->f, false, s->tmp, &col, st));
         struct flat_rows rows = { .metric = s->q->metric,
@@ -144,30 +149,24 @@ static int search_rest(struct searching *s, const uint64_t *all, uint32_t from, 
                                   .stride = col.width,
                                   .nrows = sp.nrows - skip,
                                   .row_base = sp.row0 + skip,
-                                  .allow = all + (sp.row0 + skip) / 64 };
+                                  .allow = all ? all + (sp.row0 + skip) / 64 : NULL };
         TRY(flat_search(&rows, &s->fq, tk, st));
     }
 out:
     return rc;
 }
 
-/* A growing segment through its codes. *ret_done false: nothing was done, there are none. */
-static int search_codes(struct searching *s, struct arena *scratch, struct topk *tk,
-                        bool *ret_done, struct status *st)
+/* Bits of the rows that pass and have a vector; *ret_count of them. */
+static int pass_bits(struct searching *s, struct arena *scratch, uint64_t **ret_bits,
+                     uint32_t *ret_count, struct status *st)
 {
-    const struct fresh *fr = seg__codes_get(s->seg, s->f, s->q->metric, s->type, s->nrows);
-    uint32_t nspans = seg__nspans(s->seg, s->nrows), count = 0;
-    int rc = 0;
-    *ret_done = false;
-    if (!fr) {
-        goto out;
-    }
     uint64_t *all = arena_try(scratch, bits_words(s->nrows) * 8);
-    struct fresh_span *spans = arena_try(scratch, nspans * sizeof *spans);
-    if (!all || !spans) {
+    uint32_t count = 0;
+    int rc = 0;
+    if (!all) {
         FAIL(st, ST_NO_MEMORY, "no memory for the bits of %u rows", s->nrows);
     }
-    for (uint32_t i = 0; i < nspans; i++) {
+    for (uint32_t i = 0; i < seg__nspans(s->seg, s->nrows); i++) {
         struct seg_span sp = seg__span(s->seg, i, s->nrows);
         struct column col;
         uint64_t *bits = all + sp.row0 / 64;
@@ -178,25 +177,46 @@ static int search_codes(struct searching *s, struct arena *scratch, struct topk 
             bits_and(bits, col.valid, sp.nrows);
         }
         count += (uint32_t)bits_count(bits, sp.nrows);
-        spans[i] = (struct fresh_span){ .base = col.data, .row0 = sp.row0, .n = sp.nrows };
     }
     arena_reset(s->tmp);
-    uint32_t coded = MIN(fresh_coded(fr), s->nrows) / 64 * 64;
-    if (count < CODES_MIN_ROWS) {
-        coded = 0;
+    *ret_bits = all;
+    *ret_count = count;
+out:
+    return rc;
+}
+
+/* A growing segment through its codes. *ret_done false: nothing was done, there are none. */
+static int search_codes(struct searching *s, struct arena *scratch, struct topk *tk,
+                        bool *ret_done, struct status *st)
+{
+    struct fresh *fr = seg__codes_get(s->seg, s->f, s->q->metric, s->type, s->nrows);
+    struct seg_raw raw = { .seg = s->seg, .f = s->f, .width = s->seg->fields[s->f].width };
+    uint32_t coded, count = s->nrows;
+    uint64_t *bits = NULL;
+    int rc = 0;
+    *ret_done = false;
+    if (!fr) {
+        goto out;
+    }
+    coded = MIN(fresh_coded(fr), s->nrows);
+    if (s->seg->fields[s->f].nullable || !seg__all_visible(s->seg, &s->q->filter)) {
+        TRY(pass_bits(s, scratch, &bits, &count, st));
+        bits = count == s->nrows ? NULL : bits;
+        coded = count < CODES_MIN_ROWS ? 0 : bits ? coded / 64 * 64 : coded;
     }
     struct fresh_query fq = { .queries = s->fq.queries,
                               .query_stride = s->fq.query_stride,
                               .nq = s->fq.nq,
-                              .spans = spans,
-                              .nspans = nspans,
-                              .stride = s->seg->fields[s->f].width,
+                              .row = seg__codes_row,
+                              .row_arg = &raw,
                               .nrows = coded,
-                              .allow = count == s->nrows ? NULL : all,
+                              .allow = bits,
+                              .allow_count = count,
+                              .whole = s->q->has_radius,
                               .check = s->fq.check,
                               .check_arg = s->fq.check_arg };
     /* The rest first: exact scores make the bound that spares rows with codes. */
-    TRY(search_rest(s, all, coded, tk, st));
+    TRY(search_rest(s, bits, coded, tk, st));
     if (coded) {
         TRY(fresh_search(fr, &fq, tk, s->q->work ? &s->q->work->counters : NULL, st));
     }
@@ -234,13 +254,14 @@ int seg_search(const struct segment *seg, const struct seg_search *q, struct top
                                 .nq = q->nq,
                                 .check = seg__stop_check,
                                 .check_arg = &stop };
-    s.bits = arena_try(scratch, bits_words(seg->sealed ? s.nrows : SEG_CHUNK_ROWS) * 8);
-    if (!s.bits) {
-        FAIL(st, ST_NO_MEMORY, "no memory for the bits of %u rows", s.nrows);
-    }
     TRY(seg__pass_list(seg, &q->filter, s.nrows, scratch, &s.is_list, &s.rows, &s.n, st));
     if (q->approx && !seg->sealed && !s.is_list) {
         TRY(search_codes(&s, scratch, tk, &done, st));
+    }
+    s.bits = done ? NULL
+                  : arena_try(scratch, bits_words(seg->sealed ? s.nrows : SEG_CHUNK_ROWS) * 8);
+    if (!done && !s.bits) {
+        FAIL(st, ST_NO_MEMORY, "no memory for the bits of %u rows", s.nrows);
     }
     for (uint32_t i = 0; !done && i < nspans; i++) {
         struct seg_span sp = seg__span(seg, i, s.nrows);

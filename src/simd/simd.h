@@ -226,6 +226,12 @@ struct simd_ops {
                      float *keys, float *lows);
     void (*rbq_ids)(const struct simd_rbq *q, const void *base, size_t stride, const uint32_t *ids,
                     size_t n, float *keys, float *lows);
+    /* Bits of rows, eight rows side by side: word w of row i is
+     * blocks[(i / 8 * words + w) * 8 + i % 8]. Which of rows 0 .. n differ from q in at most limit
+     * bits, ascending, into idx, which has room for n. Returns their number. Words of rows from n
+     * on are not read. */
+    size_t (*bits_le)(const uint64_t *q, const uint64_t *blocks, size_t words, size_t n,
+                      uint64_t limit, uint32_t *idx);
     simd_sketch_fn *sketch_pass;
     simd_round_bytes_fn *round_bytes;
     simd_round_planes_fn *round_planes;

@@ -110,6 +110,7 @@ void simd__fill_codes_avx2(struct simd_ops *ops)
     ops->hadamard = hadamard;
     ops->rbq_rows = rbq_rows;
     ops->rbq_ids = rbq_ids;
+    ops->bits_le = bits_le;
     ops->sketch_pass = sketch_pass;
     ops->round_bytes = round_bytes;
     ops->round_planes = round_planes;

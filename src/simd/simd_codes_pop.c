@@ -186,8 +186,61 @@ static void rbq_ids(const struct simd_rbq *q, const void *base, size_t stride, c
     rbq_pick(true, q, base, stride, ids, n, keys, lows);
 }
 
+/* ---- Bits of eight rows side by side ---- */
+
+INL __m512i bits_of(const uint64_t *q, const uint64_t *x, size_t words, __mmask8 m)
+{
+    __m512i a = _mm512_setzero_si512(), b = a;
+    size_t w = 0;
+    for (; w + 2 <= words; w += 2) {
+        __m512i u = _mm512_maskz_loadu_epi64(m, x + w * 8);
+        __m512i v = _mm512_maskz_loadu_epi64(m, x + w * 8 + 8);
+        u = _mm512_xor_si512(u, _mm512_set1_epi64((long long)q[w]));
+        v = _mm512_xor_si512(v, _mm512_set1_epi64((long long)q[w + 1]));
+        a = _mm512_add_epi64(a, _mm512_popcnt_epi64(u));
+        b = _mm512_add_epi64(b, _mm512_popcnt_epi64(v));
+    }
+    if (w < words) {
+        __m512i u = _mm512_maskz_loadu_epi64(m, x + w * 8);
+        u = _mm512_xor_si512(u, _mm512_set1_epi64((long long)q[w]));
+        a = _mm512_add_epi64(a, _mm512_popcnt_epi64(u));
+    }
+    return _mm512_add_epi64(a, b);
+}
+
+INL size_t bits_run(const uint64_t *q, const uint64_t *blocks, size_t words, size_t n,
+                    uint64_t limit, uint32_t *idx)
+{
+    const __m512i most = _mm512_set1_epi64((long long)limit);
+    size_t found = 0;
+    for (size_t i = 0; i < n; i += 8, blocks += words * 8) {
+        const __mmask8 m = (__mmask8)(n - i >= 8 ? 0xff : (1u << (n - i)) - 1);
+        unsigned in = _mm512_mask_cmple_epu64_mask(m, bits_of(q, blocks, words, m), most);
+        for (; in; in &= in - 1) {
+            idx[found++] = (uint32_t)(i + (size_t)__builtin_ctz(in));
+        }
+    }
+    return found;
+}
+
+static size_t bits_le(const uint64_t *q, const uint64_t *blocks, size_t words, size_t n,
+                      uint64_t limit, uint32_t *idx)
+{
+    switch (words) {
+    case 2:
+        return bits_run(q, blocks, 2, n, limit, idx);
+    case 6:
+        return bits_run(q, blocks, 6, n, limit, idx);
+    case 12:
+        return bits_run(q, blocks, 12, n, limit, idx);
+    default:
+        return bits_run(q, blocks, words, n, limit, idx);
+    }
+}
+
 void simd__fill_codes_pop(struct simd_ops *ops)
 {
     ops->rbq_rows = rbq_rows;
     ops->rbq_ids = rbq_ids;
+    ops->bits_le = bits_le;
 }

@@ -52,7 +52,28 @@ INL void tr_run(bool by_id, const struct simd_rbq *query, const uint8_t *base, s
     }
 }
 
+INL size_t tr_bits_le(const uint64_t *q, const uint64_t *blocks, size_t words, size_t n,
+                      uint64_t limit, uint32_t *idx)
+{
+    size_t found = 0;
+    for (size_t i = 0; i < n; i++) {
+        const uint64_t *x = blocks + i / 8 * words * 8 + i % 8;
+        uint64_t differ = 0;
+        for (size_t w = 0; w < words; w++) {
+            differ += (uint64_t)__builtin_popcountll(q[w] ^ x[w * 8]);
+        }
+        idx[found] = (uint32_t)i;
+        found += differ <= limit;
+    }
+    return found;
+}
+
 #define TR_DEFINE                                                                                  \
+    static size_t bits_le(const uint64_t *q, const uint64_t *blocks, size_t words, size_t n,       \
+                          uint64_t limit, uint32_t *idx)                                           \
+    {                                                                                              \
+        return tr_bits_le(q, blocks, words, n, limit, idx);                                        \
+    }                                                                                              \
     static void rbq_rows(const struct simd_rbq *q, const void *base, size_t stride, size_t n,      \
                          float *keys, float *lows)                                                 \
     {                                                                                              \

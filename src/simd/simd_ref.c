@@ -296,6 +296,7 @@ void simd__fill_ref(struct simd_ops *ops)
     REF_SQ_SET(4);
     ops->rbq_rows = rbq_rows;
     ops->rbq_ids = rbq_ids;
+    ops->bits_le = bits_le;
     ops->sketch_pass = sketch_pass;
     ops->round_bytes = round_bytes;
     ops->round_planes = round_planes;

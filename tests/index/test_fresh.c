@@ -3,19 +3,9 @@
 
 #include "index/scan/fresh.h"
 
-/* Rows in pieces of uneven size, as a growing segment has them. */
-#define NSPANS 9
-
-static uint32_t spans_of(const struct cf_set *s, struct fresh_span *spans, uint32_t nrows)
+static const void *row_of(const void *arg, uint32_t row)
 {
-    uint32_t n = 0, size = 64;
-    for (uint32_t row = 0; row < nrows; n++) {
-        uint32_t part = n == NSPANS - 1 ? nrows - row : MIN(size, nrows - row);
-        spans[n] = (struct fresh_span){ .base = index_row(&s->rows, row), .row0 = row, .n = part };
-        row += part;
-        size *= 2;
-    }
-    return n;
+    return index_row(arg, row);
 }
 
 static struct fresh *coded(const struct cf_set *s, uint32_t nrows)
@@ -32,18 +22,31 @@ static struct fresh *coded(const struct cf_set *s, uint32_t nrows)
     return fr;
 }
 
-static struct topk *search(const struct fresh *fr, const struct cf_set *s, uint32_t k,
+static void sort_all(struct fresh *fr, const struct cf_set *s)
+{
+    for (int i = 0; fresh_sort(fr, row_of, &s->rows, 500); i++) {
+        assert_true(i < 100000);
+    }
+}
+
+static int run(struct fresh *fr, const struct cf_set *s, uint32_t nrows, const uint64_t *allow,
+               bool whole, struct topk *tk, struct index_counters *c, struct status *st)
+{
+    struct fresh_query q = { .queries = s->queries, .query_stride = s->query_stride, .nq = s->nq,
+                             .row = row_of, .row_arg = &s->rows, .nrows = nrows, .allow = allow,
+                             .whole = whole };
+    q.allow_count = allow ? (uint32_t)bits_count(allow, nrows) : 0;
+    return fresh_search(fr, &q, tk, c, st);
+}
+
+static struct topk *search(struct fresh *fr, const struct cf_set *s, uint32_t k,
                            const uint64_t *allow, const struct topk_range *range,
                            struct index_counters *c)
 {
     struct status st = STATUS_INIT;
-    struct fresh_span spans[NSPANS + 1];
     struct topk *tk;
-    struct fresh_query q = { .queries = s->queries, .query_stride = s->query_stride, .nq = s->nq,
-                             .spans = spans, .nspans = spans_of(s, spans, s->rows.nrows),
-                             .stride = s->rows.stride, .nrows = s->rows.nrows, .allow = allow };
     ASSERT_OK(topk_new(s->nq, k, cf_larger(s), range, &tk, &st));
-    ASSERT_OK(fresh_search(fr, &q, tk, c, &st));
+    ASSERT_OK(run(fr, s, s->rows.nrows, allow, false, tk, c, &st));
     topk_finish(tk);
     return tk;
 }
@@ -139,6 +142,155 @@ static void test_search_when_rows_are_all_equal_or_zero_then_counts_hold(void **
     }
 }
 
+/* Searches that bring the score of a hit along: worse ones are not looked for. */
+static void test_search_when_a_bound_is_brought_then_hits_up_to_it_come(void **state)
+{
+    static const enum metric metrics[] = { METRIC_L2, METRIC_IP, METRIC_COSINE };
+    for (int m = 0; m < 3; m++) {
+        struct cf_set s;
+        struct index_counters with = { 0 }, without = { 0 };
+        struct status st = STATUS_INIT;
+        struct topk *got;
+        uint32_t hits = 0, found = 0;
+        cf_set_new(&s, metrics[m], VEC_F32, 96, 10000, 20, 100, 16);
+        struct fresh *fr = coded(&s, 10000);
+        struct topk *all = search(fr, &s, 10, NULL, NULL, &without);
+        ASSERT_OK(topk_new(s.nq, 10, cf_larger(&s), NULL, &got, &st));
+        for (uint32_t j = 0; j < s.nq; j++) {
+            topk_limit(got, j, topk_score(all, j, 3));
+        }
+        ASSERT_OK(run(fr, &s, 10000, NULL, false, got, &with, &st));
+        topk_finish(got);
+        for (uint32_t j = 0; j < s.nq; j++) {
+            assert_true(topk_count(got, j) <= 4);
+            hits += 4;
+            for (uint32_t i = 0; i < topk_count(got, j); i++) {
+                found += topk_row(got, j, i) == topk_row(all, j, i);
+            }
+            /* The hit that has the bound's score itself. */
+            uint32_t n = topk_count(got, j);
+            found += n > 0 && n < 4 && topk_score(got, j, n - 1) == topk_score(all, j, 3);
+        }
+        if (found * 100 < hits * 98) {
+            fail_msg("%s: %u of %u hits", metric_name(metrics[m]), found, hits);
+        }
+        assert_true(with.exact < without.exact);
+        topk_free(all);
+        topk_free(got);
+        fresh_free(fr);
+        cf_set_done(&s);
+    }
+}
+
+static void test_search_when_rows_equal_the_bound_then_all_are_hits(void **state)
+{
+    struct cf_set s;
+    struct status st = STATUS_INIT;
+    struct topk *got;
+    cf_set_new(&s, METRIC_L2, VEC_F32, 20, 2000, 1, 5, 17);
+    for (uint32_t i = 0; i < 2000; i += 100) {
+        memcpy(s.data + i * s.rows.stride, s.data, s.rows.stride);
+    }
+    memcpy(s.queries, s.data, s.rows.stride);
+    struct fresh *fr = coded(&s, 2000);
+    ASSERT_OK(topk_new(1, 50, false, NULL, &got, &st));
+    topk_limit(got, 0, 0);
+    ASSERT_OK(run(fr, &s, 2000, NULL, false, got, NULL, &st));
+    topk_finish(got);
+    assert_int_equal(topk_count(got, 0), 20);
+    topk_free(got);
+    fresh_free(fr);
+    cf_set_done(&s);
+}
+
+static void test_search_when_rows_are_in_lists_then_few_are_read_and_recall_holds(void **state)
+{
+    static const struct {
+        enum metric metric;
+        enum vec_type type;
+    } of[] = { { METRIC_L2, VEC_F32 },     { METRIC_IP, VEC_F32 }, { METRIC_COSINE, VEC_F32 },
+               { METRIC_COSINE, VEC_F16 }, { METRIC_L2, VEC_I8 } };
+    for (size_t m = 0; m < sizeof of / sizeof of[0]; m++) {
+        struct cf_set s;
+        struct index_counters c = { 0 };
+        cf_set_new(&s, of[m].metric, of[m].type, 64, NROWS, 20, 300, 18);
+        struct fresh *fr = coded(&s, NROWS);
+        size_t before = fresh_memory(fr);
+        sort_all(fr, &s);
+        assert_int_equal(fresh_sorted(fr), NROWS);
+        assert_true(fresh_memory(fr) > before);
+        struct topk *truth = cf_truth(&s, 10, NULL, NULL), *got = search(fr, &s, 10, NULL, NULL, &c);
+        double recall = cf_recall(&s, got, truth, NULL);
+        if (recall < 0.97) {
+            fail_msg("%s: recall %.4f", metric_name(of[m].metric), recall);
+        }
+        assert_true(c.lists > 0 && c.distances < (uint64_t)NROWS * s.nq * 7 / 10);
+        topk_free(truth);
+        topk_free(got);
+        fresh_free(fr);
+        cf_set_done(&s);
+    }
+}
+
+/* Lists hold rows that a search must not see: later ones, and those a filter excludes. */
+static void test_search_when_lists_hold_more_rows_then_only_its_own_come(void **state)
+{
+    struct cf_set s;
+    struct status st = STATUS_INIT;
+    uint64_t *allow = xalloc(bits_words(NROWS) * 8);
+    cf_set_new(&s, METRIC_L2, VEC_F32, 32, NROWS, 10, 200, 19);
+    struct fresh *fr = coded(&s, NROWS);
+    sort_all(fr, &s);
+    struct cf_set less = s;
+    less.rows.nrows = 15001;
+    struct topk *truth = cf_truth(&less, 10, NULL, NULL), *got = search(fr, &less, 10, NULL, NULL, NULL);
+    assert_true(cf_recall(&less, got, truth, NULL) > 0.95);
+    for (uint32_t j = 0; j < s.nq; j++) {
+        assert_int_equal(topk_count(got, j), 10);
+        for (uint32_t i = 0; i < 10; i++) {
+            assert_true(topk_row(got, j, i) < 15001);
+        }
+    }
+    topk_free(truth);
+    topk_free(got);
+    for (uint32_t i = 0; i < NROWS; i++) {
+        if (i % 5 != 2) {
+            bit_set(allow, i);
+        }
+    }
+    truth = cf_truth(&s, 10, allow, NULL);
+    got = search(fr, &s, 10, allow, NULL, NULL);
+    assert_true(cf_recall(&s, got, truth, allow) > 0.95); /* none that the filter excludes: cf_recall() */
+    topk_free(got);
+    ASSERT_OK(topk_new(s.nq, 10, false, NULL, &got, &st));
+    ASSERT_OK(run(fr, &s, NROWS, allow, true, got, NULL, &st)); /* every code */
+    topk_finish(got);
+    assert_true(cf_recall(&s, got, truth, allow) > 0.99);
+    topk_free(truth);
+    topk_free(got);
+    fresh_free(fr);
+    cf_set_done(&s);
+    mem_free(allow);
+}
+
+static void test_sort_when_memory_is_short_then_searches_do_without(void **state)
+{
+    struct cf_set s;
+    cf_set_new(&s, METRIC_L2, VEC_F32, 16, NROWS, 5, 100, 20);
+    for (int fail = 1; fail < 400; fail = fail * 2 + 1) {
+        struct fresh *fr = coded(&s, NROWS);
+        alloc_fail_after(fail);
+        sort_all(fr, &s);
+        alloc_fail_after(0);
+        struct topk *truth = cf_truth(&s, 10, NULL, NULL), *got = search(fr, &s, 10, NULL, NULL, NULL);
+        assert_true(cf_recall(&s, got, truth, NULL) > 0.95);
+        topk_free(truth);
+        topk_free(got);
+        fresh_free(fr);
+    }
+    cf_set_done(&s);
+}
+
 struct beside {
     struct fresh *fr;
     const struct cf_set *s;
@@ -152,34 +304,38 @@ static void add_all(void *arg)
         if (fresh_add(b->fr, index_row(&b->s->rows, row), b->s->rows.stride, 100, &st) != 0) {
             abort();
         }
+        (void)fresh_sort(b->fr, row_of, &b->s->rows, 200);
+    }
+    while (fresh_sort(b->fr, row_of, &b->s->rows, 500)) {
     }
 }
 
-static void test_search_when_the_writer_adds_then_whole_codes_are_seen(void **state)
+static void test_search_when_the_writer_adds_and_sorts_then_whole_codes_are_seen(void **state)
 {
     struct status st = STATUS_INIT;
     struct cf_set s;
-    cf_set_new(&s, METRIC_L2, VEC_F32, 32, 10000, 2, 60, 15);
+    cf_set_new(&s, METRIC_L2, VEC_F32, 32, 14000, 2, 60, 15);
     struct index_rows first = s.rows;
     first.nrows = FRESH_MIN_ROWS;
     struct beside b = { .s = &s };
     ASSERT_OK(fresh_new(&first, &b.fr, &st));
     struct thread *t = thread_start("add", add_all, &b);
-    struct fresh_span span = { .base = s.data, .n = s.rows.nrows };
     uint32_t coded_rows;
     do {
         struct topk *tk;
         coded_rows = fresh_coded(b.fr);
-        struct fresh_query q = { .queries = s.queries, .query_stride = s.query_stride, .nq = s.nq,
-                                 .spans = &span, .nspans = 1, .stride = s.rows.stride,
-                                 .nrows = coded_rows };
         ASSERT_OK(topk_new(s.nq, 10, false, NULL, &tk, &st));
         if (coded_rows) {
-            ASSERT_OK(fresh_search(b.fr, &q, tk, NULL, &st));
-            assert_int_equal(tk->lists[0].n, 10);
+            ASSERT_OK(run(b.fr, &s, coded_rows, NULL, false, tk, NULL, &st));
+            topk_finish(tk);
+            assert_int_equal(topk_count(tk, 0), 10);
+            for (uint32_t i = 0; i < 10; i++) {
+                assert_true(topk_row(tk, 0, i) < coded_rows);
+                assert_true(i == 0 || topk_row(tk, 0, i) != topk_row(tk, 0, i - 1));
+            }
         }
         topk_free(tk);
-    } while (coded_rows < s.rows.nrows);
+    } while (coded_rows < s.rows.nrows || fresh_sorted(b.fr) < s.rows.nrows);
     thread_join(t);
     fresh_free(b.fr);
     cf_set_done(&s);
@@ -192,7 +348,12 @@ int main(void)
         cmocka_unit_test(test_search_when_filtered_then_only_allowed_rows_come),
         cmocka_unit_test(test_search_when_a_range_is_given_then_it_holds),
         cmocka_unit_test(test_search_when_rows_are_all_equal_or_zero_then_counts_hold),
-        cmocka_unit_test(test_search_when_the_writer_adds_then_whole_codes_are_seen),
+        cmocka_unit_test(test_search_when_a_bound_is_brought_then_hits_up_to_it_come),
+        cmocka_unit_test(test_search_when_rows_equal_the_bound_then_all_are_hits),
+        cmocka_unit_test(test_search_when_rows_are_in_lists_then_few_are_read_and_recall_holds),
+        cmocka_unit_test(test_search_when_lists_hold_more_rows_then_only_its_own_come),
+        cmocka_unit_test(test_sort_when_memory_is_short_then_searches_do_without),
+        cmocka_unit_test(test_search_when_the_writer_adds_and_sorts_then_whole_codes_are_seen),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

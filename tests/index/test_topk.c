@@ -227,6 +227,30 @@ static void test_topk_new_with_bad_sizes_fails(void **state)
     assert_null(tk);
 }
 
+static void test_limit_when_given_then_equal_scores_stay_and_worse_ones_go(void **state)
+{
+    for (int larger = 0; larger < 2; larger++) {
+        struct status st = STATUS_INIT;
+        struct topk_range range = { .has_radius = true, .radius = larger ? 2.0f : 8.0f };
+        struct topk *tk;
+        assert_int_equal(topk_new(3, 40, larger, &range, &tk, &st), 0);
+        topk_limit(tk, 0, 5);
+        topk_limit(tk, 1, larger ? 1.0f : 9.0f); /* wider than the range */
+        for (uint64_t row = 0; row < 30; row++) {
+            for (uint32_t q = 0; q < 3; q++) {
+                topk_push(tk, q, (float)(row % 10), row);
+            }
+        }
+        topk_finish(tk);
+        /* 0 .. 5, then what the range leaves: 0 .. 7; or 5 .. 9, and 3 .. 9 */
+        assert_int_equal(topk_count(tk, 0), larger ? 15 : 18);
+        assert_true(topk_score(tk, 0, topk_count(tk, 0) - 1) == 5.0f);
+        assert_int_equal(topk_count(tk, 1), larger ? 21 : 24);
+        assert_int_equal(topk_count(tk, 2), larger ? 21 : 24);
+        topk_free(tk);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -237,6 +261,7 @@ int main(void)
         cmocka_unit_test(test_topk_merge_equals_one_list),
         cmocka_unit_test(test_topk_pushed_after_finish_stays_right),
         cmocka_unit_test(test_topk_new_with_bad_sizes_fails),
+        cmocka_unit_test(test_limit_when_given_then_equal_scores_stay_and_worse_ones_go),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -357,6 +357,51 @@ static void check_hadamard(const struct simd_ops *ops, size_t n)
     guard_free(&g);
 }
 
+static void check_bits_le(const struct simd_ops *ops, size_t words, size_t n)
+{
+    size_t blocks = (n + 7) / 8;
+    struct guard gx, gq, gi;
+    guard_new(&gx, blocks * words * 64);
+    guard_new(&gq, words * 8);
+    guard_new(&gi, n * 4 + 4);
+    uint64_t *x = (uint64_t *)(void *)(gx.end - blocks * words * 64);
+    uint64_t *q = (uint64_t *)(void *)(gq.end - words * 8);
+    uint32_t *idx = (uint32_t *)(void *)(gi.end - n * 4);
+    for (size_t w = 0; w < words; w++) {
+        q[w] = rng();
+    }
+    for (size_t i = 0; i < blocks * 8; i++) { /* rows near and far, and full lanes behind n */
+        for (size_t w = 0; w < words; w++) {
+            uint64_t differ = i % 3 == 0 ? rng() & rng() : i % 3 == 1 ? rng() : 0;
+            x[(i / 8 * words + w) * 8 + i % 8] = i < n ? q[w] ^ differ : q[w];
+        }
+    }
+    const uint64_t limits[] = { 0, words * 16, words * 32, words * 64 - 1, words * 64, UINT64_MAX };
+    for (size_t l = 0; l < sizeof limits / sizeof limits[0]; l++) {
+        size_t got = ops->bits_le(q, x, words, n, limits[l], idx), want = 0;
+        for (size_t i = 0; i < n; i++) {
+            uint64_t differ = 0;
+            for (size_t w = 0; w < words; w++) {
+                differ += (uint64_t)__builtin_popcountll(q[w] ^ x[(i / 8 * words + w) * 8 + i % 8]);
+            }
+            if (differ <= limits[l]) {
+                if (want >= got || idx[want] != i) {
+                    check_fail("bits_le", words * 64, "position", want < got ? idx[want] : -1.0,
+                               (double)i, 0);
+                    break;
+                }
+                want++;
+            }
+        }
+        if (got != want) {
+            check_fail("bits_le", words * 64, "count", (double)got, (double)want, 0);
+        }
+    }
+    guard_free(&gx);
+    guard_free(&gq);
+    guard_free(&gi);
+}
+
 /* ---- rounding queries ---- */
 
 static double rounded(float v, float inv)
@@ -512,6 +557,11 @@ void check_codes(const struct simd_ops *ops)
         }
     }
     check_rbq(ops, 9, 8, SIMD_SQ_DIM_MAX / 64, 3);
+    for (size_t words = 1; words <= 26; words++) {
+        for (size_t n = 0; n < 40; n += 1 + n / 9) {
+            check_bits_le(ops, words, n);
+        }
+    }
     for (size_t n = 16; n <= 16384; n *= 2) {
         check_hadamard(ops, n);
     }

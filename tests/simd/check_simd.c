@@ -457,6 +457,15 @@ static void broken_rbq(const struct simd_rbq *q, const void *base, size_t stride
     one.qerr = 0;
     good.rbq_rows(&one, base, stride, n, keys, lows);
 }
+static size_t broken_bits_le(const uint64_t *q, const uint64_t *blocks, size_t words, size_t n,
+                             uint64_t limit, uint32_t *idx)
+{
+    size_t found = good.bits_le(q, blocks, words, n, limit, idx); /* a row behind the last */
+    if (n % 8 && found < n) {
+        idx[found++] = (uint32_t)n;
+    }
+    return found;
+}
 static void broken_hadamard(float *x, size_t n)
 {
     good.hadamard(x, n);
@@ -507,7 +516,7 @@ static int selftest(void)
     int missed = 0;
     quiet = true;
     simd_ops_at(SIMD_LEVEL_REF, &good);
-    for (int i = 0; i < 15; i++) {
+    for (int i = 0; i < 16; i++) {
         struct simd_ops bad = good;
         switch (i) {
         case 0:
@@ -540,16 +549,19 @@ static int selftest(void)
         case 9:
             bad.rbq_rows = broken_rbq;
             break;
+        case 11:
+            bad.bits_le = broken_bits_le;
+            break;
         case 10:
             bad.hadamard = broken_hadamard;
             break;
-        case 11:
+        case 12:
             bad.sketch_pass = broken_sketch;
             break;
-        case 12:
+        case 13:
             bad.round_planes = broken_planes;
             break;
-        case 13:
+        case 14:
             bad.round_bytes = broken_bytes;
             break;
         default:

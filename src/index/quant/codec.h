@@ -101,3 +101,19 @@ bool codec_rows_bound(const struct codec *c, const void *pq, const uint8_t *base
                       size_t n, float *keys, float *lows);
 bool codec_ids_bound(const struct codec *c, const void *pq, const uint8_t *base, size_t stride,
                      const uint32_t *ids, size_t n, float *keys, float *lows);
+
+/* ---- Signs: CODEC_RABITQ of one bit ---- */
+
+/* What a comparison of signs alone rests on: a row's residual r about the centre or a query's p,
+ * rotated, have these lengths, and key = query add + row add - p.r (L2: - 2 p.r). Signs are words of
+ * 64 bits, codec_sign_words() of them; the share of them that differs is near the angle between p
+ * and r over pi. A row that has no usable code: len is NaN. */
+struct codec_signs {
+    float add, len;
+};
+size_t codec_sign_words(const struct codec *c);
+/* Elements of the query that its rounding made 0 count as positive. */
+void codec_query_signs(const struct codec *c, const void *pq, uint64_t *words,
+                       struct codec_signs *ret);
+void codec_row_signs(const struct codec *c, const uint8_t *code, uint64_t *words,
+                     struct codec_signs *ret);

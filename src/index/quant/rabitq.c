@@ -323,6 +323,38 @@ static void rbq_bound(const struct codec *c, const void *pq, const uint8_t *base
     }
 }
 
+/* ---- Signs ---- */
+
+size_t codec_sign_words(const struct codec *c)
+{
+    return c->u.rbq.words;
+}
+
+void codec_query_signs(const struct codec *c, const void *pq, uint64_t *words,
+                       struct codec_signs *ret)
+{
+    const struct simd_rbq *q = &((const struct rbq_query *)pq)->q;
+    const uint64_t *top = q->planes + (q->nplanes - 1) * SIMD_RBQ_WORDS(q->words);
+    for (size_t w = 0; w < c->u.rbq.words; w++) {
+        words[w] = ~top[w]; /* two's complement: the highest bit says negative */
+    }
+    *ret = (struct codec_signs){ .add = q->add, .len = q->err / (float)EPSILON };
+}
+
+/* err^2 (n - 1) / k^2 = rescale^2 x~.x~ - r.r, and all x~ of one bit have the length sqrt(n) / 2. */
+void codec_row_signs(const struct codec *c, const uint8_t *code, uint64_t *words,
+                     struct codec_signs *ret)
+{
+    const double n = (double)c->u.rbq.padded, k = c->metric == METRIC_L2 ? 2 : 1;
+    struct factors f;
+    memcpy(words, code, c->u.rbq.words * 8);
+    memcpy(&f, code + c->u.rbq.words * 8, sizeof f);
+    double rescale = (double)f.rescale / k, err = (double)f.err / k;
+    double rr = rescale * rescale * n / 4 - err * err * (n - 1);
+    *ret = (struct codec_signs){ .add = f.add,
+                                 .len = isfinite(f.err) ? (float)sqrt(fmax(rr, 0)) : NAN };
+}
+
 const struct codec_ops codec__rabitq = {
     .kind = CODEC_RABITQ,
     .types = 1u << VEC_F32 | 1u << VEC_F16 | 1u << VEC_BF16 | 1u << VEC_I8,

@@ -447,7 +447,7 @@ static int do_search(void *self, const struct call *call, const Elanus__SearchRe
     int rc;
 
     TRY(pin(qn, req->collection_id, req->segment_ids, req->n_segment_ids, false, call->ar, &p, st));
-    TRY(nd_search(p.segs, p.n, p.schema, req, qn->opts.compute, call, resp, st));
+    TRY(nd_search(p.segs, p.n, p.schema, req, NULL, qn->opts.compute, call, resp, st));
     nd_measures_add(&qn->measures, resp->work);
 out:
     unpin(&p);

@@ -1,9 +1,10 @@
 /*
  * sn_read.c - reads of one shard: wait for the snapshot, pin the view, ask everyone, merge.
  *
- * WHAT      Growing segments are searched here, sealed ones by the query nodes that hold them; hits
- *           are merged by score and key, and the output fields of the winners are fetched from
- *           where they are.
+ * WHAT      Sealed segments are searched by the query nodes that hold them, growing ones here and
+ *           after them: what the sealed rows have found already bounds what growing rows are worth
+ *           looking at. Hits are merged by score and key, and the output fields of the winners are
+ *           fetched from where they are.
  * THREADS   Any. The view is referenced for the whole request, so growing segments stay. A sealed
  *           segment that left its node meanwhile (release, drop) has left the view before: the read
  *           is made again with the view of now, at the same timestamp.
@@ -11,6 +12,7 @@
 #include "node/streaming/sn_int.h"
 #include "base/alloc.h"
 #include "schema/errors.h"
+#include <math.h>
 
 /* Everything one read needs, released by read_done(). */
 struct reading {
@@ -207,13 +209,61 @@ static bool view_moved(struct reading *r, struct status *st)
 
 /* ---- search ---- */
 
+/* For each query the score of the k-th hit that a node has alone: k keys are no worse, whatever
+ * growing rows hold. NULL without memory: nothing is known. */
+static float *limits_of(Elanus__SearchResp *const *parts, size_t nparts,
+                        const Elanus__SearchReq *req, struct arena *ar)
+{
+    bool larger = metric_larger_is_better((enum metric)req->metric);
+    float *limits = arena_try(ar, req->nq * sizeof *limits);
+
+    for (uint32_t q = 0; limits && q < req->nq; q++) {
+        limits[q] = larger ? -INFINITY : INFINITY;
+    }
+    for (size_t i = 0; limits && i < nparts; i++) {
+        size_t first = 0;
+        for (uint32_t q = 0; q < MIN((size_t)req->nq, parts[i]->n_counts); q++) {
+            uint32_t n = parts[i]->counts[q];
+            if (n >= req->k && first + req->k <= parts[i]->n_scores) {
+                float score = parts[i]->scores[first + req->k - 1];
+                limits[q] = larger ? MAX(limits[q], score) : MIN(limits[q], score);
+            }
+            first += n;
+        }
+    }
+    return limits;
+}
+
+/* The growing rows brought nothing to what one node has found: its answer is the answer. */
+static bool only_sealed(Elanus__SearchResp *const *parts, size_t nparts, const struct call *call,
+                        Elanus__SearchResp *ret, uint32_t **ret_part)
+{
+    uint32_t *part;
+
+    if (nparts != 2 || parts[0]->n_scores || !parts[0]->work || !parts[1]->work) {
+        return false;
+    }
+    part = arena_try(call->ar, (parts[1]->n_scores + 1) * sizeof *part);
+    if (!part) {
+        return false;
+    }
+    for (size_t i = 0; i < parts[1]->n_scores; i++) {
+        part[i] = 1;
+    }
+    nd_work_add(parts[1]->work, parts[0]->work);
+    parts[1]->searched_rows += parts[0]->searched_rows;
+    *ret = *parts[1];
+    *ret_part = part;
+    return true;
+}
+
 /* All sources asked for k hits; *ret is the merged answer of req->k, *ret_part says where each hit
  * came from (0 is this node when there are growing segments). */
 static int search_parts(struct reading *r, const struct sn *sn, const struct call *call,
                         const Elanus__SearchReq *req, uint32_t k, Elanus__SearchResp *ret,
                         uint32_t **ret_part, bool *retry_k, struct status *st)
 {
-    size_t nparts = 0;
+    size_t nparts = r->ngrowing ? 1 : 0;
     Elanus__SearchResp **parts =
         arena_try_array(call->ar, r->nnodes + 1, sizeof(Elanus__SearchResp *));
     Elanus__SearchReq sub = *req;
@@ -227,14 +277,6 @@ static int search_parts(struct reading *r, const struct sn *sn, const struct cal
     sub.read_ts = r->read_ts;
     sub.ttl_before = r->ttl_before;
     sub.n_output_field_ids = 0;
-    if (r->ngrowing) {
-        parts[nparts] = ARENA_NEW(call->ar, Elanus__SearchResp);
-        elanus__search_resp__init(parts[nparts]);
-        TRY(nd_search(r->growing, r->ngrowing, r->vw->schema, &sub, sn->opts.compute, call,
-                      parts[nparts], st));
-        nd_measures_add(&sn->measures, parts[nparts]->work);
-        nparts++;
-    }
     for (size_t i = 0; i < r->nnodes; i++) {
         parts[nparts] = ARENA_NEW(call->ar, Elanus__SearchResp);
         elanus__search_resp__init(parts[nparts]);
@@ -243,7 +285,20 @@ static int search_parts(struct reading *r, const struct sn *sn, const struct cal
         TRY(r->nodes[i].qs->search(r->nodes[i].qs->self, call, &sub, parts[nparts], st));
         nparts++;
     }
+    if (r->ngrowing) {
+        float *limits = r->nnodes ? limits_of(parts + 1, r->nnodes, req, call->ar) : NULL;
+        parts[0] = ARENA_NEW(call->ar, Elanus__SearchResp);
+        elanus__search_resp__init(parts[0]);
+        sub.segment_ids = NULL;
+        sub.n_segment_ids = 0;
+        TRY(nd_search(r->growing, r->ngrowing, r->vw->schema, &sub, limits, sn->opts.compute, call,
+                      parts[0], st));
+        nd_measures_add(&sn->measures, parts[0]->work);
+    }
     *retry_k = false;
+    if (k == req->k && only_sealed(parts, nparts, call, ret, ret_part)) {
+        goto out;
+    }
     if (nparts == 1) { /* nothing to merge */
         *ret = *parts[0];
         *ret_part = arena_try_array(call->ar, ret->n_scores + 1, sizeof **ret_part);
