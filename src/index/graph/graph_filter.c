@@ -37,6 +37,7 @@
 #define SURE 1.3 /* of what clusters should cost, even when the scan would be little more */
 #define BRIDGES 4u
 #define ROUNDS 3 /* walks, each for more, until another way is taken */
+#define RECORD_MAX 384u /* words of links and sketches asked for */
 #define REACH_BEAM 2u  /* candidates expanded together */
 #define FETCH_MAX 512u /* bytes of a code asked for; the rest follows in the hardware's stream */
 #define LIST_LOOKS 6u /* what fetching a list of links costs, in bits looked up */
@@ -355,9 +356,32 @@ static size_t reach_gather(struct reach *r, uint32_t node, size_t n)
     uint32_t *ids = r->s->ids;
     for (size_t i = 0; i < g->degree && links[i] < g->n; i++) {
         ids[n] = links[i];
-        n += graph_visit(r->s, links[i]);
+        if (!graph_visit(r->s, links[i])) {
+            continue;
+        }
+        const uint8_t *code = graph_code(g, ids[n++]);
+        for (size_t at = 0; at < r->fetch; at += CACHE_LINE) {
+            __builtin_prefetch(code + at, 0, 2);
+        }
     }
     return n;
+}
+
+/* The same by the node's sketches: those that can matter if the walk goes on by a quarter. */
+static size_t reach_sift(struct reach *r, size_t at, size_t n)
+{
+    struct graph_scratch *s = r->s;
+    const size_t far = MIN(r->limit + r->limit / 4, r->cap), next = at + REACH_BEAM;
+    float tail = r->n < far ? INFINITY : graph_cand_key(s->pool[far - 1]);
+    size_t end = graph__sift(r->g, s, s->pool[at], tail,
+                             next < r->n ? graph_cand_key(s->pool[next]) : tail, n);
+    for (size_t i = n; i < end; i++) { /* marked there */
+        if (s->nseen < s->seen_cap) {
+            s->seen[s->nseen] = s->ids[i];
+        }
+        s->nseen++;
+    }
+    return end;
 }
 
 /* Expands the nearest two that were not yet. False: there is none up to the limit. */
@@ -371,21 +395,16 @@ static bool reach_step(struct reach *r)
     for (; next < end && taken < REACH_BEAM; next++) {
         if (!(pool[next] & 1)) {
             pool[next] |= 1;
-            m = reach_gather(r, graph_cand_node(pool[next]), m);
+            m = s->sketched ? reach_sift(r, next, m)
+                            : reach_gather(r, graph_cand_node(pool[next]), m);
             taken++;
         }
     }
     r->cursor = next;
-    for (size_t i = 0; i < m; i++) {
-        const uint8_t *code = graph_code(g, s->ids[i]);
-        for (size_t at = 0; at < r->fetch; at += CACHE_LINE) {
-            __builtin_prefetch(code + at, 0, 2);
-        }
-    }
     for (size_t ahead = 0; next < end && ahead < REACH_BEAM; next++) {
         if (!(pool[next] & 1)) {
             const uint32_t *links = graph_links(g, graph_cand_node(pool[next]));
-            for (size_t l = 0; l < g->degree; l += CACHE_LINE / sizeof *links) {
+            for (size_t l = 0; l < MIN(g->record_words, (size_t)RECORD_MAX); l += CACHE_LINE / 4) {
                 __builtin_prefetch(links + l, 0, 2);
             }
             ahead++;
@@ -420,10 +439,10 @@ static size_t reach_count(const struct reach *r)
  * them would not do. */
 static int search_reach(const struct graph *g, const struct index_query *q, uint32_t j,
                         const struct plan_search *plan, struct graph_scratch *s, size_t nentries,
-                        struct topk *tk, bool *ret_done, double *ret_share,
+                        size_t limit, struct topk *tk, bool *ret_done, double *ret_share,
                         struct index_counters *c, struct status *st)
 {
-    struct reach r = { .g = g, .q = q, .s = s, .limit = plan_walk_ef(plan),
+    struct reach r = { .g = g, .q = q, .s = s, .limit = limit,
                        .fetch = MIN(g->stride, (size_t)FETCH_MAX) };
     const size_t want = MIN(plan_walk_allowed(plan), (size_t)q->allow_count);
     size_t got = 0;
@@ -467,7 +486,7 @@ out:
     graph__unvisit(s);
     c->distances += r.distances;
     c->hops += r.hops;
-    c->bytes += r.distances * g->stride + r.hops * g->degree * sizeof *g->links;
+    c->bytes += r.distances * g->stride + r.hops * g->record_words * sizeof *g->links;
     return rc;
 }
 
@@ -531,11 +550,16 @@ static int search_walks(const struct graph *g, const struct index_query *q, uint
         *choice = plan_filtered(plan);
         choice->strategy = forced ? forced : choice->strategy;
         if (choice->strategy == STRAT_GRAPH && plan_walk_ef(plan) <= PLAN_PLAIN_EF) {
-            TRY(search_reach(g, q, j, plan, s, nentries, tk, ret_done, &share, c, st));
+            TRY(search_reach(g, q, j, plan, s, nentries, plan_walk_ef(plan), tk, ret_done, &share,
+                             c, st));
             share = fmin(share, plan->local * 0.7);
         } else if (is_walk(choice->strategy)) {
             TRY(search_walk(g, q, j, plan, s, nentries, choice->strategy == STRAT_GRAPH,
                             BUDGET * choice->scan_ns, tk, ret_done, c, st));
+            share = -1;
+        } else if (round == 0 && plan_long_shot(plan, choice) && !forced) {
+            TRY(search_reach(g, q, j, plan, s, nentries, PLAN_PLAIN_EF, tk, ret_done, &share, c,
+                             st));
             share = -1;
         } else {
             goto out;

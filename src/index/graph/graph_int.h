@@ -195,6 +195,12 @@ size_t graph__entries(const struct graph *g, struct graph_scratch *s, struct ind
 size_t graph__walk(const struct graph *g, struct graph_scratch *s, size_t nentries, size_t ef,
                    struct index_counters *c);
 
+/* Where s->sketched: of cand's neighbours, those that may be no farther than tail and are unvisited,
+ * to s->ids from m on, their codes on the way. The records of those that may be nearer than next are
+ * fetched too: the walk will go on there. Returns the end; remembering them is the caller's. */
+size_t graph__sift(const struct graph *g, struct graph_scratch *s, uint64_t cand, float tail,
+                   float next, size_t m);
+
 /* How a wide walk chooses what it keeps. */
 struct graph_wide {
     size_t ef;             /* results kept */

@@ -45,6 +45,9 @@
 /* Walks go on beyond what the share promises, by this much on average. */
 #define REACH_MORE 1.1
 
+/* A try that costs less than one part of so many of what it may spare. */
+#define LONG_SHOT 3
+
 /* Fewer are all looked at before their end shows. */
 #define CLUSTERS_MIN 64u
 
@@ -104,10 +107,21 @@ size_t plan_walk_allowed(const struct plan_search *p)
     return p->k + (size_t)ceil(spare(p, share_of(p)));
 }
 
+static double cost_reach(const struct plan_search *p, double ef)
+{
+    double d = walk_distances(ef, p);
+    return START + d * (WALK_PART * by_id(p, p->code_bytes) + BIT_FAR + POOL * ef) + d / 12 * HOP;
+}
+
 static double cost_walk(const struct plan_search *p, double local)
 {
-    double ef = REACH_MORE * walk_ef(p, local), d = walk_distances(ef, p);
-    return START + d * (WALK_PART * by_id(p, p->code_bytes) + BIT_FAR + POOL * ef) + d / 12 * HOP;
+    return cost_reach(p, REACH_MORE * walk_ef(p, local));
+}
+
+bool plan_long_shot(const struct plan_search *p, const struct plan_choice *c)
+{
+    return c->strategy != STRAT_GRAPH && c->strategy != STRAT_GRAPH2 &&
+           c->ns > LONG_SHOT * cost_reach(p, 2 * PLAN_PLAIN_EF);
 }
 
 static double cost_two_hops(const struct plan_search *p, double local)
@@ -127,7 +141,7 @@ static double cost_clusters(const struct plan_search *p, double local)
      * when a tenth is allowed, to twice and three times as many when one in three hundred is. */
     double share = fmax(local, 0.5 / p->nrows), clusters = fmax(p->nclusters, 1);
     double size = (double)p->nrows / clusters, near = 2 * sqrt(clusters) * pow(0.1 / share, 0.33);
-    double look = fmin(fmin(near, 0.6 * clusters) * 1.34 + 6 + (double)p->ef / 8, clusters) * size;
+    double look = fmin(fmin(near, 0.6 * clusters) * 1.34 + 8 + (double)p->ef / 8, clusters) * size;
     return START + clusters * (0.1 * (double)p->code_bytes + 20) +
            look * (p->prepared ? WORD / 64 : BIT) + look * fmin(share, 1) * by_id(p, p->code_bytes);
 }
@@ -168,11 +182,12 @@ struct plan_choice plan_filtered(const struct plan_search *p)
     double share = (double)p->allowed / fmax(p->nrows, 1);
     struct plan_choice best = { .scan = scan < flat ? STRAT_SCAN : STRAT_FLAT };
     best.scan_ns = fmin(scan, flat);
+    best.ns = best.scan_ns;
     best.strategy = best.scan;
     if (p->allowed <= 3 * (uint64_t)p->ef) {
         return best;
     }
-    double least = best.scan_ns, local = p->local < 0 ? share : p->local;
+    double local = p->local < 0 ? share : p->local;
     const enum index_strategy walks[] = { STRAT_CLUSTERS, STRAT_GRAPH };
     for (size_t i = 0; i < ARRAY_LEN(walks); i++) {
         /* Below 2 % too few allowed nodes are two hops away; a filter that shuns the query's
@@ -184,8 +199,8 @@ struct plan_choice plan_filtered(const struct plan_search *p)
             continue;
         }
         double cost = plan_cost(p, walks[i]);
-        if (cost < least) {
-            least = cost;
+        if (cost < best.ns) {
+            best.ns = cost;
             best.strategy = walks[i];
         }
     }

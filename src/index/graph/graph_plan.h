@@ -13,6 +13,7 @@ struct plan_search {
 };
 struct plan_choice {
     enum index_strategy strategy;
+    double ns;      /* what it should take */
     double scan_ns; /* what the cheapest complete scan would take: a walk's budget is a part of
     it */
     enum index_strategy scan;
@@ -28,5 +29,8 @@ double plan_walk_ns(const struct plan_search *p, size_t distances, size_t looked
 size_t plan_walk_allowed(const struct plan_search *p);
 size_t plan_walk_ef(const struct plan_search *p);
 #define PLAN_PLAIN_EF 768u
+/* Whether the choice scans for so long that the widest of them is worth a try before it: where the
+ * filter shuns the query's next neighbours and not those behind them, it ends the search. */
+bool plan_long_shot(const struct plan_search *p, const struct plan_choice *c);
 /* Fewer allowed than one of so many: a complete scan finds them by their rows. */
 #define PLAN_FEW_OF 16u

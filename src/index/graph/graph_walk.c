@@ -316,12 +316,11 @@ static inline void remember(struct graph_scratch *s, size_t n)
     }
 }
 
-/* Of a node's neighbours, those that may be no farther than tail and are unvisited, to s->ids from
- * m on, their codes on the way. The records of those that may be nearer than next are fetched too:
- * the walk will go on there. */
-static size_t sift(const struct graph *g, struct graph_scratch *s, uint64_t cand, float tail,
-                   float next, size_t m, size_t lines, size_t record)
+size_t graph__sift(const struct graph *g, struct graph_scratch *s, uint64_t cand, float tail,
+                   float next, size_t m)
 {
+    const size_t lines = MIN((g->stride + CACHE_LINE - 1) / CACHE_LINE, (size_t)CODE_LINES_MAX);
+    const size_t record = MIN(g->record_words * 4 / CACHE_LINE + 1, (size_t)RECORD_LINES_MAX);
     const uint32_t *links = graph_links(g, graph_cand_node(cand));
     const uint8_t *at = (const uint8_t *)(links + g->degree);
     const float key = graph_cand_key(cand);
@@ -375,7 +374,7 @@ size_t graph__walk(const struct graph *g, struct graph_scratch *s, size_t nentri
             hops++;
             if (s->sketched) {
                 float then = next + BEAM < n ? graph_cand_key(pool[next + BEAM]) : tail;
-                m = sift(g, s, pool[next], tail, then, m, lines, record);
+                m = graph__sift(g, s, pool[next], tail, then, m);
             } else {
                 m = gather(g, s, graph_cand_node(pool[next]), m, lines);
             }
