@@ -34,7 +34,8 @@
 #include "simd/simd.h"
 
 #define BUDGET 0.7
-#define SURE 1.3 /* of what clusters should cost, even when the scan would be little more */
+#define BUDGET_SHUNNED 0.35 /* of clusters, where few rows near the query are allowed */
+#define SURE 1.1 /* of what clusters should cost, even when the scan would be little more */
 #define BRIDGES 4u
 #define ROUNDS 3 /* walks, each for more, until another way is taken */
 #define RECORD_MAX 384u /* words of links and sketches asked for */
@@ -447,7 +448,7 @@ static int search_reach(const struct graph *g, const struct index_query *q, uint
     const size_t want = MIN(plan_walk_allowed(plan), (size_t)q->allow_count);
     size_t got = 0;
     int rc = 0;
-    r.cap = 2 * r.limit;
+    r.cap = MIN(2 * limit, MAX(limit, (size_t)PLAN_PLAIN_EF));
     c->strategy = STRAT_GRAPH;
     for (size_t i = 0; i < nentries; i++) {
         if (s->ids[i] < g->n && graph_visit(s, s->ids[i]) && s->keys[i] == s->keys[i]) {
@@ -531,6 +532,7 @@ static int search_walks(const struct graph *g, const struct index_query *q, uint
 {
     const enum index_strategy forced = (enum index_strategy)q->params->strategy;
     const size_t frontier = MAX(32 * plan->ef, 2 * (size_t)PLAN_PLAIN_EF) + 1024;
+    const double overall = (double)plan->allowed / g->n;
     struct graph_scratch *s = NULL;
     size_t nentries = 0;
     double share = 0;
@@ -550,8 +552,11 @@ static int search_walks(const struct graph *g, const struct index_query *q, uint
         *choice = plan_filtered(plan);
         choice->strategy = forced ? forced : choice->strategy;
         if (choice->strategy == STRAT_GRAPH && plan_walk_ef(plan) <= PLAN_PLAIN_EF) {
-            TRY(search_reach(g, q, j, plan, s, nentries, plan_walk_ef(plan), tk, ret_done, &share,
-                             c, st));
+            size_t limit = plan_walk_ef(plan);
+            if (plan->local < overall / 2) { /* the nearest ones are excluded: farther at once */
+                limit = MAX(limit, (size_t)PLAN_PLAIN_EF / 2);
+            }
+            TRY(search_reach(g, q, j, plan, s, nentries, limit, tk, ret_done, &share, c, st));
             share = fmin(share, plan->local * 0.7);
         } else if (is_walk(choice->strategy)) {
             TRY(search_walk(g, q, j, plan, s, nentries, choice->strategy == STRAT_GRAPH,
@@ -594,7 +599,8 @@ int graph__search_filtered(const struct graph *g, const struct index_query *q, u
     struct plan_choice choice = plan_filtered(&plan);
     TRY(search_walks(g, q, j, &plan, &choice, tk, &done, c, st));
     if (choice.strategy == STRAT_CLUSTERS) {
-        double budget = fmax(BUDGET * choice.scan_ns,
+        const bool shunned = plan.local >= 0 && plan.local < (double)plan.allowed / g->n / 4;
+        double budget = fmax((shunned ? BUDGET_SHUNNED : BUDGET) * choice.scan_ns,
                              SURE * plan_cost(&plan, STRAT_CLUSTERS));
         TRY(graph__survivors_near(g, q, j, &plan, budget, tk, &done, c, st));
         c->fallbacks += !done;

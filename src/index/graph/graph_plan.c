@@ -45,6 +45,9 @@
 /* Walks go on beyond what the share promises, by this much on average. */
 #define REACH_MORE 1.1
 
+/* Where clusters and a walk cost the same the walk finds a little more. */
+#define UNSURE 1.2
+
 /* A try that costs less than one part of so many of what it may spare. */
 #define LONG_SHOT 3
 
@@ -83,7 +86,7 @@ static double walk_distances(double ef, const struct plan_search *p)
  * distances again. */
 static double spare(const struct plan_search *p, double share)
 {
-    return (double)(p->ef - p->k) * pow(fmin(share, 1), 0.8);
+    return (double)(p->ef - p->k) * pow(fmin(share, 1), 0.7);
 }
 
 static double walk_ef(const struct plan_search *p, double share)
@@ -121,7 +124,7 @@ static double cost_walk(const struct plan_search *p, double local)
 bool plan_long_shot(const struct plan_search *p, const struct plan_choice *c)
 {
     return c->strategy != STRAT_GRAPH && c->strategy != STRAT_GRAPH2 &&
-           c->ns > LONG_SHOT * cost_reach(p, 2 * PLAN_PLAIN_EF);
+           c->ns > LONG_SHOT * cost_reach(p, PLAN_PLAIN_EF);
 }
 
 static double cost_two_hops(const struct plan_search *p, double local)
@@ -141,7 +144,7 @@ static double cost_clusters(const struct plan_search *p, double local)
      * when a tenth is allowed, to twice and three times as many when one in three hundred is. */
     double share = fmax(local, 0.5 / p->nrows), clusters = fmax(p->nclusters, 1);
     double size = (double)p->nrows / clusters, near = 2 * sqrt(clusters) * pow(0.1 / share, 0.33);
-    double look = fmin(fmin(near, 0.6 * clusters) * 1.34 + 8 + (double)p->ef / 8, clusters) * size;
+    double look = fmin(fmin(near, 0.6 * clusters) * 1.34 + 10 + (double)p->ef / 8, clusters) * size;
     return START + clusters * (0.1 * (double)p->code_bytes + 20) +
            look * (p->prepared ? WORD / 64 : BIT) + look * fmin(share, 1) * by_id(p, p->code_bytes);
 }
@@ -168,7 +171,7 @@ double plan_cost(const struct plan_search *p, enum index_strategy s)
         return scan_bits(p) + n * by_id(p, p->code_bytes) + exact +
                (p->prepared ? 0 : n * SCATTERED * far_part(p, p->code_bytes));
     case STRAT_CLUSTERS:
-        return cost_clusters(p, local) + exact;
+        return UNSURE * cost_clusters(p, local) + exact;
     case STRAT_GRAPH:
         return cost_walk(p, local) + exact;
     default:
@@ -190,12 +193,12 @@ struct plan_choice plan_filtered(const struct plan_search *p)
     double local = p->local < 0 ? share : p->local;
     const enum index_strategy walks[] = { STRAT_CLUSTERS, STRAT_GRAPH };
     for (size_t i = 0; i < ARRAY_LEN(walks); i++) {
-        /* Below 2 % too few allowed nodes are two hops away; a filter that shuns the query's
-         * neighbourhood leaves a walk nothing to start from. */
-        if (walks[i] != STRAT_CLUSTERS && (local < 0.015 || local < share / 4)) {
+        /* A walk that has found enough has found the right ones, whatever lies between. Where a
+         * filter shuns the query's neighbourhood nobody can tell how far clusters must reach. */
+        if (walks[i] == STRAT_GRAPH && walk_ef(p, local) > PLAN_PLAIN_EF) {
             continue;
         }
-        if (walks[i] == STRAT_CLUSTERS && (p->nclusters < CLUSTERS_MIN || local < share / 12)) {
+        if (walks[i] == STRAT_CLUSTERS && (p->nclusters < CLUSTERS_MIN || local < share / 6)) {
             continue;
         }
         double cost = plan_cost(p, walks[i]);

@@ -29,7 +29,7 @@
  * those that had survivors. What a smaller one costs, on sentence embeddings where ef 64 has .992 and
  * ef 14 .963 without a filter (bench/filter_grid, a tenth and a thirtieth allowed): 20 .995, 10 .980
  * to .990, 6 .95 to .97, 3 .94; and time falls as fast, to a third. */
-#define PATIENCE 8u
+#define PATIENCE 10u
 #define PATIENCE_EF 8u
 #define PATIENCE_PART 3u
 /* Candidates kept are so many times those that get exact scores for sure: where scores are dense,
