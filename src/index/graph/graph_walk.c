@@ -36,6 +36,8 @@
 #define CODE_LINES_MAX 8
 /* The same of a record of links and sketches. */
 #define RECORD_LINES_MAX 24
+/* Up to here items are moved one by one to make room in a pool. */
+#define SHORT_POOL 64
 /* Supers and clusters looked into for entries, and entries a walk starts from. */
 #define ENTRY_SUPERS 3
 #define ENTRY_CLUSTERS 3
@@ -251,6 +253,18 @@ size_t graph__entries(const struct graph *g, struct graph_scratch *s, struct ind
 static inline size_t pool_insert(uint64_t *pool, size_t *n, size_t ef, uint64_t x)
 {
     size_t lo = 0, len = *n;
+    if (len == ef && x > pool[ef - 1]) {
+        return ef;
+    }
+    if (len <= SHORT_POOL) {
+        size_t at = len < ef ? len : ef - 1;
+        *n = at + 1;
+        for (; at > 0 && pool[at - 1] > x; at--) {
+            pool[at] = pool[at - 1];
+        }
+        pool[at] = x;
+        return at;
+    }
     while (len > 1) { /* branch-free: a conditional move per step */
         size_t half = len / 2;
         lo += pool[lo + half - 1] < x ? half : 0;
@@ -356,8 +370,9 @@ size_t graph__walk(const struct graph *g, struct graph_scratch *s, size_t nentri
     size_t n = 0, cursor = 0, distances = 0, hops = 0;
     for (size_t i = 0; i < nentries; i++) {
         const float tail = n < ef ? INFINITY : graph_cand_key(pool[n - 1]);
-        if (s->keys[i] <= tail && s->ids[i] < g->n && graph_visit(s, s->ids[i])) {
-            pool_insert(pool, &n, ef, graph_cand(s->keys[i], s->ids[i]));
+        if (s->keys[i] <= tail && s->ids[i] < g->n && graph_visit(s, s->ids[i]) &&
+            pool_insert(pool, &n, ef, graph_cand(s->keys[i], s->ids[i])) < BEAM) {
+            fetch_record(g, s->ids[i], record);
         }
     }
     while (cursor < n) {
