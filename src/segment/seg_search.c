@@ -126,7 +126,7 @@ out:
 }
 
 /* Fewer allowed rows than this are scored one by one. */
-#define CODES_MIN_ROWS 1024u
+#define CODES_MIN_ROWS 256u
 
 /* Rows from row `from` on, of those whose bits lie in all; `from` is a multiple of 64 unless all is
  * NULL: every row. */

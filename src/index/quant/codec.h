@@ -110,6 +110,7 @@ bool codec_ids_bound(const struct codec *c, const void *pq, const uint8_t *base,
  * and r over pi. A row that has no usable code: len is NaN. */
 struct codec_signs {
     float add, len;
+    float zeros; /* of a query: elements that its rounding made 0 */
 };
 size_t codec_sign_words(const struct codec *c);
 /* Elements of the query that its rounding made 0 count as positive. */

@@ -335,10 +335,18 @@ void codec_query_signs(const struct codec *c, const void *pq, uint64_t *words,
 {
     const struct simd_rbq *q = &((const struct rbq_query *)pq)->q;
     const uint64_t *top = q->planes + (q->nplanes - 1) * SIMD_RBQ_WORDS(q->words);
+    int zeros = 0;
     for (size_t w = 0; w < c->u.rbq.words; w++) {
+        uint64_t some = 0;
+        for (size_t b = 0; b < q->nplanes; b++) {
+            some |= q->planes[b * SIMD_RBQ_WORDS(q->words) + w];
+        }
+        zeros += 64 - __builtin_popcountll(some);
         words[w] = ~top[w]; /* two's complement: the highest bit says negative */
     }
-    *ret = (struct codec_signs){ .add = q->add, .len = q->err / (float)EPSILON };
+    *ret = (struct codec_signs){ .add = q->add,
+                                 .len = q->err / (float)EPSILON,
+                                 .zeros = (float)zeros };
 }
 
 /* err^2 (n - 1) / k^2 = rescale^2 x~.x~ - r.r, and all x~ of one bit have the length sqrt(n) / 2. */

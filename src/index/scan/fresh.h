@@ -20,7 +20,7 @@
 struct fresh;
 
 /* Rows the mean is taken from, and the least worth coding. */
-#define FRESH_MIN_ROWS 1024u
+#define FRESH_MIN_ROWS 256u
 /* The least worth sorting. */
 #define FRESH_SORT_MIN 12288u
 

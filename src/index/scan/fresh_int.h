@@ -69,6 +69,7 @@ struct fresh {
     struct codec *wide; /* the same for f32 vectors: centres */
     _Atomic uint32_t coded;
     uint32_t limits[FRESH_ANGLES + 1]; /* signs that may differ when the cosine is i / 64 - 1 */
+    float eases[FRESH_ANGLES + 1];     /* the part of the query's zeros that may, too */
     /* Set before coded covers them. */
     uint8_t *pieces[FRESH_PIECES];
     uint64_t *signs[FRESH_PIECES];              /* eight rows side by side */

@@ -111,6 +111,7 @@ struct scan {
     struct topk_list *list; /* of tk */
     struct index_counters *c;
     struct codec_signs signs; /* the query's */
+    float zeros;              /* of which so many differ at most */
     uint32_t rows[GATHER], n;         /* to be scored */
     uint32_t sifted[SIFT], nsifted;   /* of which codes are to be looked at */
     uint32_t unchecked;
@@ -219,7 +220,11 @@ static uint64_t limit_of(const struct scan *s, const struct fresh_spread *spread
         cosine = need / (p * (need > 0 ? high : low));
     }
     float at = (cosine + 1) * (FRESH_ANGLES / 2);
-    return at >= 0 ? s->fr->limits[at < FRESH_ANGLES ? (uint32_t)at : FRESH_ANGLES] : UINT64_MAX;
+    if (!(at >= 0)) {
+        return UINT64_MAX;
+    }
+    uint32_t i = at < FRESH_ANGLES ? (uint32_t)at : FRESH_ANGLES;
+    return s->fr->limits[i] + (uint64_t)(s->fr->eases[i] * s->zeros);
 }
 
 /* Codes of the rows that signs did not rule out. */
@@ -537,6 +542,7 @@ static int search_one(struct scan *s, struct status *st)
     int rc = 0;
     codec_query(s->fr->codec, s->query, s->own->pq);
     codec_query_signs(s->fr->codec, s->own->pq, s->own->signs, &s->signs);
+    s->zeros = s->signs.zeros / 2 + 1.5f * sqrtf(s->signs.zeros);
     limit = MIN(limit, s->q->nrows);
     if (s->q->whole || limit < FRESH_SORT_MIN / 2 || least(s, limit) > limit / 2) {
         limit = 0;
