@@ -1,9 +1,14 @@
 /*
  * graph_filter.c - searches under a filter: walks that know it, and when they give up.
  *
- * WHAT        The planner (graph_plan.h) picks a way. Two of them walk the graph:
+ * WHAT        The planner (graph_plan.h) picks a way. Walks are of three kinds:
  *
- *             GRAPH   every neighbour is scored and leads on; only allowed ones become results.
+ *             reach   a plain walk for so many nodes, allowed or not, that enough of them should be
+ *                     allowed, and on from there as long as too few are: what STRAT_GRAPH is up to
+ *                     PLAN_PLAIN_EF nodes. Whatever lies between the query and its allowed rows, a
+ *                     walk that has found them has found the nearest.
+ *             GRAPH   beyond: every neighbour is scored and leads on; only allowed ones become
+ *                     results.
  *             GRAPH2  decides at each expanded node by the share of allowed ones among its unseen
  *                     neighbours, in the manner of "NaviX: A Native Vector Index Design for Graph
  *                     DBMSs With Robust Predicate-Agnostic Search Performance" and "ACORN:
@@ -11,10 +16,11 @@
  *                     half as GRAPH; below, allowed neighbours are scored, and through each of the
  *                     others its own allowed neighbours, up to the degree in all. Where there
  *                     are none, the few nearest of the others are bridges: they lead on without
- *                     being results.
+ *                     being results. The planner never takes it: on no cell of the grid was it the
+ *                     fastest. It is there to be forced, as a measure of the others.
  *
  *             Results and frontier are apart: a node that is no result may be the way to some.
- *             A walk ends when the frontier's nearest is farther than the worst of ef results.
+ *             Those two end when the frontier's nearest is farther than the worst of ef results.
  * GUARDS      A walk, or a scan by clusters, gives up and the complete scan runs when it ends with
  *             fewer than k results though more rows are allowed, has more open nodes than room, has
  *             spent BUDGET of that scan's cost, or where codes cannot tell the results' order
