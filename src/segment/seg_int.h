@@ -283,8 +283,8 @@ bool seg__bloom_maybe(const uint32_t *filter, uint32_t nblocks, uint64_t hash);
 
 /* Earliest delete of a row, 0: none. */
 hts seg__deleted_at(const struct segment *seg, uint32_t row);
-/* Whether every published row passes: none is deleted, expired or later, and there is no expression.
- * Look after the row count. */
+/* Whether every published row passes: none is deleted, expired or later, and there is no
+ * expression. Look after the row count. */
 bool seg__all_visible(const struct segment *seg, const struct seg_filter *f);
 /* Bit i of bits: row sp->row0 + i is visible and not expired. */
 void seg__visible(const struct seg_span *sp, const struct seg_filter *f, uint64_t *bits);

@@ -112,7 +112,7 @@ struct seg_search {
     bool has_radius, has_range_filter;
     float radius, range_filter;
     bool approx;                 /* growing rows may be searched through their codes */
-    const float *limits;         /* of each query: worse hits are not wanted, equal ones are; NULL */
+    const float *limits;         /* of each query: worse hits are not wanted; may be NULL */
     bool has_bound;              /* iterator: only hits strictly beyond bound in metric order */
     float bound;
     bool exact;                  /* no approximation */

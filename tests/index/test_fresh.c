@@ -61,7 +61,8 @@ static void test_search_when_rows_have_codes_then_recall_is_near_one(void **stat
         struct index_counters c = { 0 };
         cf_set_new(&s, metrics[m], VEC_F32, 64, NROWS, 20, 300, 11);
         struct fresh *fr = coded(&s, NROWS);
-        struct topk *truth = cf_truth(&s, 10, NULL, NULL), *got = search(fr, &s, 10, NULL, NULL, &c);
+        struct topk *truth = cf_truth(&s, 10, NULL, NULL);
+        struct topk *got = search(fr, &s, 10, NULL, NULL, &c);
         double recall = cf_recall(&s, got, truth, NULL);
         if (recall < 0.99) {
             fail_msg("%s: recall %.4f", metric_name(metrics[m]), recall);
@@ -219,7 +220,8 @@ static void test_search_when_rows_are_in_lists_then_few_are_read_and_recall_hold
         sort_all(fr, &s);
         assert_int_equal(fresh_sorted(fr), NROWS);
         assert_true(fresh_memory(fr) > before);
-        struct topk *truth = cf_truth(&s, 10, NULL, NULL), *got = search(fr, &s, 10, NULL, NULL, &c);
+        struct topk *truth = cf_truth(&s, 10, NULL, NULL);
+        struct topk *got = search(fr, &s, 10, NULL, NULL, &c);
         double recall = cf_recall(&s, got, truth, NULL);
         if (recall < 0.97) {
             fail_msg("%s: recall %.4f", metric_name(of[m].metric), recall);
@@ -243,7 +245,8 @@ static void test_search_when_lists_hold_more_rows_then_only_its_own_come(void **
     sort_all(fr, &s);
     struct cf_set less = s;
     less.rows.nrows = 15001;
-    struct topk *truth = cf_truth(&less, 10, NULL, NULL), *got = search(fr, &less, 10, NULL, NULL, NULL);
+    struct topk *truth = cf_truth(&less, 10, NULL, NULL);
+    struct topk *got = search(fr, &less, 10, NULL, NULL, NULL);
     assert_true(cf_recall(&less, got, truth, NULL) > 0.95);
     for (uint32_t j = 0; j < s.nq; j++) {
         assert_int_equal(topk_count(got, j), 10);
@@ -260,7 +263,7 @@ static void test_search_when_lists_hold_more_rows_then_only_its_own_come(void **
     }
     truth = cf_truth(&s, 10, allow, NULL);
     got = search(fr, &s, 10, allow, NULL, NULL);
-    assert_true(cf_recall(&s, got, truth, allow) > 0.95); /* none that the filter excludes: cf_recall() */
+    assert_true(cf_recall(&s, got, truth, allow) > 0.95); /* and none is excluded */
     topk_free(got);
     ASSERT_OK(topk_new(s.nq, 10, false, NULL, &got, &st));
     ASSERT_OK(run(fr, &s, NROWS, allow, true, got, NULL, &st)); /* every code */
@@ -282,7 +285,8 @@ static void test_sort_when_memory_is_short_then_searches_do_without(void **state
         alloc_fail_after(fail);
         sort_all(fr, &s);
         alloc_fail_after(0);
-        struct topk *truth = cf_truth(&s, 10, NULL, NULL), *got = search(fr, &s, 10, NULL, NULL, NULL);
+        struct topk *truth = cf_truth(&s, 10, NULL, NULL);
+        struct topk *got = search(fr, &s, 10, NULL, NULL, NULL);
         assert_true(cf_recall(&s, got, truth, NULL) > 0.95);
         topk_free(truth);
         topk_free(got);

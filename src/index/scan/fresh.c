@@ -5,9 +5,9 @@
  *             eight rows side by side, where a search compares them with the query's at a fraction
  *             of what an estimate costs. The angle between row and query is near pi times the share
  *             of signs that differ; with SPREAD standard deviations of that share allowed, the
- *             angle a row would need to be of interest gives the most signs that may differ. Elements
- *             of the query that rounding made 0 have lost theirs; half of them differ, which shows
- *             the more the nearer the row is, for small elements differ first.
+ *             angle a row would need to be of interest gives the most signs that may differ.
+ *             Elements of the query that rounding made 0 have lost theirs; half of them differ, which
+ *             shows the more the nearer the row is, for small elements differ first.
  * STORAGE     Piece i holds FRESH_PIECE << i rows: at most 2x what is needed is reserved, and pages
  *             never touched are never there.
  * THREADS     fresh.h. coded: release by the adding thread, acquire by searches.

@@ -11,8 +11,8 @@
 #define FRESH_BLOCK 512u   /* rows scanned at a time */
 #define FRESH_ANGLES 128u
 
-/* Bounds of what rows add to a key, and of the lengths of their residuals (codec_signs), of the rows
- * a search may meet. They only widen: by the adder, before it publishes the rows; relaxed. */
+/* Bounds of what rows add to a key and of the lengths of their residuals (codec_signs), over the
+ * rows a search may meet. They only widen: by the adder, before it publishes the rows; relaxed. */
 struct fresh_spread {
     _Atomic float add, low, high;
 };

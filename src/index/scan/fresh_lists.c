@@ -1,8 +1,8 @@
 /*
  * fresh_lists.c - lists of like rows for the codes of growing rows.
  *
- * WHAT        Two levels of k-means: cells, and in each cell lists, as many as its share of the rows.
- *             Rows are compared with centres through their codes, which a prepared centre reads at
+ * WHAT        Two levels of k-means: cells, and in each cell lists by its share of the rows. Rows
+ *             are compared with centres through their codes, which a prepared centre reads at
  *             about 2 ns each; centres are means of the raw rows of a sample. A row goes to the
  *             nearest list of its NEAR_CELLS nearest cells, some 0.3 us a row. Every time the rows
  *             have become SORT_FACTOR times as many, lists are made anew, LIST_ROWS rows each, and
@@ -301,8 +301,8 @@ static bool begin(struct fresh *fr, const struct sample *sm, uint32_t nrows)
     for (uint32_t i = 0; fl->list && i < fl->lists.n; i++) {
         fresh__spread_init(&fl->list[i].spread);
     }
-    fl->memory = sizeof *fl + (fl->lists.n + ncells) * (fr->stride + fr->pq_stride + sizeof(float)) +
-                 fl->lists.n * sizeof *fl->list;
+    size_t centre = fr->stride + fr->pq_stride + sizeof(float);
+    fl->memory = sizeof *fl + (fl->lists.n + ncells) * centre + fl->lists.n * sizeof *fl->list;
     return fl->list != NULL;
 }
 
@@ -333,8 +333,8 @@ static bool make_lists(struct fresh_making *m, const struct sample *sm)
 
 /* ---- Rows into lists ---- */
 
-static bool list_add(const struct fresh *fr, struct fresh_lists *fl, struct fresh_list *l, uint32_t row,
-                     const uint8_t *code)
+static bool list_add(const struct fresh *fr, struct fresh_lists *fl, struct fresh_list *l,
+                     uint32_t row, const uint8_t *code)
 {
     struct fresh_chunk *ch = l->tail;
     if (!ch || l->tail_n == ch->cap) {

@@ -3,10 +3,10 @@
  *
  * WHAT        Three ways to read codes. Lists: nearest first by the estimate of the query's
  *             distance to their centres, until a part of the rows has been read and most of that
- *             brought nothing. In order, with a bound (from the lists, or the caller's). Both look at
- *             signs (fresh.c), then at the codes that signs cannot rule out, and score what those
- *             cannot. In order, with no bound: pass one estimates every row, keeps each row's lower bound and the best few
- *             estimates; those rows are scored exactly and give a threshold close to the final one;
+ *             brought nothing. In order, with a bound (from the lists, or the caller's). Both look
+ *             at signs (fresh.c), then at the codes that signs cannot rule out, and score what
+ *             those cannot. In order, with no bound: pass one estimates every row, keeps each row's
+ *             lower bound and the best few estimates; those rows are scored exactly and give a threshold close to the final one;
  *             pass two scores what that cannot rule out. One pass with a moving threshold scores
  *             several times as many rows, for it starts without any.
  *             Lists when there are any and they spare half of the codes, then the rows that are not
