@@ -170,7 +170,7 @@ double plan_cost(const struct plan_search *p, enum index_strategy s)
         return scan_bits(p) + n * by_id(p, p->code_bytes) + exact +
                (p->prepared ? 0 : n * SCATTERED * far_part(p, p->code_bytes));
     case STRAT_CLUSTERS:
-        return UNSURE * cost_clusters(p, local) + exact;
+        return cost_clusters(p, local) + exact;
     case STRAT_GRAPH:
         return cost_walk(p, local) + exact;
     default:
@@ -201,7 +201,7 @@ struct plan_choice plan_filtered(const struct plan_search *p)
             continue;
         }
         double cost = plan_cost(p, walks[i]);
-        if (cost < best.ns) {
+        if (cost < best.ns * (best.strategy == STRAT_CLUSTERS ? UNSURE : 1)) {
             best.ns = cost;
             best.strategy = walks[i];
         }
