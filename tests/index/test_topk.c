@@ -229,13 +229,13 @@ static void test_topk_new_with_bad_sizes_fails(void **state)
 
 static void test_limit_when_given_then_equal_scores_stay_and_worse_ones_go(void **state)
 {
-    for (int larger = 0; larger < 2; larger++) {
+    for (int largest_first = 0; largest_first < 2; largest_first++) {
         struct status st = STATUS_INIT;
-        struct topk_range range = { .has_radius = true, .radius = larger ? 2.0f : 8.0f };
+        struct topk_range range = { .has_radius = true, .radius = largest_first ? 2.0f : 8.0f };
         struct topk *tk;
-        assert_int_equal(topk_new(3, 40, larger, &range, &tk, &st), 0);
+        assert_int_equal(topk_new(3, 40, largest_first, &range, &tk, &st), 0);
         topk_limit(tk, 0, 5);
-        topk_limit(tk, 1, larger ? 1.0f : 9.0f); /* wider than the range */
+        topk_limit(tk, 1, largest_first ? 1.0f : 9.0f); /* wider than the range */
         for (uint64_t row = 0; row < 30; row++) {
             for (uint32_t q = 0; q < 3; q++) {
                 topk_push(tk, q, (float)(row % 10), row);
