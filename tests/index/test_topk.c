@@ -243,10 +243,10 @@ static void test_limit_when_given_then_equal_scores_stay_and_worse_ones_go(void 
         }
         topk_finish(tk);
         /* 0 .. 5, then what the range leaves: 0 .. 7; or 5 .. 9, and 3 .. 9 */
-        assert_int_equal(topk_count(tk, 0), larger ? 15 : 18);
+        assert_int_equal(topk_count(tk, 0), largest_first ? 15 : 18);
         assert_true(topk_score(tk, 0, topk_count(tk, 0) - 1) == 5.0f);
-        assert_int_equal(topk_count(tk, 1), larger ? 21 : 24);
-        assert_int_equal(topk_count(tk, 2), larger ? 21 : 24);
+        assert_int_equal(topk_count(tk, 1), largest_first ? 21 : 24);
+        assert_int_equal(topk_count(tk, 2), largest_first ? 21 : 24);
         topk_free(tk);
     }
 }
