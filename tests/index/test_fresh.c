@@ -276,6 +276,48 @@ static void test_search_when_lists_hold_more_rows_then_only_its_own_come(void **
     mem_free(allow);
 }
 
+/* A filter that excludes the rows near the query excludes the lists near it: more are read then. */
+static void test_search_when_all_near_lists_are_excluded_then_hits_come_from_others(void **state)
+{
+    enum { SORTED = 36864, ALL = 58000, DIM = 16 };
+    struct cf_set s;
+    uint64_t *allow = xalloc(bits_words(ALL) * 8);
+    cf_set_new(&s, METRIC_L2, VEC_F32, DIM, ALL, 5, 1, 21);
+    for (uint32_t i = 0; i < ALL; i++) { /* lists of one half; then rows of the other only */
+        const bool far = i % 2 || i >= SORTED;
+        for (size_t d = 0; far && d < DIM; d++) {
+            float v;
+            memcpy(&v, s.data + (i * DIM + d) * sizeof v, sizeof v);
+            v += 4;
+            memcpy(s.data + (i * DIM + d) * sizeof v, &v, sizeof v);
+        }
+        if (far) {
+            bit_set(allow, i);
+        }
+    }
+    struct cf_set some = s;
+    some.rows.nrows = SORTED;
+    struct fresh *fr = coded(&some, SORTED);
+    struct status st = STATUS_INIT;
+    sort_all(fr, &s);
+    ASSERT_OK(fresh_add(fr, index_row(&s.rows, SORTED), s.rows.stride, ALL - SORTED, &st));
+    sort_all(fr, &s);
+    assert_int_equal(fresh_sorted(fr), ALL);
+    struct index_counters c = { 0 };
+    struct topk *truth = cf_truth(&s, 10, allow, NULL);
+    struct topk *got = search(fr, &s, 10, allow, NULL, &c);
+    assert_true(c.lists > 0);
+    for (uint32_t j = 0; j < s.nq; j++) {
+        assert_int_equal(topk_count(got, j), 10);
+    }
+    assert_true(cf_recall(&s, got, truth, allow) > 0.9);
+    topk_free(truth);
+    topk_free(got);
+    fresh_free(fr);
+    cf_set_done(&s);
+    mem_free(allow);
+}
+
 static void test_sort_when_memory_is_short_then_searches_do_without(void **state)
 {
     struct cf_set s;
@@ -356,6 +398,7 @@ int main(void)
         cmocka_unit_test(test_search_when_rows_equal_the_bound_then_all_are_hits),
         cmocka_unit_test(test_search_when_rows_are_in_lists_then_few_are_read_and_recall_holds),
         cmocka_unit_test(test_search_when_lists_hold_more_rows_then_only_its_own_come),
+        cmocka_unit_test(test_search_when_all_near_lists_are_excluded_then_hits_come_from_others),
         cmocka_unit_test(test_sort_when_memory_is_short_then_searches_do_without),
         cmocka_unit_test(test_search_when_the_writer_adds_and_sorts_then_whole_codes_are_seen),
     };

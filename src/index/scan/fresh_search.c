@@ -410,7 +410,7 @@ static uint32_t near_lists(struct scan *s, const struct fresh_lists *fl)
     const struct codec *codec = s->fr->codec;
     struct fresh_scratch *own = s->own;
     uint32_t ncells = fl->cells.n, want = fl->lists.n, n = 0;
-    if (want > LISTS_ALL) {
+    if (want > LISTS_ALL && !s->q->allow) { /* a filter may exclude all that is near */
         want = MAX(LISTS_ALL, want / LISTS_PART);
         codec_rows(codec, own->pq, fl->cells.codes, s->fr->stride, ncells, own->keys);
         for (uint32_t i = 0; i < ncells; i++) {
@@ -454,7 +454,8 @@ static uint32_t scan_list(struct scan *s, const struct fresh_list *l, uint32_t l
     uint32_t n = atomic_load_explicit(&l->n, memory_order_acquire), left = n;
     uint32_t found[FRESH_BLOCK];
     uint64_t most = n ? limit_of(s, &l->spread) : 0;
-    for (const struct fresh_chunk *ch = n ? l->head : NULL; left > 0; ch = ch->next) {
+    for (const struct fresh_chunk *ch = NULL; left > 0;) {
+        ch = ch ? ch->next : l->head; /* next is set only where n counts rows of it */
         const uint32_t in = MIN(left, ch->cap);
         for (uint32_t at = 0, part; at < in; at += part) {
             part = MIN(in - at, FRESH_BLOCK);
