@@ -604,7 +604,7 @@ int graph__search_filtered(const struct graph *g, const struct index_query *q, u
     }
     struct plan_choice choice = plan_filtered(&plan);
     TRY(search_walks(g, q, j, &plan, &choice, tk, &done, c, st));
-    if (choice.strategy == STRAT_CLUSTERS) {
+    if (!done && choice.strategy == STRAT_CLUSTERS) {
         const bool shunned = plan.local >= 0 && plan.local < (double)plan.allowed / g->n / 4;
         double budget = fmax((shunned ? BUDGET_SHUNNED : BUDGET) * choice.scan_ns,
                              SURE * plan_cost(&plan, STRAT_CLUSTERS));
