@@ -70,7 +70,8 @@ static int mark_row(void *ctx, uint32_t row, struct status *st)
     if (was == 0) {
         atomic_fetch_or_explicit(&page->any[i / 64], UINT64_C(1) << (i % 64),
                                  memory_order_release); /* seg__visible() */
-        atomic_fetch_add_explicit(&m->seg->dels.rows, 1, memory_order_relaxed);
+        /* Release: who counts this delete sees its bit (seg_kept.c). */
+        atomic_fetch_add_explicit(&m->seg->dels.rows, 1, memory_order_release);
         m->hits++;
     }
     return 0;
