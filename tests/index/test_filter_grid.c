@@ -229,6 +229,8 @@ static void test_plan_walk_ef_when_fewer_are_allowed_then_walks_reach_farther(vo
     }
     p.allowed = 1;
     assert_int_equal(plan_walk_ef(&p), p.nrows);
+    p = (struct plan_search){ .nrows = 100, .allowed = 25, .k = 1000, .ef = 100, .local = -1 };
+    assert_int_equal(plan_walk_allowed(&p), 1000); /* more are wanted than there are */
 }
 
 /* The same bits in the nodes' order and in the rows'. */

@@ -85,7 +85,7 @@ static double walk_distances(double ef, const struct plan_search *p)
  * ef - k nodes more at any share; SIFT loses .02 at a fifth with a power of 0.7 in place of the root. */
 static double spare(const struct plan_search *p, double share)
 {
-    return (double)(p->ef - p->k) * sqrt(fmin(share, 1));
+    return p->ef > p->k ? (double)(p->ef - p->k) * sqrt(fmin(share, 1)) : 0;
 }
 
 static double walk_ef(const struct plan_search *p, double share)
