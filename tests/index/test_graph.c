@@ -421,6 +421,36 @@ static void test_search_when_rows_are_odd_then_sketches_lose_none_of_the_others(
     cf_set_done(&s);
 }
 
+/* Rows may be measured in anything. */
+static void test_search_when_rows_are_large_or_small_then_sketches_serve_as_well(void **state)
+{
+    static const float units[] = { 1e-12f, 1e12f };
+    for (size_t u = 0; u < ARRAY_LEN(units); u++) {
+        struct cf_set s;
+        struct cf_index x;
+        struct index_params p;
+        struct index_counters c = { 0 };
+        cf_set_new(&s, METRIC_L2, VEC_F32, 64, 4200, 30, 40, 33);
+        float *rows = (float *)(void *)s.data, *queries = (float *)(void *)s.queries;
+        for (size_t i = 0; i < (size_t)4200 * 64; i++) {
+            rows[i] *= units[u];
+        }
+        for (size_t i = 0; i < (size_t)30 * 64; i++) {
+            queries[i] *= units[u];
+        }
+        sketched_params(&p, INDEX_HNSW);
+        build_with(&s, &p, NULL, &x);
+        assert_true(graph_of(&x)->sketch.tau > 0);
+        struct topk *truth = cf_truth(&s, K, NULL, NULL);
+        struct topk *got = search_with(&x, &s, K, 60, STRAT_AUTO, NULL, NULL, &c);
+        assert_true(cf_recall(&s, got, truth, NULL) > 0.97);
+        topk_free(truth);
+        topk_free(got);
+        cf_index_done(&x);
+        cf_set_done(&s);
+    }
+}
+
 static void test_open_when_sketches_do_not_fit_then_it_is_corrupt(void **state)
 {
     struct status st = STATUS_INIT;
@@ -543,6 +573,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_search_when_there_are_sketches_then_fewer_codes_are_read),
         cmocka_unit_test(test_build_when_threads_differ_then_sketches_do_not),
         cmocka_unit_test(test_search_when_rows_are_odd_then_sketches_lose_none_of_the_others),
+        cmocka_unit_test(test_search_when_rows_are_large_or_small_then_sketches_serve_as_well),
         cmocka_unit_test(test_open_when_sketches_do_not_fit_then_it_is_corrupt),
         cmocka_unit_test(test_build_when_memory_is_limited_then_it_refuses),
         cmocka_unit_test(test_build_when_watched_then_progress_rises_to_one),

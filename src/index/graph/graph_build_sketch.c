@@ -21,6 +21,7 @@
 #define SAMPLE_EDGES 4096u
 #define ROUNDS 8
 #define BLOCK 512u
+#define LONG_EDGE 16.0f /* times the length that three of four do not exceed */
 #define TAU_QUERIES 256u
 #define TAU_EF 32u
 #define TAU_NODES 16u
@@ -47,6 +48,41 @@ static void row_of(const struct graph_builder *b, uint32_t node, float *out)
 
 /* ---- Directions ---- */
 
+static int compare_f32(const void *x, const void *y)
+{
+    float a, b;
+    memcpy(&a, x, sizeof a);
+    memcpy(&b, y, sizeof b);
+    return a < b ? -1 : a > b;
+}
+
+/* Edges are scaled so that a long one has a length near 1: what becomes of them stays far from the
+ * limits of f32 whatever rows are measured in. Edges far longer than most tell nothing of those. */
+static void level_edges(struct sketcher *k)
+{
+    const size_t dim = k->b->in->rows->dim;
+    float *length = k->spread, *sorted = k->spread + k->nsample;
+    for (uint32_t i = 0; i < k->nsample; i++) {
+        double size = 0;
+        for (size_t d = 0; d < dim; d++) {
+            const double v = (double)k->edges[i * dim + d];
+            size += v * v;
+        }
+        sorted[i] = length[i] = (float)sqrt(size);
+    }
+    qsort(sorted, k->nsample, sizeof *sorted, compare_f32);
+    float usual = sorted[(uint64_t)k->nsample * 3 / 4];
+    usual = usual > 0 ? usual : sorted[k->nsample - 1]; /* most rows are equal */
+    const int by = usual > 0 ? -ilogbf(usual) : 0;
+    for (uint32_t i = 0; i < k->nsample; i++) {
+        for (size_t d = 0; d < dim; d++) {
+            float *v = &k->edges[i * dim + d];
+            *v = length[i] <= LONG_EDGE * usual ? scalbnf(*v, by) : 0;
+            k->turned[d * k->nsample + i] = *v;
+        }
+    }
+}
+
 static void draw_edges(struct sketcher *k, float *row)
 {
     const size_t dim = k->b->in->rows->dim;
@@ -65,9 +101,7 @@ static void draw_edges(struct sketcher *k, float *row)
         row_of(k->b, n ? links[draw % n] : node, to);
         for (size_t d = 0; d < dim; d++) {
             float v = to[d] - row[d];
-            v = fabsf(v) < 1e18f ? v : 0; /* NaN and Inf too */
-            to[d] = v;
-            k->turned[d * k->nsample + i] = v;
+            to[d] = fabsf(v) < 1e18f ? v : 0; /* NaN and Inf too */
         }
     }
     for (size_t i = 0; i < k->bits * dim; i++) {
@@ -336,14 +370,6 @@ out:
     mem_free(sq);
 }
 
-static int compare_f32(const void *x, const void *y)
-{
-    float a, b;
-    memcpy(&a, x, sizeof a);
-    memcpy(&b, y, sizeof b);
-    return a < b ? -1 : a > b;
-}
-
 static int find_tau(struct sketcher *k, float *ret_tau, struct status *st)
 {
     int rc = 0;
@@ -403,6 +429,7 @@ int graph__sketch_build(struct graph_builder *b, struct status *st)
     k.made.matrix = matrix;
     k.made.centre = centre;
     draw_edges(&k, row);
+    level_edges(&k);
     find_axes(&k, matrix);
     parallel_for(b->in->pool, (n + BLOCK - 1) / BLOCK, project_block, &k);
     TRY(centre_of(&k, centre, st));
