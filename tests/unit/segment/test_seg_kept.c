@@ -226,6 +226,33 @@ static void test_filter_when_rows_are_deleted_then_readers_see_their_moment(void
     topk_free(tk);
 }
 
+/* Rows have what the schema of the moment says of a field that came after them. */
+static void test_filter_when_the_schema_changes_then_defaults_are_its_own(void **state)
+{
+    struct world *w = *state;
+    struct fx_field more[ARRAY_LEN(fields) + 1];
+    memcpy(more, fields, sizeof fields);
+    more[ARRAY_LEN(fields)] = (struct fx_field){ DT_INT32, DT_NONE, 0, true, true };
+    struct schema *with = fx_schema(DT_INT64, more, ARRAY_LEN(more));
+    more[ARRAY_LEN(fields)].has_default = false;
+    struct schema *without = fx_schema(DT_INT64, more, ARRAY_LEN(more));
+    for (int turn = 0; turn < 4; turn++) {
+        struct schema *s = turn % 2 ? without : with;
+        struct status st = STATUS_INIT;
+        const struct expr *e = NULL;
+        seg_set_schema(w->seg, s);
+        ASSERT_OK(filter_parse(slice_of("f4 == 42 and f1 < 300"), s, NULL, 0, w->ar, &e, &st));
+        for (int round = 0; round < 3; round++) {
+            struct topk *tk = search(w->seg, VEC, e, LAST, w->ar);
+            assert_int_equal(topk_count(tk, 0), turn % 2 ? 0 : 20);
+            assert_int_equal(count_rows(w->seg, e, LAST, w->ar), turn % 2 ? 0 : 300);
+            topk_free(tk);
+        }
+    }
+    schema_unref(with);
+    schema_unref(without);
+}
+
 static void test_filter_when_many_are_asked_then_memory_stays_bounded(void **state)
 {
     struct world *w = *state;
@@ -317,6 +344,7 @@ int main(void)
 #define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
         CASE(test_filter_when_asked_again_then_kept_and_the_same),
         CASE(test_filter_when_rows_are_deleted_then_readers_see_their_moment),
+        CASE(test_filter_when_the_schema_changes_then_defaults_are_its_own),
         CASE(test_filter_when_many_are_asked_then_memory_stays_bounded),
         CASE(test_filter_when_deletes_come_beside_then_every_answer_is_of_its_moment),
     };
