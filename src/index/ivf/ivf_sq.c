@@ -15,6 +15,7 @@
  *             whose numbers overflow get e = infinity: they are always looked at.
  */
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/alloc.h"
@@ -24,6 +25,38 @@
 /* Standard deviations that steps cover: a few far rows must not make all codes coarse. They get a
  * large e instead. */
 #define RANGE 8.0
+/* The same in spreads told from the middle half, which one far row among few cannot widen as it does
+ * the standard deviation: centroids are few. */
+#define RANGE_MIDDLE 24.0
+#define MIDDLE_SAMPLE 1024
+
+static int by_value(const void *a, const void *b)
+{
+    float x = *(const float *)a, y = *(const float *)b;
+    return (x > y) - (x < y);
+}
+
+/* Narrows [*low, *high] of dimension k to what its quartiles allow. */
+static void by_quartiles(const struct ivf_sample *s, size_t dim, size_t k, double *low, double *high)
+{
+    float v[MIDDLE_SAMPLE];
+    size_t n = 0, step = s->n / MIDDLE_SAMPLE + 1;
+    for (size_t i = 0; i < s->n; i += step) {
+        float x = s->x[i * dim + k];
+        if (fabsf(x) < 0x1p60f) {
+            v[n++] = x;
+        }
+    }
+    if (n < 4) {
+        return;
+    }
+    qsort(v, n, sizeof *v, by_value);
+    double middle = v[n / 2], spread = ((double)v[3 * n / 4] - (double)v[n / 4]) / 1.349;
+    if (spread > 0) { /* a dimension that is mostly one value has no scale of its own */
+        *low = MAX(*low, middle - RANGE_MIDDLE * spread);
+        *high = MIN(*high, middle + RANGE_MIDDLE * spread);
+    }
+}
 
 int ivf_sq8_train(const struct ivf_sample *s, struct ivf_codec *c, struct status *st)
 {
@@ -51,6 +84,7 @@ int ivf_sq8_train(const struct ivf_sample *s, struct ivf_codec *c, struct status
         double mean = sum / n, spread = sqrt(MAX(sum2 / n - mean * mean, 0.0));
         low = MAX(low, mean - RANGE * spread);
         high = MIN(high, mean + RANGE * spread);
+        by_quartiles(s, dim, k, &low, &high);
         mem[k] = (float)((low + high) / 2);
         mem[dim + k] = (float)((high - low) / 255);
     }

@@ -10,6 +10,9 @@
  * INTEGERS    Where all values are integers of a span that codes can count, the step is the
  *             smallest 1/2^j that still covers the widest span and offsets are whole, so codes are the rows:
  *             SIFT-like data loses nothing.
+ * FAR ROWS    A row a thousand times as long as the others would make the step too wide to tell the
+ *             others apart. Rows much farther from ordinary rows than these are from each other are
+ *             left out of the sample, unless there are many; their codes are clipped.
  * THREADS     Dimensions are spread over the pool; each writes its own numbers.
  */
 #include <math.h>
@@ -26,6 +29,11 @@ static const double cuts[] = { 0, 0.0005, 0.002, 0.005, 0.01, 0.02, 0.035, 0.06 
 /* Share of dimensions whose range one step for all must cover. */
 static const double covers[] = { 1, 0.97, 0.9, 0.75 };
 #define NCOVERS 4
+
+/* A row is far when no witness is nearer than FAR times what is usual; at most one of FAR_SHARE. */
+#define WITNESSES 8
+#define FAR 16.0
+#define FAR_SHARE 200
 
 struct sq_dim {
     float lo[NCUTS], hi[NCUTS]; /* the range under each cut */
@@ -224,6 +232,75 @@ static double choose_own(const struct sq_job *j, float *offset, float *step)
     return sum;
 }
 
+static double distance2(const float *a, const float *b, size_t dim)
+{
+    double sum = 0;
+    for (size_t d = 0; d < dim; d++) {
+        double x = (double)a[d] - (double)b[d];
+        sum += x * x;
+    }
+    return sum;
+}
+
+/* The value that a half of v[0 .. n) does not exceed: bisection over the bits, values are not negative. */
+static double median(const double *v, size_t n)
+{
+    uint64_t lo = 0, hi;
+    double inf = INFINITY, at;
+    memcpy(&hi, &inf, sizeof hi);
+    while (lo < hi) {
+        uint64_t mid = lo + (hi - lo) / 2;
+        size_t below = 0;
+        memcpy(&at, &mid, sizeof at);
+        for (size_t i = 0; i < n; i++) {
+            below += v[i] <= at;
+        }
+        if (2 * below >= n) {
+            hi = mid;
+        } else {
+            lo = mid + 1;
+        }
+    }
+    memcpy(&at, &lo, sizeof at);
+    return at;
+}
+
+/* Takes far rows out of the sample. */
+static int drop_far_rows(struct sq_job *j, float *rows, struct status *st)
+{
+    int rc = 0;
+    double *near = alloc_try(MAX(j->n, (size_t)1) * sizeof *near);
+    size_t far = 0, kept = 0;
+    if (!near) {
+        FAIL(st, ST_NO_MEMORY, "no memory to train a codec of dimension %zu", j->dim);
+    }
+    for (size_t i = 0; i < j->n; i++) {
+        near[i] = INFINITY;
+        for (size_t w = 0; w < WITNESSES; w++) {
+            size_t other = (2 * w + 1) * j->n / (2 * WITNESSES);
+            if (other != i) {
+                near[i] = fmin(near[i], distance2(rows + i * j->dim, rows + other * j->dim, j->dim));
+            }
+        }
+    }
+    double limit = FAR * FAR * median(near, j->n);
+    for (size_t i = 0; i < j->n; i++) {
+        far += near[i] > limit;
+    }
+    if (limit == 0 || far == 0 || far > j->n / FAR_SHARE) {
+        goto out;
+    }
+    for (size_t i = 0; i < j->n; i++) {
+        if (!(near[i] > limit)) {
+            memmove(rows + kept++ * j->dim, rows + i * j->dim, j->dim * sizeof *rows);
+        }
+    }
+    j->n = kept;
+out:
+    mem_free(near);
+    return rc;
+}
+
 int sq__train(struct codec *c, uint8_t *payload, const struct codec_train *t, struct status *st)
 {
     int rc;
@@ -231,6 +308,7 @@ int sq__train(struct codec *c, uint8_t *payload, const struct codec_train *t, st
     struct sq_job j = { .dim = c->dim, .levels = sq__levels(codec_kind_of(c)) };
     TRY(codec__sample(c, t, SQ_SAMPLE, SQ_SAMPLE_BYTES, &rows, &j.n, st));
     j.rows = rows;
+    TRY(drop_far_rows(&j, rows, st));
     j.dims = alloc_try_zero(c->dim * sizeof *j.dims);
     j.errors = alloc_try(c->dim * NCUTS * NCOVERS * sizeof(float));
     if (!j.dims || !j.errors) {
