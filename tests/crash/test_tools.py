@@ -107,13 +107,16 @@ def meta_watch():
     """New, changed and gone records appear, each with its time, and an interrupt ends it."""
     with world(True) as w:
         out = open(w.folder / "watch", "w+")
-        # A shell starts its background jobs deaf to interrupts, and this script may be one.
-        p = subprocess.Popen([binary(), "meta", "watch", PREFIX, "--data", w.data], stdout=out,
-                             stderr=subprocess.PIPE, text=True,
-                             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
+        # A shell starts its background jobs deaf to interrupts, and this script may be one. Not by
+        # preexec_fn: that forks for real, and the gRPC client does not survive a fork.
+        hear = ("import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); "
+                "os.execv(sys.argv[1], sys.argv[1:])")
+        p = subprocess.Popen([sys.executable, "-c", hear, binary(), "meta", "watch", PREFIX, "--data",
+                              w.data], stdout=out, stderr=subprocess.PIPE, text=True)
         try:
-            if not p.stderr.readline().startswith("watching "):
-                raise AssertionError("does not say that it watches")
+            said = p.stderr.readline()
+            if not said.startswith("watching "):
+                raise AssertionError(f"does not say that it watches but: {said!r}, status {p.poll()}")
 
             def wait(pattern):
                 deadline = time.monotonic() + 60
