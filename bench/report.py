@@ -5,7 +5,7 @@
     bench/report.py --check     status 1 when the page is not what the results say
 
 A mark is a line `<!-- results: WHAT -->`; everything up to the line `<!-- end -->` is generated.
-WHAT is `summary`, `ann SET` or `practice SET`: of each the newest file in bench/results counts.
+WHAT is `summary`, `ann SET`, `practice SET` (of each the newest file in bench/results counts) or `server`.
 """
 import re
 import subprocess
@@ -18,6 +18,7 @@ from ann_results import read
 ROOT = Path(__file__).resolve().parent.parent
 PAGE, RESULTS, PICTURES = ROOT / "docs/performance.md", ROOT / "bench/results", ROOT / "docs/img"
 MARK = re.compile(r"(<!-- results: (.+?) -->\n)(.*?)(<!-- end -->)", re.S)
+COLUMNS = ("began", "name", "set", "step", "flight", "qps", "p50_ms", "p99_ms", "recall")
 CLOCKS = {"wall": "the clock", "cpu": "processor time"}
 MODES = {"single": "one thread, one query a call", "two": "two threads, one query a call each",
          "batch": "one thread, all queries in one call"}
@@ -112,6 +113,19 @@ def practice(name):
     return text
 
 
+def server():
+    """What bench/server.py wrote of each server, one after the other."""
+    out = []
+    for path in sorted(RESULTS.glob("server-*.tsv")):
+        lines = [dict(zip(COLUMNS, line.split("\t")))
+                 for line in path.read_text().splitlines()[1:]]
+        body = [[r["step"], r["flight"], *(r[c] or "-" for c in ("qps", "p50_ms", "p99_ms", "recall"))]
+                for r in lines if not r["step"].startswith("recall at")]
+        out += [f"{lines[0]['name']}, {lines[0]['set']}, {lines[0]['began'][:10]}:\n",
+                table(["", "in flight", "a second", "p50 ms", "p99 ms", "recall"], body) + "\n"]
+    return "\n".join(out)
+
+
 def ratio(ours, theirs):
     return f"{ours / theirs:.2f}" if ours and theirs else "-"
 
@@ -141,7 +155,9 @@ def summary():
 
 def block(what):
     kind, _, name = what.partition(" ")
-    return {"ann": ann, "practice": practice}[kind](name) if name else summary()
+    if not name:
+        return {"summary": summary, "server": server}[kind]()
+    return {"ann": ann, "practice": practice}[kind](name)
 
 
 def draw():
