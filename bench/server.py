@@ -147,30 +147,34 @@ def write(name, messages):
 
 # ---- load
 
+def processes(pid):
+    """It and all it started."""
+    found = [pid] if pid else []
+    for p in found:
+        with contextlib.suppress(OSError):
+            for t in os.listdir(f"/proc/{p}/task"):
+                found += map(int, open(f"/proc/{p}/task/{t}/children").read().split())
+    return found
+
+
 def cpu_seconds(pid):
-    total, todo = 0.0, [pid]
-    while pid and todo:
-        p = todo.pop()
+    total = 0.0
+    for p in processes(pid):
         with contextlib.suppress(OSError):
             f = open(f"/proc/{p}/stat").read().rsplit(")", 1)[1].split()
             total += (int(f[11]) + int(f[12])) / os.sysconf("SC_CLK_TCK")
-            for t in os.listdir(f"/proc/{p}/task"):
-                todo += map(int, open(f"/proc/{p}/task/{t}/children").read().split())
     return total
 
 
 def memory(when):
-    """Resident memory of the server and its children, mapped files included, in sizes of the raw vectors."""
-    kb, todo = {}, [PID]
-    while todo and todo[0]:
-        p = todo.pop()
+    """Resident memory of the server and its children, mapped files included."""
+    kb = {"VmRSS": 0, "RssAnon": 0}
+    for p in processes(PID):
         with contextlib.suppress(OSError):
-            for line in open(f"/proc/{p}/status"):
-                if line.startswith(("VmRSS", "RssAnon")):
-                    kb[line.split(":")[0]] = kb.get(line.split(":")[0], 0) + int(line.split()[1])
-            for t in os.listdir(f"/proc/{p}/task"):
-                todo += map(int, open(f"/proc/{p}/task/{t}/children").read().split())
-    if kb:
+            for name, value in (line.split(":", 1) for line in open(f"/proc/{p}/status")):
+                if name in kb:
+                    kb[name] += int(value.split()[0])
+    if kb["VmRSS"]:
         row(f"memory {when}, MB ({kb['RssAnon'] / 1e3:.0f} anonymous, raw vectors {X.nbytes / 1e6:.0f})", qps=kb["VmRSS"] / 1e3)
 
 

@@ -41,3 +41,21 @@ const struct simd_where *simd_where_at(enum simd_level level);
 /* For the tables below AVX-512: a gather of 256 bits is no faster. */
 simd_pick_fn simd__pick_any;
 extern const struct simd_where simd__where_any, simd__where_avx2, simd__where_avx512;
+
+/* A simd_where_fn of one level from word(): the bits of 64 cells of width bytes against bounds in
+ * V. The rest is compared from a copy, so that nothing past the end is read. */
+#define WHERE_BY_WORDS(name, V, set_lo, set_hi, word, width)                                       \
+    static void name(const void *cells, size_t n, union simd_bound lo, union simd_bound hi,        \
+                     uint64_t *out)                                                                \
+    {                                                                                              \
+        const uint8_t *p = cells;                                                                  \
+        const V from = set_lo, to = set_hi;                                                        \
+        for (; n >= 64; n -= 64, p += 64 * (width)) {                                              \
+            *out++ = word(p, from, to);                                                            \
+        }                                                                                          \
+        if (n) {                                                                                   \
+            uint8_t rest[64 * (width)] = { 0 };                                                    \
+            memcpy(rest, p, n * (width));                                                          \
+            *out = word(rest, from, to) & ((UINT64_C(1) << n) - 1);                                \
+        }                                                                                          \
+    }

@@ -65,31 +65,15 @@ static inline uint64_t word_f64(const uint8_t *p, __m512d lo, __m512d hi)
     return w;
 }
 
-#define DEFINE_WHERE(name, V, set_lo, set_hi, word, width)                                         \
-    static void name(const void *cells, size_t n, union simd_bound lo, union simd_bound hi,        \
-                     uint64_t *out)                                                                \
-    {                                                                                              \
-        const uint8_t *p = cells;                                                                  \
-        const V from = set_lo, to = set_hi;                                                        \
-        for (; n >= 64; n -= 64, p += 64 * (width)) {                                              \
-            *out++ = word(p, from, to);                                                            \
-        }                                                                                          \
-        if (n) {                                                                                   \
-            uint8_t rest[64 * (width)] = { 0 };                                                    \
-            memcpy(rest, p, n * (width));                                                          \
-            *out = word(rest, from, to) & ((UINT64_C(1) << n) - 1);                                \
-        }                                                                                          \
-    }
-
-DEFINE_WHERE(where_i8, __m512i, _mm512_set1_epi8((char)lo.i), _mm512_set1_epi8((char)hi.i),
+WHERE_BY_WORDS(where_i8, __m512i, _mm512_set1_epi8((char)lo.i), _mm512_set1_epi8((char)hi.i),
              word_i8, 1)
-DEFINE_WHERE(where_i16, __m512i, _mm512_set1_epi16((short)lo.i), _mm512_set1_epi16((short)hi.i),
+WHERE_BY_WORDS(where_i16, __m512i, _mm512_set1_epi16((short)lo.i), _mm512_set1_epi16((short)hi.i),
              word_i16, 2)
-DEFINE_WHERE(where_i32, __m512i, _mm512_set1_epi32((int)lo.i), _mm512_set1_epi32((int)hi.i),
+WHERE_BY_WORDS(where_i32, __m512i, _mm512_set1_epi32((int)lo.i), _mm512_set1_epi32((int)hi.i),
              word_i32, 4)
-DEFINE_WHERE(where_i64, __m512i, _mm512_set1_epi64(lo.i), _mm512_set1_epi64(hi.i), word_i64, 8)
-DEFINE_WHERE(where_f32, __m512, _mm512_set1_ps(lo.f), _mm512_set1_ps(hi.f), word_f32, 4)
-DEFINE_WHERE(where_f64, __m512d, _mm512_set1_pd(lo.d), _mm512_set1_pd(hi.d), word_f64, 8)
+WHERE_BY_WORDS(where_i64, __m512i, _mm512_set1_epi64(lo.i), _mm512_set1_epi64(hi.i), word_i64, 8)
+WHERE_BY_WORDS(where_f32, __m512, _mm512_set1_ps(lo.f), _mm512_set1_ps(hi.f), word_f32, 4)
+WHERE_BY_WORDS(where_f64, __m512d, _mm512_set1_pd(lo.d), _mm512_set1_pd(hi.d), word_f64, 8)
 
 static size_t pick(const uint64_t *bits, uint32_t nbits, const uint32_t *rows, size_t n,
                    uint32_t first, uint32_t *out)

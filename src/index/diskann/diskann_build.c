@@ -22,6 +22,7 @@
 
 #include "base/alloc.h"
 #include "base/bitset.h"
+#include "index/by_value.h"
 #include "index/diskann/diskann_int.h"
 #include "index/graph/graph_build_int.h"
 
@@ -85,12 +86,6 @@ out:
 
 /* ---- Codes ---- */
 
-static int by_value(const void *a, const void *b)
-{
-    float x = *(const float *)a, y = *(const float *)b;
-    return (x > y) - (x < y);
-}
-
 /* How much too large the keys of codes are between near rows. */
 static int measure_slack(const struct writer *x, const struct codec *c, float *ret_slack,
                          struct status *st)
@@ -124,7 +119,7 @@ static int measure_slack(const struct writer *x, const struct codec *c, float *r
             }
         }
     }
-    qsort(err, nerr, sizeof *err, by_value);
+    qsort(err, nerr, sizeof *err, by_f32);
     *ret_slack = nerr ? MAX(err[nerr - 1 - nerr / SLACK_MISSED], 0.0f) : 0;
 out:
     mem_free(err);

@@ -15,6 +15,7 @@
 
 #include "base/alloc.h"
 #include "base/pool.h"
+#include "index/by_value.h"
 #include "index/graph/graph_build_int.h"
 #include "simd/simd.h"
 
@@ -48,14 +49,6 @@ static void row_of(const struct graph_builder *b, uint32_t node, float *out)
 
 /* ---- Directions ---- */
 
-static int compare_f32(const void *x, const void *y)
-{
-    float a, b;
-    memcpy(&a, x, sizeof a);
-    memcpy(&b, y, sizeof b);
-    return a < b ? -1 : a > b;
-}
-
 /* Edges are scaled so that a long one has a length near 1: what becomes of them stays far from the
  * limits of f32 whatever rows are measured in. Edges far longer than most tell nothing of those. */
 static void level_edges(struct sketcher *k)
@@ -70,7 +63,7 @@ static void level_edges(struct sketcher *k)
         }
         sorted[i] = length[i] = (float)sqrt(size);
     }
-    qsort(sorted, k->nsample, sizeof *sorted, compare_f32);
+    qsort(sorted, k->nsample, sizeof *sorted, by_f32);
     float usual = sorted[(uint64_t)k->nsample * 3 / 4];
     usual = usual > 0 ? usual : sorted[k->nsample - 1]; /* most rows are equal */
     const int by = usual > 0 ? -ilogbf(usual) : 0;
@@ -394,7 +387,7 @@ static int find_tau(struct sketcher *k, float *ret_tau, struct status *st)
             }
         }
     }
-    qsort(k->taus, n, sizeof *k->taus, compare_f32);
+    qsort(k->taus, n, sizeof *k->taus, by_f32);
     *ret_tau = n ? k->taus[(size_t)((double)(n - 1) * TAU_KEEP)] : 0;
 out:
     return rc;

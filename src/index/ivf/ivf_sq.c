@@ -19,6 +19,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "index/by_value.h"
 #include "index/ivf/ivf_int.h"
 
 #define U 0x1p-24
@@ -29,12 +30,6 @@
  * the standard deviation: centroids are few. */
 #define RANGE_MIDDLE 24.0
 #define MIDDLE_SAMPLE 1024
-
-static int by_value(const void *a, const void *b)
-{
-    float x = *(const float *)a, y = *(const float *)b;
-    return (x > y) - (x < y);
-}
 
 /* Narrows [*low, *high] of dimension k to what its quartiles allow. */
 static void by_quartiles(const struct ivf_sample *s, size_t dim, size_t k, double *low, double *high)
@@ -50,7 +45,7 @@ static void by_quartiles(const struct ivf_sample *s, size_t dim, size_t k, doubl
     if (n < 4) {
         return;
     }
-    qsort(v, n, sizeof *v, by_value);
+    qsort(v, n, sizeof *v, by_f32);
     double middle = v[n / 2], spread = ((double)v[3 * n / 4] - (double)v[n / 4]) / 1.349;
     if (spread > 0) { /* a dimension that is mostly one value has no scale of its own */
         *low = MAX(*low, middle - RANGE_MIDDLE * spread);

@@ -16,9 +16,11 @@
  * THREADS     Dimensions are spread over the pool; each writes its own numbers.
  */
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/pool.h"
+#include "index/by_value.h"
 #include "index/quant/sq_int.h"
 
 #define SQ_SAMPLE 8192
@@ -242,34 +244,11 @@ static double distance2(const float *a, const float *b, size_t dim)
     return sum;
 }
 
-/* The value that a half of v[0 .. n) does not exceed: bisection over the bits, values are not negative. */
-static double median(const double *v, size_t n)
-{
-    uint64_t lo = 0, hi;
-    double inf = INFINITY, at;
-    memcpy(&hi, &inf, sizeof hi);
-    while (lo < hi) {
-        uint64_t mid = lo + (hi - lo) / 2;
-        size_t below = 0;
-        memcpy(&at, &mid, sizeof at);
-        for (size_t i = 0; i < n; i++) {
-            below += v[i] <= at;
-        }
-        if (2 * below >= n) {
-            hi = mid;
-        } else {
-            lo = mid + 1;
-        }
-    }
-    memcpy(&at, &lo, sizeof at);
-    return at;
-}
-
 /* Takes far rows out of the sample. */
 static int drop_far_rows(struct sq_job *j, float *rows, struct status *st)
 {
     int rc = 0;
-    double *near = alloc_try(MAX(j->n, (size_t)1) * sizeof *near);
+    double *near = alloc_try(2 * MAX(j->n, (size_t)1) * sizeof *near), *sorted = near + j->n;
     size_t far = 0, kept = 0;
     if (!near) {
         FAIL(st, ST_NO_MEMORY, "no memory to train a codec of dimension %zu", j->dim);
@@ -283,7 +262,9 @@ static int drop_far_rows(struct sq_job *j, float *rows, struct status *st)
             }
         }
     }
-    double limit = FAR * FAR * median(near, j->n);
+    memcpy(sorted, near, j->n * sizeof *near);
+    qsort(sorted, j->n, sizeof *sorted, by_f64);
+    double limit = j->n ? FAR * FAR * sorted[j->n / 2] : 0;
     for (size_t i = 0; i < j->n; i++) {
         far += near[i] > limit;
     }

@@ -30,6 +30,7 @@
 
 #include "base/alloc.h"
 #include "base/pool.h"
+#include "index/by_value.h"
 #include "simd/simd.h"
 
 #define SAMPLE_FLOATS (4u << 20)
@@ -145,12 +146,6 @@ static void fit_run(void *ctx, size_t g)
     }
 }
 
-static int cmp_double(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 /* *ret_ok false: the rows do not suit. */
 static int fit(struct coder *cd, struct pool *pool, bool *ret_ok, struct status *st)
 {
@@ -173,7 +168,7 @@ static int fit(struct coder *cd, struct pool *pool, bool *ret_ok, struct status 
     if (!*ret_ok) {
         goto out;
     }
-    qsort(norm, ok, sizeof *norm, cmp_double);
+    qsort(norm, ok, sizeof *norm, by_f64);
     cd->norm_limit = rows->metric == METRIC_COSINE
                          ? NORM_MAX
                          : fmin(NORM_FACTOR * norm[ok * 9 / 10], NORM_MAX);
