@@ -194,26 +194,6 @@ typedef void simd_round_bytes_fn(const float *v, size_t n, float inv, int8_t *hi
 typedef float simd_round_planes_fn(const float *v, size_t n, float inv, size_t nplanes,
                                    uint64_t *planes, int64_t *ret_sum);
 
-/* ---- Sketches of a graph node's neighbours ----
- *
- * For n neighbours, a multiple of 16: four f32 a0, a1, b1, (not read); n bytes a; n bytes b; then
- * per 16 neighbours `rows` times 16 bytes, byte j of row t with two 4-bit numbers of neighbour j.
- * The query has for each of them a table of 16 bytes up to 127, t's low halves at lo + 16 t and
- * high halves at hi + 16 t; both are padded to SIMD_SKETCH_LUT(rows) bytes with zeros. With U the exact
- * sum of a neighbour's entries
- *     v = a0 + a1 a - b1 b (base + step U)
- * in f32 with at most six roundings. Returns how many have v <= cut (never a NaN), with their ids
- * and v, in order; both have room for n. rows 1 .. 32. */
-#define SIMD_SKETCH_HEAD 16
-#define SIMD_SKETCH_LUT(rows) (((rows) + 3) / 4 * 64)
-struct simd_sketch {
-    const uint8_t *lo, *hi; /* 64-byte aligned */
-    size_t rows;
-    float step;
-};
-typedef size_t simd_sketch_fn(const struct simd_sketch *s, const uint8_t *node, const uint32_t *ids,
-                              size_t n, float base, float cut, uint32_t *ret_ids, float *ret_v);
-
 struct simd_ops {
     enum simd_level level;
     /* Float-like types; q has the rows' type. cos is ip / (|q| |x|), 0 when either norm is 0.
@@ -232,7 +212,6 @@ struct simd_ops {
      * on are not read. */
     size_t (*bits_le)(const uint64_t *q, const uint64_t *blocks, size_t words, size_t n,
                       uint64_t limit, uint32_t *idx);
-    simd_sketch_fn *sketch_pass;
     simd_round_bytes_fn *round_bytes;
     simd_round_planes_fn *round_planes;
     /* Walsh-Hadamard transform in place, not scaled; n a power of two from 16 on. The same bits at

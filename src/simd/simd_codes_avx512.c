@@ -164,72 +164,10 @@ static float round_planes(const float *v, size_t n, float inv, size_t nplanes, u
     return _mm512_reduce_add_ps(err);
 }
 
-/* ---- Sketches ---- */
-
-INL __m128i sketch_fold(__m512i v)
-{
-    const __m256i h = _mm256_add_epi16(_mm512_castsi512_si256(v), _mm512_extracti64x4_epi64(v, 1));
-    return _mm_add_epi16(_mm256_castsi256_si128(h), _mm256_extracti128_si256(h, 1));
-}
-
-/* Sums of 16 neighbours, four rows of their codes at a time. */
-INL __m512 sketch_sums(const struct simd_sketch *s, const uint8_t *codes)
-{
-    const __m512i low = _mm512_set1_epi8(15), byte = _mm512_set1_epi16(255);
-    __m512i even = _mm512_setzero_si512(), odd = even;
-    for (size_t t = 0; t < s->rows; t += 4) {
-        const size_t left = s->rows - t;
-        const __mmask16 m = (__mmask16)(left >= 4 ? 0xffff : (1u << 4 * left) - 1);
-        const __m512i c = _mm512_maskz_loadu_epi32(m, codes + 16 * t);
-        const __m512i h = _mm512_and_si512(_mm512_srli_epi16(c, 4), low);
-        const __m512i v = _mm512_add_epi8(
-            _mm512_shuffle_epi8(_mm512_load_si512(s->lo + 16 * t), _mm512_and_si512(c, low)),
-            _mm512_shuffle_epi8(_mm512_load_si512(s->hi + 16 * t), h));
-        even = _mm512_add_epi16(even, _mm512_and_si512(v, byte));
-        odd = _mm512_add_epi16(odd, _mm512_srli_epi16(v, 8));
-    }
-    const __m128i e = sketch_fold(even), o = sketch_fold(odd);
-    const __m256i all = _mm256_inserti128_si256(_mm256_castsi128_si256(_mm_unpacklo_epi16(e, o)),
-                                                _mm_unpackhi_epi16(e, o), 1);
-    return _mm512_cvtepi32_ps(_mm512_cvtepu16_epi32(all));
-}
-
-INL __m512 sketch_bytes(const uint8_t *p)
-{
-    const __m128i v = _mm_loadu_si128((const __m128i *)(const void *)p);
-    return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(v));
-}
-
-static size_t sketch_pass(const struct simd_sketch *s, const uint8_t *node, const uint32_t *ids,
-                          size_t n, float base, float cut, uint32_t *ret_ids, float *ret_v)
-{
-    const __m512 a0 = _mm512_set1_ps(simd_load_f32(node));
-    const __m512 a1 = _mm512_set1_ps(simd_load_f32(node + 4));
-    const __m512 b1 = _mm512_set1_ps(simd_load_f32(node + 8));
-    const __m512 first = _mm512_set1_ps(base), step = _mm512_set1_ps(s->step);
-    const uint8_t *a = node + SIMD_SKETCH_HEAD, *b = a + n, *codes = b + n;
-    size_t passed = 0;
-    for (size_t i = 0; i < n; i += 16, codes += 16 * s->rows) {
-        const __m512 inner = _mm512_fmadd_ps(sketch_sums(s, codes), step, first);
-        const __m512 less = _mm512_mul_ps(_mm512_mul_ps(sketch_bytes(b + i), b1), inner);
-        const __m512 v = _mm512_sub_ps(_mm512_fmadd_ps(sketch_bytes(a + i), a1, a0), less);
-        const __mmask16 m = _mm512_cmp_ps_mask(v, _mm512_set1_ps(cut), _CMP_LE_OQ);
-        /* Packed in a register: stores through a mask of memory are slow on Zen 4. */
-        const __m512i id = _mm512_maskz_compress_epi32(m, _mm512_loadu_si512(ids + i));
-        const unsigned found = (unsigned)__builtin_popcount(m);
-        _mm512_mask_storeu_epi32(ret_ids + passed, (__mmask16)((1u << found) - 1), id);
-        _mm512_mask_storeu_ps(ret_v + passed, (__mmask16)((1u << found) - 1),
-                              _mm512_maskz_compress_ps(m, v));
-        passed += found;
-    }
-    return passed;
-}
-
 void simd__fill_codes_avx512(struct simd_ops *ops)
 {
     ts_fill(ops);
     ops->hadamard = hadamard;
-    ops->sketch_pass = sketch_pass;
     ops->round_bytes = round_bytes;
     ops->round_planes = round_planes;
 }

@@ -104,7 +104,6 @@ INL float vt_reduce1(vt v)
 TR_DEFINE_HADAMARD
 TR_DEFINE
 TR_DEFINE_ROUND
-TR_DEFINE_SKETCH
 
 void simd__fill_codes_neon(struct simd_ops *ops)
 {
@@ -113,7 +112,6 @@ void simd__fill_codes_neon(struct simd_ops *ops)
     ops->rbq_rows = rbq_rows;
     ops->rbq_ids = rbq_ids;
     ops->bits_le = bits_le;
-    ops->sketch_pass = sketch_pass;
     ops->round_bytes = round_bytes;
     ops->round_planes = round_planes;
 }

@@ -132,34 +132,6 @@ INL float tr_round_planes(const float *v, size_t n, float inv, size_t nplanes, u
     return total;
 }
 
-/* ---- Sketches ---- */
-
-INL size_t tr_sketch(const struct simd_sketch *s, const uint8_t *node, const uint32_t *ids,
-                     size_t n, float base, float cut, uint32_t *ret_ids, float *ret_v)
-{
-    const float a0 = simd_load_f32(node), a1 = simd_load_f32(node + 4);
-    const float b1 = simd_load_f32(node + 8);
-    const uint8_t *a = node + SIMD_SKETCH_HEAD, *b = a + n, *codes = b + n;
-    size_t passed = 0;
-    for (size_t i = 0; i < n; i += 16) {
-        uint32_t sum[16] = { 0 };
-        for (size_t t = 0; t < s->rows; t++, codes += 16) {
-            for (size_t j = 0; j < 16; j++) {
-                sum[j] += (uint32_t)s->lo[16 * t + (codes[j] & 15)];
-                sum[j] += (uint32_t)s->hi[16 * t + (codes[j] >> 4)];
-            }
-        }
-        for (size_t j = 0; j < 16; j++) {
-            const float inner = base + s->step * (float)sum[j];
-            const float v = a0 + a1 * (float)a[i + j] - b1 * (float)b[i + j] * inner;
-            ret_ids[passed] = ids[i + j];
-            ret_v[passed] = v;
-            passed += v <= cut;
-        }
-    }
-    return passed;
-}
-
 #define TR_DEFINE_ROUND                                                                            \
     static void round_bytes(const float *v, size_t n, float inv, int8_t *hi, int8_t *lo)           \
     {                                                                                              \
@@ -169,14 +141,6 @@ INL size_t tr_sketch(const struct simd_sketch *s, const uint8_t *node, const uin
                               uint64_t *planes, int64_t *ret_sum)                                  \
     {                                                                                              \
         return tr_round_planes(v, n, inv, nplanes, planes, ret_sum);                               \
-    }
-
-#define TR_DEFINE_SKETCH                                                                           \
-    static size_t sketch_pass(const struct simd_sketch *s, const uint8_t *node,                    \
-                              const uint32_t *ids, size_t n, float base, float cut,                \
-                              uint32_t *ret_ids, float *ret_v)                                     \
-    {                                                                                              \
-        return tr_sketch(s, node, ids, n, base, cut, ret_ids, ret_v);                              \
     }
 
 /* Sixteen neighbours: four steps without leaving the registers. */

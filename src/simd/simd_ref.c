@@ -173,7 +173,6 @@ REF_SQ_BITS(4)
 
 TR_DEFINE
 TR_DEFINE_ROUND
-TR_DEFINE_SKETCH
 TR_DEFINE_HADAMARD
 
 static void ref_narrow_f16(const float *v, size_t n, void *out)
@@ -297,7 +296,6 @@ void simd__fill_ref(struct simd_ops *ops)
     ops->rbq_rows = rbq_rows;
     ops->rbq_ids = rbq_ids;
     ops->bits_le = bits_le;
-    ops->sketch_pass = sketch_pass;
     ops->round_bytes = round_bytes;
     ops->round_planes = round_planes;
     ops->hadamard = hadamard;

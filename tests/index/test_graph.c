@@ -314,9 +314,9 @@ static void test_validate_when_a_node_cannot_be_reached_then_it_says_so(void **s
     cf_set_done(&s);
 }
 
-/* ---- Sketches ---- */
+/* ---- Codes ---- */
 
-static void sketched_params(struct index_params *p, enum index_type type)
+static void many_params(struct index_params *p, enum index_type type)
 {
     index_params_init(p, type);
     p->M = 8;
@@ -336,49 +336,77 @@ static void build_with(const struct cf_set *s, const struct index_params *p, str
     ASSERT_OK(index_validate(ret->ix, &st));
 }
 
-/* Codes of 16 bits have no sketches, and the same links. */
-static void test_search_when_there_are_sketches_then_fewer_codes_are_read(void **state)
+static void test_build_when_coarse_codes_serve_then_it_takes_them(void **state)
 {
     static const enum metric metrics[] = { METRIC_L2, METRIC_COSINE, METRIC_IP };
     for (size_t m = 0; m < ARRAY_LEN(metrics); m++) {
         struct cf_set s;
-        struct cf_index with, without;
+        struct cf_index coarse, fine;
         struct index_params p;
         struct index_counters a = { 0 }, b = { 0 };
-        cf_set_new(&s, metrics[m], m == 1 ? VEC_F16 : VEC_F32, 96, 4200, 60, 4200, 31);
-        sketched_params(&p, INDEX_HNSW);
-        build_with(&s, &p, NULL, &with);
-        sketched_params(&p, INDEX_HNSW_SQ);
-        p.sq_type = QUANT_FP16;
-        build_with(&s, &p, NULL, &without);
-        assert_int_equal(graph_of(&with)->sketch.bits, 24);
-        assert_int_equal(graph_of(&without)->sketch.bits, 0);
+        cf_set_new(&s, metrics[m], m == 1 ? VEC_F16 : VEC_F32, 256, 4200, 60, 4200, 31);
+        many_params(&p, INDEX_HNSW);
+        build_with(&s, &p, NULL, &coarse);
+        many_params(&p, INDEX_HNSW_SQ);
+        p.sq_type = QUANT_SQ8;
+        build_with(&s, &p, NULL, &fine);
+        assert_int_equal(codec_kind_of(graph_of(&coarse)->codec), CODEC_SQ4);
+        assert_int_equal(codec_kind_of(graph_of(&fine)->codec), CODEC_SQ8);
+        assert_true(graph_of(&coarse)->off > graph_of(&fine)->off && graph_of(&fine)->off > 0);
         struct topk *truth = cf_truth(&s, K, NULL, NULL);
-        struct topk *x = search_with(&with, &s, K, 80, STRAT_AUTO, NULL, NULL, &a);
-        struct topk *y = search_with(&without, &s, K, 80, STRAT_AUTO, NULL, NULL, &b);
-        double got = cf_recall(&s, x, truth, NULL), full = cf_recall(&s, y, truth, NULL);
-        assert_true(got > full - 0.03 && got > 0.6);
-        assert_true(a.distances * 10 < b.distances * 9);
+        static const uint32_t efs[] = { K, 80 };
+        for (size_t e = 0; e < ARRAY_LEN(efs); e++) { /* with ef = k coarse codes get some more */
+            struct topk *x = search_with(&coarse, &s, K, efs[e], STRAT_AUTO, NULL, NULL, &a);
+            struct topk *y = search_with(&fine, &s, K, efs[e], STRAT_AUTO, NULL, NULL, &b);
+            assert_true(cf_recall(&s, x, truth, NULL) > cf_recall(&s, y, truth, NULL) - 0.02);
+            topk_free(x);
+            topk_free(y);
+        }
         topk_free(truth);
-        topk_free(x);
-        topk_free(y);
-        cf_index_done(&with);
-        cf_index_done(&without);
+        cf_index_done(&coarse);
+        cf_index_done(&fine);
         cf_set_done(&s);
     }
 }
 
-static void test_build_when_threads_differ_then_sketches_do_not(void **state)
+/* Groups of rows far apart: 16 steps a dimension cannot tell the rows of a group from each other. */
+static void test_build_when_coarse_codes_tell_too_little_then_it_keeps_fine_ones(void **state)
+{
+    struct cf_set s;
+    struct cf_index x;
+    struct index_params p;
+    struct index_counters c = { 0 };
+    cf_set_new(&s, METRIC_L2, VEC_F32, 64, 4200, 30, 4200, 35);
+    float *rows = (float *)(void *)s.data, *queries = (float *)(void *)s.queries;
+    for (size_t i = 0; i < 4200 + 30; i++) {
+        float *row = i < 4200 ? rows + i * 64 : queries + (i - 4200) * 64;
+        for (size_t d = 0; d < 64; d++) {
+            row[d] += (float)((i * 7 + d * d * 3) % 10) * 4;
+        }
+    }
+    many_params(&p, INDEX_HNSW);
+    build_with(&s, &p, NULL, &x);
+    assert_int_equal(codec_kind_of(graph_of(&x)->codec), CODEC_SQ8);
+    struct topk *truth = cf_truth(&s, K, NULL, NULL);
+    struct topk *got = search_with(&x, &s, K, 80, STRAT_AUTO, NULL, NULL, &c);
+    assert_true(cf_recall(&s, got, truth, NULL) > 0.9);
+    topk_free(truth);
+    topk_free(got);
+    cf_index_done(&x);
+    cf_set_done(&s);
+}
+
+static void test_build_when_threads_differ_then_codes_do_not(void **state)
 {
     struct cf_set s;
     struct cf_index one, two;
     struct index_params p;
     struct pool *pool = pool_new("test", 1, 16);
-    cf_set_new(&s, METRIC_COSINE, VEC_F32, 64, 4100, 1, 40, 32);
-    sketched_params(&p, INDEX_HNSW);
+    cf_set_new(&s, METRIC_COSINE, VEC_F32, 64, 4100, 1, 4100, 32);
+    many_params(&p, INDEX_HNSW);
     build_with(&s, &p, NULL, &one);
     build_with(&s, &p, pool, &two);
-    assert_true(graph_of(&one)->sketch.bits > 0);
+    assert_true(graph_of(&one)->off > 0);
     assert_int_equal(one.file.n, two.file.n);
     assert_memory_equal(one.file.p, two.file.p, one.file.n);
     pool_free(pool);
@@ -388,7 +416,7 @@ static void test_build_when_threads_differ_then_sketches_do_not(void **state)
 }
 
 /* Rows without a direction, without an end and without a number among many others. */
-static void test_search_when_rows_are_odd_then_sketches_lose_none_of_the_others(void **state)
+static void test_search_when_rows_are_odd_then_codes_lose_none_of_the_others(void **state)
 {
     struct cf_set s;
     struct cf_index x;
@@ -401,7 +429,7 @@ static void test_search_when_rows_are_odd_then_sketches_lose_none_of_the_others(
             row[d] = i % 3 == 0 ? 0 : i % 3 == 1 ? 3e38f : NAN;
         }
     }
-    sketched_params(&p, INDEX_HNSW);
+    many_params(&p, INDEX_HNSW);
     build_with(&s, &p, NULL, &x);
     struct topk *truth = cf_truth(&s, K, NULL, NULL);
     struct topk *got = search_with(&x, &s, K, 60, STRAT_AUTO, NULL, NULL, &c);
@@ -422,7 +450,7 @@ static void test_search_when_rows_are_odd_then_sketches_lose_none_of_the_others(
 }
 
 /* Rows may be measured in anything. */
-static void test_search_when_rows_are_large_or_small_then_sketches_serve_as_well(void **state)
+static void test_search_when_rows_are_large_or_small_then_codes_serve_as_well(void **state)
 {
     static const float units[] = { 1e-12f, 1e12f };
     for (size_t u = 0; u < ARRAY_LEN(units); u++) {
@@ -438,9 +466,8 @@ static void test_search_when_rows_are_large_or_small_then_sketches_serve_as_well
         for (size_t i = 0; i < (size_t)30 * 64; i++) {
             queries[i] *= units[u];
         }
-        sketched_params(&p, INDEX_HNSW);
+        many_params(&p, INDEX_HNSW);
         build_with(&s, &p, NULL, &x);
-        assert_true(graph_of(&x)->sketch.tau > 0);
         struct topk *truth = cf_truth(&s, K, NULL, NULL);
         struct topk *got = search_with(&x, &s, K, 60, STRAT_AUTO, NULL, NULL, &c);
         assert_true(cf_recall(&s, got, truth, NULL) > 0.97);
@@ -451,7 +478,7 @@ static void test_search_when_rows_are_large_or_small_then_sketches_serve_as_well
     }
 }
 
-static void test_open_when_sketches_do_not_fit_then_it_is_corrupt(void **state)
+static void test_open_when_errors_are_no_numbers_then_it_is_corrupt(void **state)
 {
     struct status st = STATUS_INIT;
     struct cf_set s;
@@ -459,25 +486,19 @@ static void test_open_when_sketches_do_not_fit_then_it_is_corrupt(void **state)
     struct index_params p;
     struct index *ix;
     const void *at;
-    cf_set_new(&s, METRIC_L2, VEC_F32, 64, 4100, 1, 40, 34);
-    sketched_params(&p, INDEX_HNSW);
+    cf_set_new(&s, METRIC_L2, VEC_F32, 64, 300, 1, 40, 34);
+    many_params(&p, INDEX_HNSW);
     build_with(&s, &p, NULL, &x);
     struct index_source src = { .map = x.file.p, .size = x.file.n, .fd = -1, .trusted = true };
     const struct ix_file *f = &graph_of(&x)->head.file;
     ASSERT_OK(ix_section(f, GRAPH_META, sizeof(struct graph_meta), &at, NULL, &st));
     struct graph_meta *meta = (struct graph_meta *)(uintptr_t)at;
-    const uint32_t bits[] = { 0, 8, 24, 264, UINT32_MAX };
-    for (size_t i = 0; i < ARRAY_LEN(bits); i++) {
-        meta->bits = bits[i];
+    const float offs[] = { -1, NAN };
+    for (size_t i = 0; i < ARRAY_LEN(offs); i++) {
+        meta->off = offs[i];
         assert_int_equal(index_open(&src, &s.rows, &ix, &st), ST_CORRUPT);
         st_clear(&st);
     }
-    meta->bits = graph_of(&x)->sketch.bits;
-    float *numbers = (float *)(uintptr_t)graph_of(&x)->sketch.centre;
-    numbers[3] = INFINITY;
-    assert_int_equal(index_open(&src, &s.rows, &ix, &st), ST_CORRUPT);
-    assert_non_null(strstr(st.msg, "sketches"));
-    st_clear(&st);
     cf_index_done(&x);
     cf_set_done(&s);
 }
@@ -570,11 +591,12 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_build_when_degree_is_least_then_each_is_reached),
         cmocka_unit_test(test_search_when_links_are_wild_then_nothing_outside_is_read),
         cmocka_unit_test(test_validate_when_a_node_cannot_be_reached_then_it_says_so),
-        cmocka_unit_test(test_search_when_there_are_sketches_then_fewer_codes_are_read),
-        cmocka_unit_test(test_build_when_threads_differ_then_sketches_do_not),
-        cmocka_unit_test(test_search_when_rows_are_odd_then_sketches_lose_none_of_the_others),
-        cmocka_unit_test(test_search_when_rows_are_large_or_small_then_sketches_serve_as_well),
-        cmocka_unit_test(test_open_when_sketches_do_not_fit_then_it_is_corrupt),
+        cmocka_unit_test(test_build_when_coarse_codes_serve_then_it_takes_them),
+        cmocka_unit_test(test_build_when_coarse_codes_tell_too_little_then_it_keeps_fine_ones),
+        cmocka_unit_test(test_build_when_threads_differ_then_codes_do_not),
+        cmocka_unit_test(test_search_when_rows_are_odd_then_codes_lose_none_of_the_others),
+        cmocka_unit_test(test_search_when_rows_are_large_or_small_then_codes_serve_as_well),
+        cmocka_unit_test(test_open_when_errors_are_no_numbers_then_it_is_corrupt),
         cmocka_unit_test(test_build_when_memory_is_limited_then_it_refuses),
         cmocka_unit_test(test_build_when_watched_then_progress_rises_to_one),
     };

@@ -5,7 +5,7 @@
  *             file says which. Sections are used where they lie.
  * FORMAT      graph_int.h.
  * INVARIANTS  Opening checks every number of the small tables and the sizes of the large ones;
- *             links and perm are compared with n at each use; sketches only sort neighbours out.
+ *             links and perm are compared with n at each use.
  * THREADS     Immutable but for the pool of scratch.
  */
 #include <string.h>
@@ -48,7 +48,7 @@ static int check_meta(const struct graph_meta *m, const struct index_rows *rows,
     }
     if (m->n && (m->degree != ROUND_UP(2 * params->M, 16u) || m->nclusters == 0 ||
                  m->nclusters > m->n || m->npivots < m->nclusters || m->npivots > m->n ||
-                 m->nsupers == 0 || m->nsupers > m->nclusters)) {
+                 m->nsupers == 0 || m->nsupers > m->nclusters || !(m->off >= 0))) {
         return st_fail(st, ST_CORRUPT, "index file: a graph of degree %u, %u clusters, %u pivots",
                        m->degree, m->nclusters, m->npivots);
     }
@@ -56,7 +56,7 @@ static int check_meta(const struct graph_meta *m, const struct index_rows *rows,
 }
 
 static int open_sections(struct graph *g, const struct ix_file *f, const struct index_rows *rows,
-                         uint32_t bits, struct status *st)
+                         struct status *st)
 {
     int rc = 0;
     const void *p, *blob;
@@ -74,11 +74,7 @@ static int open_sections(struct graph *g, const struct ix_file *f, const struct 
     g->codes = p;
     TRY(ix_section(f, GRAPH_PERM, n * sizeof(uint32_t), &p, NULL, st));
     g->perm = p;
-    if (bits) {
-        TRY(graph__sketch_open(g, f, bits, st));
-    }
-    g->record_words = graph_record_bytes(g->degree, bits) / sizeof(uint32_t);
-    TRY(ix_section(f, GRAPH_LINK, n * g->record_words * sizeof(uint32_t), &p, NULL, st));
+    TRY(ix_section(f, GRAPH_LINK, (size_t)n * g->degree * sizeof(uint32_t), &p, NULL, st));
     g->links = p;
     TRY(ix_section(f, GRAPH_CENT, nc * centroid, &p, NULL, st));
     g->centroids = p;
@@ -140,9 +136,10 @@ static int graph_open(const struct ix_file *f, const struct index_rows *rows,
     g->npivots = meta.npivots;
     g->nsupers = meta.nsupers;
     g->stride = meta.stride;
+    g->off = meta.off;
     if (g->n) {
         g->head.rows = *rows;
-        TRY(open_sections(g, f, rows, meta.bits, st));
+        TRY(open_sections(g, f, rows, st));
         TRY(turn_perm(g, st));
     }
     *ret_ix = &TAKE(g)->head;
@@ -229,7 +226,7 @@ static void graph_memory(const struct index *ix, struct index_memory *ret)
     size_t n = g->n;
     ret->heap = sizeof *g + n * sizeof *g->node_of +
                 atomic_load_explicit(&g->scratch_bytes, memory_order_relaxed);
-    ret->resident = n * (g->stride + g->record_words * sizeof(uint32_t) + sizeof(uint32_t)) +
+    ret->resident = n * (g->stride + g->degree * sizeof(uint32_t) + sizeof(uint32_t)) +
                     ((size_t)g->nsupers + g->nclusters + g->npivots) * g->stride;
 }
 

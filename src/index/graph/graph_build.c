@@ -11,9 +11,8 @@
  *             distance, took twice the ef (words50: recall .90 at ef 20 instead of .95). Where
  *             lengths are about equal, minus the inner product plus the largest square of a length
  *             is as good as a distance, and lists are pruned by ALPHA as for the others.
- *             Sketches (graph_build_sketch.c) come last.
- * MEMORY      n (code stride + 6 degree + 16) bytes and the edges of a batch, with sketches n times
- *             their record and 4 bits + 4 more; checked against memory_max beforehand.
+ * MEMORY      n (code stride + 6 degree + 16) bytes and the edges of a batch; checked against
+ *             memory_max beforehand.
  */
 #include <math.h>
 #include <string.h>
@@ -73,8 +72,8 @@ static size_t padded_stride(const struct codec *c)
     return ROUND_UP(n, to);
 }
 
-static int train(const struct graph_builder *b, const struct codec_spec *spec, struct codec **ret_c,
-                 struct status *st)
+int graph__train(const struct graph_builder *b, const struct codec_spec *spec,
+                 struct codec **ret_c, struct status *st)
 {
     const struct index_rows *rows = b->in->rows;
     if (codec_is_exact(rows->type) && (spec->kind == CODEC_I8 || spec->kind == CODEC_BIN)) {
@@ -87,9 +86,6 @@ static int check_memory(const struct graph_builder *b, struct status *st)
 {
     const size_t n = b->g.n, degree = b->g.degree;
     size_t bytes = n * (b->g.stride + 4 * degree + 16) + n / 64 * degree * 20 + ((size_t)8 << 20);
-    if (b->bits) { /* after the links, whose batches are done with */
-        bytes += n * (graph_record_bytes(b->degree, b->bits) + 4 * (size_t)b->bits + 4);
-    }
     if (b->in->memory_max && bytes > b->in->memory_max) {
         return st_fail(st, ST_NO_MEMORY, "building over %zu rows takes %zu MiB, limit %zu MiB", n,
                        bytes >> 20, b->in->memory_max >> 20);
@@ -147,11 +143,10 @@ int graph__make(struct graph_builder *b, uint32_t degree, uint32_t ef, float alp
     b->g.n = b->in->rows->nrows;
     b->degree = degree;
     b->g.degree = ROUND_UP(degree + degree / 2, 16u);
-    b->g.record_words = b->g.degree;
     b->ef = MIN(MAX(ef, degree), b->g.n);
     b->alpha = alpha;
     b->g.head.rows = *b->in->rows;
-    TRY(train(b, &spec, &b->codec, st));
+    TRY(graph__train(b, &spec, &b->codec, st));
     b->g.stride = padded_stride(b->codec);
     TRY(check_memory(b, st));
     b->codes = alloc_try_aligned(4096, (size_t)b->g.n * b->g.stride);
@@ -258,16 +253,12 @@ static int put_all(struct graph_builder *b, struct ixw *w, struct status *st)
     struct codec *own = NULL;
     const struct codec *c = b->codec;
     size_t size;
-    if (spec.kind != codec_kind_of(b->codec)) {
-        TRY(train(b, &spec, &own, st));
-        c = own;
-    }
-    if (b->bits) {
-        TRY(graph__sketch_build(b, st));
-    }
+    float off;
+    TRY(graph__search_codec(b, &spec, b->in->params->type == INDEX_HNSW, &own, &off, st));
+    c = own ? own : c;
     const struct graph_meta meta = { .n = g->n, .degree = g->degree, .nclusters = g->nclusters,
                                      .npivots = g->npivots, .nsupers = g->nsupers,
-                                     .bits = b->bits, .stride = padded_stride(c) };
+                                     .off = off, .stride = padded_stride(c) };
     const void *blob = codec_blob(c, &size);
     TRY(ixw_section(w, GRAPH_META, &meta, sizeof meta, st));
     TRY(ixw_section(w, GRAPH_CODC, blob, size, st));
@@ -278,12 +269,7 @@ static int put_all(struct graph_builder *b, struct ixw *w, struct status *st)
     TRY(ixw_section(w, GRAPH_PIVF, b->pivot_first, (g->nclusters + 1) * sizeof(uint32_t), st));
     TRY(ixw_section(w, GRAPH_PIVN, b->pivot_node, g->npivots * sizeof(uint32_t), st));
     TRY(ixw_section(w, GRAPH_SUPF, b->super_first, (g->nsupers + 1) * sizeof(uint32_t), st));
-    TRY(ixw_section(w, GRAPH_LINK, b->bits ? b->records : b->links,
-                    g->n * graph_record_bytes(g->degree, b->bits), st));
-    if (b->bits) {
-        TRY(ixw_section(w, GRAPH_SKCH, b->sketch,
-                        GRAPH_SKETCH_BYTES(b->in->rows->dim, b->bits), st));
-    }
+    TRY(ixw_section(w, GRAPH_LINK, b->links, (size_t)g->n * g->degree * sizeof(uint32_t), st));
     TRY(put_codes(b, c, meta.stride, w, st));
 out:
     codec_free(own);
@@ -306,8 +292,6 @@ void graph__builder_done(struct graph_builder *b)
     mem_free(b->super_cluster);
     mem_free(b->centroids);
     mem_free(b->routing);
-    mem_free(b->records);
-    mem_free(b->sketch);
     mem_free(b->order);
     mem_free(b->rank);
     mem_free(b->node_cluster);
@@ -326,7 +310,6 @@ int graph__build(const struct index_build *in, struct ixw *w, struct status *st)
         TRY(ixw_section(w, GRAPH_META, &meta, sizeof meta, st));
         goto out;
     }
-    b->bits = graph__sketch_bits(in->rows, search_spec(in->params, in->rows->type).kind);
     TRY(graph__make(b, ROUND_UP(2 * in->params->M, 16u), in->params->ef_construction, ALPHA, st));
     TRY(put_all(b, w, st));
 out:

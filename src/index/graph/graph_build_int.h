@@ -10,10 +10,6 @@ struct graph_builder {
     uint32_t *perm, *links, *cluster_first, *pivot_first, *pivot_node, *super_first;
     uint32_t *super_cluster;   /* nsupers: the cluster whose code stands for each */
     void *centroids;           /* in cluster order */
-    uint32_t bits;             /* of sketches; 0: none */
-    uint32_t *records;         /* links with sketches */
-    size_t record_words;
-    void *sketch;              /* the section SKCH */
     uint8_t *routing;          /* codes of supers, clusters, pivots */
     float origin;              /* key + origin is a distance: 0 or little more between equal rows */
     bool is_distance;          /* no row is nearer to a row than itself */
@@ -45,8 +41,14 @@ int graph__insert_all(struct graph_builder *b, struct status *st);
 /* graph_repair.c: every node is reachable from every entry's node; returns how many were not in
  * *ret_repaired. */
 int graph__repair(struct graph_builder *b, uint32_t *ret_repaired, struct status *st);
-/* graph_build_sketch.c: b->records and b->sketch of the finished graph, b->bits of each sketch. */
-int graph__sketch_build(struct graph_builder *b, struct status *st);
+/* A codec for the builder's rows. */
+int graph__train(const struct graph_builder *b, const struct codec_spec *spec,
+                 struct codec **ret_c, struct status *st);
+/* graph_build_codec.c: the codec of spec for searches, NULL in *ret_own when it is the build's;
+ * may_choose: 4-bit codes in place of 8-bit ones where they do. What keys are off by, as a standard
+ * deviation near the query, in *ret_off; 0: not known. */
+int graph__search_codec(struct graph_builder *b, const struct codec_spec *spec, bool may_choose,
+                        struct codec **ret_own, float *ret_off, struct status *st);
 /* Records the first failure of blocks that run in parallel; thread: any. */
 void graph__fail(struct graph_builder *b, int rc, const struct status *st);
 /* A seeded stream of 64-bit numbers. */

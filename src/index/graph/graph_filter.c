@@ -44,7 +44,6 @@
 #define SURE 1.1 /* of what clusters should cost, even when the scan would be little more */
 #define BRIDGES 4u
 #define ROUNDS 3 /* walks, each for more, until another way is taken */
-#define RECORD_MAX 384u /* words of links and sketches asked for */
 #define REACH_BEAM 2u  /* candidates expanded together */
 #define FETCH_MAX 512u /* bytes of a code asked for; the rest follows in the hardware's stream */
 #define LIST_LOOKS 6u /* what fetching a list of links costs, in bits looked up */
@@ -374,23 +373,6 @@ static size_t reach_gather(struct reach *r, uint32_t node, size_t n)
     return n;
 }
 
-/* The same by the node's sketches: those that can matter if the walk goes on by a quarter. */
-static size_t reach_sift(struct reach *r, size_t at, size_t n)
-{
-    struct graph_scratch *s = r->s;
-    const size_t far = MIN(r->limit + r->limit / 4, r->cap), next = at + REACH_BEAM;
-    float tail = r->n < far ? INFINITY : graph_cand_key(s->pool[far - 1]);
-    size_t end = graph__sift(r->g, s, s->pool[at], tail,
-                             next < r->n ? graph_cand_key(s->pool[next]) : tail, n);
-    for (size_t i = n; i < end; i++) { /* marked there */
-        if (s->nseen < s->seen_cap) {
-            s->seen[s->nseen] = s->ids[i];
-        }
-        s->nseen++;
-    }
-    return end;
-}
-
 /* Expands the nearest two that were not yet. False: there is none up to the limit. */
 static bool reach_step(struct reach *r)
 {
@@ -402,8 +384,7 @@ static bool reach_step(struct reach *r)
     for (; next < end && taken < REACH_BEAM; next++) {
         if (!(pool[next] & 1)) {
             pool[next] |= 1;
-            m = s->sketched ? reach_sift(r, next, m)
-                            : reach_gather(r, graph_cand_node(pool[next]), m);
+            m = reach_gather(r, graph_cand_node(pool[next]), m);
             taken++;
         }
     }
@@ -411,7 +392,7 @@ static bool reach_step(struct reach *r)
     for (size_t ahead = 0; next < end && ahead < REACH_BEAM; next++) {
         if (!(pool[next] & 1)) {
             const uint32_t *links = graph_links(g, graph_cand_node(pool[next]));
-            for (size_t l = 0; l < MIN(g->record_words, (size_t)RECORD_MAX); l += CACHE_LINE / 4) {
+            for (size_t l = 0; l < g->degree; l += CACHE_LINE / 4) {
                 __builtin_prefetch(links + l, 0, 2);
             }
             ahead++;
@@ -493,7 +474,7 @@ out:
     graph__unvisit(s);
     c->distances += r.distances;
     c->hops += r.hops;
-    c->bytes += r.distances * g->stride + r.hops * g->record_words * sizeof *g->links;
+    c->bytes += r.distances * g->stride + r.hops * g->degree * sizeof *g->links;
     return rc;
 }
 
@@ -549,7 +530,7 @@ static int search_walks(const struct graph *g, const struct index_query *q, uint
         return 0;
     }
     TRY(graph__scratch_get(g, plan->ef + frontier, &s, st));
-    graph__query(g, (const uint8_t *)q->queries + j * q->query_stride, s);
+    codec_query(g->codec, (const uint8_t *)q->queries + j * q->query_stride, s->pq);
     for (int round = 0; round < ROUNDS && !*ret_done && share >= 0; round++) {
         if (round == 0 || is_walk(choice->strategy)) {
             nentries = graph__entries(g, s, c);
@@ -593,7 +574,7 @@ int graph__search_filtered(const struct graph *g, const struct index_query *q, u
                                 .prepared = q->filter != NULL,
                                 .nclusters = g->nclusters,
                                 .degree = g->degree,
-                                .ef = graph__ef(q, tk, g->n),
+                                .ef = graph__ef(g, q, tk),
                                 .row_bytes = vec_bytes(g->head.rows.type, g->head.rows.dim),
                                 .code_bytes = g->stride,
                                 .local = -1 };

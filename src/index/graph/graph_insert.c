@@ -277,7 +277,6 @@ static void cut_all(struct graph_builder *b)
                 b->degree * sizeof *b->links);
     }
     b->g.degree = b->degree;
-    b->g.record_words = b->degree;
 }
 
 static void turn_around(struct graph_builder *b)

@@ -14,11 +14,7 @@
  *             CODC  the codec's blob
  *             CODE  n codes of meta.stride bytes, in node order
  *             PERM  u32 n
- *             LINK  n records of graph_record_bytes(): u32 degree links, unused slots at the end
- *                   GRAPH_NONE; with sketches then what simd.h calls the sketches of degree
- *                   neighbours, rows = bits / 8
- *             SKCH  with sketches: f32 tau, unit, 0, 0; f32 bits: the centre; i8 bits x dim: the
- *                   projection, in units
+ *             LINK  n records of u32 degree links, unused slots at the end GRAPH_NONE
  *             CLUS  u32 nclusters + 1: first node of each cluster, and n
  *             CENT  nclusters centroids as kmeans.h gives them, rows of dim f32 or dim / 8 bytes
  *             PIVF  u32 nclusters + 1: first pivot of each cluster, and npivots
@@ -34,10 +30,6 @@
 #define GRAPH_NONE UINT32_MAX
 #define GRAPH_CLUSTER_ROWS 1000u
 #define GRAPH_GROUP_ROWS 32u
-/* Fewer rows are in cache anyway. */
-#define GRAPH_SKETCH_ROWS 4096u
-#define GRAPH_SKETCH_DIM_MAX 4096u
-#define GRAPH_SKETCH_BITS_MAX 256u
 
 #define GRAPH_META IX_TAG('M', 'E', 'T', 'A')
 #define GRAPH_CODC IX_TAG('C', 'O', 'D', 'C')
@@ -50,24 +42,12 @@
 #define GRAPH_PIVN IX_TAG('P', 'I', 'V', 'N')
 #define GRAPH_SUPF IX_TAG('S', 'U', 'P', 'F')
 #define GRAPH_ROUT IX_TAG('R', 'O', 'U', 'T')
-#define GRAPH_SKCH IX_TAG('S', 'K', 'C', 'H')
-/* Of that section, and of what it begins with. */
-#define GRAPH_SKETCH_HEAD 16u
-#define GRAPH_SKETCH_BYTES(dim, bits) (GRAPH_SKETCH_HEAD + (size_t)(bits) * (4 + (dim)))
 
 struct graph_meta {
     uint32_t n, degree;
     uint32_t nclusters, npivots, nsupers;
-    uint32_t bits;   /* of sketches; 0: none */
+    float off;       /* of keys, as a standard deviation; 0: not measured */
     uint64_t stride; /* of codes */
-};
-
-/* See graph_sketch.c. */
-struct graph_sketch {
-    uint32_t bits; /* 0: none */
-    float tau, unit;
-    const float *centre;  /* bits */
-    const int8_t *matrix; /* bits x dim */
 };
 
 struct graph {
@@ -75,12 +55,11 @@ struct graph {
     struct codec *codec;
     uint32_t n, degree, nclusters, npivots, nsupers;
     size_t stride;
+    float off;                     /* of keys; see struct graph_meta */
     const uint8_t *codes;          /* n */
     const uint32_t *perm;          /* n */
     uint32_t *node_of;             /* n: perm turned around, GRAPH_NONE: no node has this row */
-    const uint32_t *links;         /* n records of record_words, degree links first */
-    size_t record_words;
-    struct graph_sketch sketch;
+    const uint32_t *links;         /* n records of degree */
     const uint32_t *cluster_first; /* nclusters + 1: nodes */
     const void *centroids;
     const uint32_t *pivot_first;   /* nclusters + 1: pivots */
@@ -97,12 +76,7 @@ static inline const uint8_t *graph_code(const struct graph *g, uint32_t node)
 }
 static inline const uint32_t *graph_links(const struct graph *g, uint32_t node)
 {
-    return g->links + node * g->record_words;
-}
-static inline size_t graph_record_bytes(uint32_t degree, uint32_t bits)
-{
-    const size_t n = degree;
-    return n * 4 + (bits ? SIMD_SKETCH_HEAD + n * 2 + n * bits / 8 : 0);
+    return g->links + (size_t)node * g->degree;
 }
 /* The row of a node; a damaged file cannot name one that is not there. */
 static inline uint32_t graph_row(const struct graph *g, uint32_t node)
@@ -159,8 +133,6 @@ struct graph_scratch {
     size_t heap_cap;
     uint32_t *rows; /* pool_cap: for exact scores */
     void *pq;       /* prepared query */
-    struct graph_sketch_query *sq; /* NULL: no sketches */
-    bool sketched;  /* sq is of this query */
     size_t bytes;
 };
 /* Of the graph's pool or new; room for ef candidates. *ret_s goes back with graph__scratch_put(). */
@@ -184,8 +156,6 @@ static inline bool graph_visit(struct graph_scratch *s, uint32_t node)
 }
 void graph__unvisit(struct graph_scratch *s);
 
-/* Prepares a query of the rows' type in s. */
-void graph__query(const struct graph *g, const void *query, struct graph_scratch *s);
 /* Starting points for the query prepared in s->pq: their nodes in s->ids and keys in s->keys,
  * unmarked. Returns their number, at least 1. */
 size_t graph__entries(const struct graph *g, struct graph_scratch *s, struct index_counters *c);
@@ -194,12 +164,6 @@ size_t graph__entries(const struct graph *g, struct graph_scratch *s, struct ind
  * their number. Entries as graph__entries leaves them. The pool's expanded bits are set. */
 size_t graph__walk(const struct graph *g, struct graph_scratch *s, size_t nentries, size_t ef,
                    struct index_counters *c);
-
-/* Where s->sketched: of cand's neighbours, those that may be no farther than tail and are unvisited,
- * to s->ids from m on, their codes on the way. The records of those that may be nearer than next are
- * fetched too: the walk will go on there. Returns the end; remembering them is the caller's. */
-size_t graph__sift(const struct graph *g, struct graph_scratch *s, uint64_t cand, float tail,
-                   float next, size_t m);
 
 /* How a wide walk chooses what it keeps. */
 struct graph_wide {
@@ -220,36 +184,12 @@ int graph__walk_wide(const struct graph *g, struct graph_scratch *s, size_t nent
 /* Ascending. */
 void graph__sort(uint64_t *cand, size_t n);
 
-/* ---- graph_sketch.c ---- */
-
-/* A query as sketches are read with it. Align 64. */
-struct graph_sketch_query {
-    struct simd_sketch s;
-    float base, from, by;
-    _Alignas(64) uint8_t room[]; /* tables, then the query in integers */
-};
-/* Bits a sketch has in an index over rows whose codes are of that kind; 0: none. */
-uint32_t graph__sketch_bits(const struct index_rows *rows, enum codec_kind kind);
-size_t graph__sketch_query_bytes(size_t dim, uint32_t bits);
-void graph__sketch_query(const struct graph_sketch *k, const struct index_rows *rows,
-                         const void *query, struct graph_sketch_query *sq);
-int graph__sketch_open(struct graph *g, const struct ix_file *f, uint32_t bits, struct status *st);
-/* The query's distance to the node whose sketches are at `at` and whose key is key. */
-static inline float graph_sketch_far(const struct graph_sketch_query *sq, const uint8_t *at,
-                                     float key)
-{
-    float size2;
-    __builtin_memcpy(&size2, at + 12, sizeof size2);
-    const float far2 = sq->from + sq->by * key + size2;
-    return far2 > 0 ? __builtin_sqrtf(far2) : 0;
-}
-
 /* ---- graph_search.c ---- */
 
 int graph__search(const struct index *ix, const struct index_query *q, struct topk *tk,
                   struct index_counters *c, struct status *st);
-/* The caller's ef, at least k and at most n. */
-size_t graph__ef(const struct index_query *q, const struct topk *tk, uint32_t n);
+/* The caller's ef, at least k, with coarse codes some more, and at most n. */
+size_t graph__ef(const struct graph *g, const struct index_query *q, const struct topk *tk);
 /* How many of ef candidates get exact scores. */
 size_t graph__refine_count(const struct graph *g, const struct index_query *q, uint32_t k,
                            size_t ef);

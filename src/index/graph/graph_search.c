@@ -20,11 +20,15 @@
 #define SCORE_MORE 4
 /* How much worse than the worst error seen another may be. */
 #define SCORE_SLACK 2.0f
+/* Ranges are searched that many times what codes are usually off by beyond their ends. */
+#define RANGE_OFF 3.0f
 
-size_t graph__ef(const struct index_query *q, const struct topk *tk, uint32_t n)
+/* Codes of 4 bits and less put some of the k best behind others: a pool of just k would lose 3 %. */
+size_t graph__ef(const struct graph *g, const struct index_query *q, const struct topk *tk)
 {
-    size_t ef = q->params->ef ? q->params->ef : 16 * (size_t)MAX(q->params->level, 1u);
-    return MIN(MAX(ef, (size_t)tk->k), (size_t)n);
+    size_t ef = q->params->ef ? q->params->ef : 16 * (size_t)MAX(q->params->level, 1u), k = tk->k;
+    k += codec_kind_of(g->codec) == CODEC_SQ4 ? k / 8 + 3 : 0;
+    return MIN(MAX(ef, k), (size_t)g->n);
 }
 
 size_t graph__refine_count(const struct graph *g, const struct index_query *q, uint32_t k,
@@ -43,6 +47,7 @@ size_t graph__refine_count(const struct graph *g, const struct index_query *q, u
         want = 1.25 * k + 6;
         break;
     case CODEC_SQ6:
+    case CODEC_SQ4:
         want = 2.0 * k + 8;
         break;
     default:
@@ -92,10 +97,10 @@ int graph__search_walk(const struct graph *g, const struct index_query *q, uint3
 {
     int rc = 0;
     struct graph_scratch *s = NULL;
-    size_t ef = graph__ef(q, tk, g->n), n;
+    size_t ef = graph__ef(g, q, tk), n;
     const bool ranged = graph__has_range(tk, j);
     TRY(graph__scratch_get(g, ef, &s, st));
-    graph__query(g, (const uint8_t *)q->queries + j * q->query_stride, s);
+    codec_query(g->codec, (const uint8_t *)q->queries + j * q->query_stride, s->pq);
     size_t nentries = graph__entries(g, s, c);
     c->strategy = STRAT_GRAPH;
     if (!ranged && !q->allow && ef <= PLAIN_EF_MAX) {
@@ -110,8 +115,8 @@ int graph__search_walk(const struct graph *g, const struct index_query *q, uint3
                                   .check_arg = q->check_arg };
         if (ranged) { /* codes are off by a little: the exact scores decide at the bounds */
             const struct topk_list *l = &tk->lists[j];
-            how.low_key = l->low_key - 0.01f * fabsf(l->low_key);
-            how.radius_key = l->bound_key + 0.01f * fabsf(l->bound_key);
+            how.low_key = l->low_key - 0.01f * fabsf(l->low_key) - RANGE_OFF * g->off;
+            how.radius_key = l->bound_key + 0.01f * fabsf(l->bound_key) + RANGE_OFF * g->off;
             how.miss_max = MAX(q->params->ef, 16u);
         }
         TRY(graph__walk_wide(g, s, nentries, &how, &n, c, st));

@@ -7,9 +7,6 @@
  *             walk ends only when everything in the pool is expanded, the second would have come
  *             anyway, and the misses of both overlap. The links of the next two are fetched
  *             meanwhile.
- *             Where the file has sketches (graph_sketch.c), the plain walk reads those beside the
- *             links and takes the codes of neighbours that may enter the pool only. What it passes
- *             over stays unvisited.
  *             The wide walk serves many results, filters and ranges: results and frontier are two
  *             heaps, nodes that may not be results still lead on.
  * INVARIANTS  s->visited is all zero between walks. No node number from a file is used before it
@@ -34,8 +31,6 @@
 #define BEAM 2
 /* Lines of a code fetched ahead; the rest follows in the hardware's stream. */
 #define CODE_LINES_MAX 8
-/* The same of a record of links and sketches. */
-#define RECORD_LINES_MAX 24
 /* Up to here items are moved one by one to make room in a pool. */
 #define SHORT_POOL 64
 /* Supers and clusters looked into for entries, and entries a walk starts from. */
@@ -58,7 +53,6 @@ void graph__scratch_free(struct graph_scratch *s)
         mem_free(s->heap);
         mem_free(s->rows);
         mem_free(s->pq);
-        mem_free(s->sq);
         mem_free(s);
     }
 }
@@ -67,20 +61,16 @@ static int scratch_new(const struct graph *g, struct graph_scratch **ret_s, stru
 {
     int rc = 0;
     struct graph_scratch *s = xalloc(sizeof *s);
-    size_t pq = ROUND_UP(codec_query_bytes(g->codec), 64), sq = 0;
+    size_t pq = ROUND_UP(codec_query_bytes(g->codec), 64);
     s->nwords = bits_words(g->n);
     s->seen_cap = g->n / 32 + 1024;
     s->visited = alloc_try_zero(s->nwords * 8);
     s->seen = alloc_try(s->seen_cap * 4);
     s->pq = alloc_try_aligned(64, pq);
-    if (g->sketch.bits) {
-        sq = ROUND_UP(graph__sketch_query_bytes(g->head.rows.dim, g->sketch.bits), (size_t)64);
-        s->sq = alloc_try_aligned(64, sq);
-    }
-    if (!s->visited || !s->seen || !s->pq || (sq && !s->sq)) {
+    if (!s->visited || !s->seen || !s->pq) {
         FAIL(st, ST_NO_MEMORY, "no memory for the scratch of a search over %u nodes", g->n);
     }
-    s->bytes = s->nwords * 8 + s->seen_cap * 4 + pq + sq + sizeof *s;
+    s->bytes = s->nwords * 8 + s->seen_cap * 4 + pq + sizeof *s;
     *ret_s = TAKE(s);
 out:
     graph__scratch_free(s);
@@ -141,9 +131,7 @@ int graph__scratch_get(const struct graph *g, size_t ef, struct graph_scratch **
     struct graph *mine = (struct graph *)(uintptr_t)g; /* the pool is the one thing that changes */
     struct graph_scratch *s = scratch_take(&mine->scratch);
     int rc = 0;
-    if (s) {
-        s->sketched = false;
-    } else {
+    if (!s) {
         TRY(scratch_new(g, &s, st));
         atomic_fetch_add_explicit(&mine->scratch_bytes, s->bytes, memory_order_relaxed);
     }
@@ -288,12 +276,11 @@ static inline void fetch_code(const uint8_t *code, size_t lines)
     }
 }
 
-/* A node's links and, as far as lines go, its sketches. */
-static inline void fetch_record(const struct graph *g, uint32_t node, size_t lines)
+static inline void fetch_links(const struct graph *g, uint32_t node)
 {
-    const uint8_t *record = (const uint8_t *)graph_links(g, node);
-    for (size_t l = 0; l < lines; l++) {
-        __builtin_prefetch(record + l * CACHE_LINE, 0, 2);
+    const uint32_t *links = graph_links(g, node);
+    for (size_t i = 0; i < g->degree; i += CACHE_LINE / sizeof *links) {
+        __builtin_prefetch(links + i, 0, 2);
     }
 }
 
@@ -330,50 +317,21 @@ static inline void remember(struct graph_scratch *s, size_t n)
     }
 }
 
-size_t graph__sift(const struct graph *g, struct graph_scratch *s, uint64_t cand, float tail,
-                   float next, size_t m)
-{
-    const size_t lines = MIN((g->stride + CACHE_LINE - 1) / CACHE_LINE, (size_t)CODE_LINES_MAX);
-    const size_t record = MIN(g->record_words * 4 / CACHE_LINE + 1, (size_t)RECORD_LINES_MAX);
-    const uint32_t *links = graph_links(g, graph_cand_node(cand));
-    const uint8_t *at = (const uint8_t *)(links + g->degree);
-    const float key = graph_cand_key(cand);
-    const float base = s->sq->base + g->sketch.tau * graph_sketch_far(s->sq, at, key);
-    const size_t n = simd_ops()->sketch_pass(&s->sq->s, at, links, g->degree, base, tail - key,
-                                             s->pick, s->dist);
-    for (size_t i = 0; i < n; i++) {
-        const uint32_t id = s->pick[i];
-        if (id >= g->n) {
-            break;
-        }
-        uint64_t *w = &s->visited[id >> 6], old = *w, bit = UINT64_C(1) << (id & 63);
-        *w = old | bit;
-        if (old & bit) {
-            continue;
-        }
-        s->ids[m++] = id;
-        fetch_code(graph_code(g, id), lines);
-        if (key + s->dist[i] < next) {
-            fetch_record(g, id, record);
-        }
-    }
-    return m;
-}
-
 size_t graph__walk(const struct graph *g, struct graph_scratch *s, size_t nentries, size_t ef,
                    struct index_counters *c)
 {
     const struct simd_ops *ops = simd_ops();
     const size_t lines = MIN((g->stride + CACHE_LINE - 1) / CACHE_LINE, (size_t)CODE_LINES_MAX);
-    const size_t record = MIN(g->record_words * 4 / CACHE_LINE + 1, (size_t)RECORD_LINES_MAX);
     uint64_t *pool = s->pool;
     size_t n = 0, cursor = 0, distances = 0, hops = 0;
     for (size_t i = 0; i < nentries; i++) {
         const float tail = n < ef ? INFINITY : graph_cand_key(pool[n - 1]);
-        if (s->keys[i] <= tail && s->ids[i] < g->n && graph_visit(s, s->ids[i]) &&
-            pool_insert(pool, &n, ef, graph_cand(s->keys[i], s->ids[i])) < BEAM) {
-            fetch_record(g, s->ids[i], record);
+        if (s->keys[i] <= tail && s->ids[i] < g->n && graph_visit(s, s->ids[i])) {
+            pool_insert(pool, &n, ef, graph_cand(s->keys[i], s->ids[i]));
         }
+    }
+    for (size_t i = 0; i < MIN(n, (size_t)BEAM); i++) {
+        fetch_links(g, graph_cand_node(pool[i]));
     }
     while (cursor < n) {
         size_t m = 0, next = cursor;
@@ -387,17 +345,12 @@ size_t graph__walk(const struct graph *g, struct graph_scratch *s, size_t nentri
             }
             pool[next] |= 1;
             hops++;
-            if (s->sketched) {
-                float then = next + BEAM < n ? graph_cand_key(pool[next + BEAM]) : tail;
-                m = graph__sift(g, s, pool[next], tail, then, m);
-            } else {
-                m = gather(g, s, graph_cand_node(pool[next]), m, lines);
-            }
+            m = gather(g, s, graph_cand_node(pool[next]), m, lines);
         }
         cursor = next;
         for (size_t ahead = 0; next < n && ahead < BEAM; next++) {
             if (!(pool[next] & 1)) {
-                fetch_record(g, graph_cand_node(pool[next]), record);
+                fetch_links(g, graph_cand_node(pool[next]));
                 ahead++;
             }
         }
@@ -414,7 +367,7 @@ size_t graph__walk(const struct graph *g, struct graph_scratch *s, size_t nentri
     graph__unvisit(s);
     c->distances += distances;
     c->hops += hops;
-    c->bytes += distances * g->stride + hops * g->record_words * sizeof *g->links;
+    c->bytes += distances * g->stride + hops * g->degree * sizeof *g->links;
     return n;
 }
 
@@ -546,7 +499,7 @@ int graph__walk_wide(const struct graph *g, struct graph_scratch *s, size_t nent
         heap_down(s->heap, w.nfrontier, last, NEAREST_FIRST);
         size_t m = gather(g, s, graph_cand_node(top), 0, lines);
         if (w.nfrontier) {
-            fetch_record(g, graph_cand_node(s->heap[0]), g->degree * 4 / CACHE_LINE);
+            fetch_links(g, graph_cand_node(s->heap[0]));
         }
         codec_ids(g->codec, s->pq, g->codes, g->stride, s->ids, m, s->keys);
         distances += m;

@@ -161,18 +161,13 @@ static float limited(float v)
     return v > CODEC_HUGE ? CODEC_HUGE : v < -CODEC_HUGE ? -CODEC_HUGE : v;
 }
 
-/* Integers of v / scale into both planes. Written so that it becomes vector code for each bits. */
-static inline void round_planes(enum simd_sq_bits bits, bool two, const float *v, size_t dim,
-                                float inv, int8_t *hi, int8_t *lo)
+/* simd_sq_plane() of 4- and 6-bit codes. Becomes vector code. */
+static void evens_first(const int8_t *flat, size_t bytes, int8_t *plane)
 {
-    for (size_t i = 0; i < dim; i++) {
-        float x = v[i] * inv;
-        int n = (int)(x > 0 ? x + 0.5f : x < 0 ? x - 0.5f : 0);
-        size_t at = simd_sq_plane(bits, i);
-        int h = two ? (n + 64) >> 7 : n;
-        hi[at] = (int8_t)h;
-        if (two) {
-            lo[at] = (int8_t)(n - h * 128);
+    for (size_t at = 0; at < bytes; at += 128) {
+        for (size_t j = 0; j < 64; j++) {
+            plane[at + j] = flat[at + 2 * j];
+            plane[at + 64 + j] = flat[at + 2 * j + 1];
         }
     }
 }
@@ -190,10 +185,15 @@ static void put_planes(const struct codec *c, const float *v, struct sq_query *p
     memset(hi, 0, 2 * plane);
     if (c->u.sq.bits == SIMD_SQ8) {
         c->simd->round_bytes(v, c->dim, inv, hi, lo);
-    } else if (c->u.sq.bits == SIMD_SQ6) {
-        round_planes(SIMD_SQ6, true, v, c->dim, inv, hi, lo);
     } else {
-        round_planes(SIMD_SQ4, two, v, c->dim, inv, hi, lo);
+        int8_t flat[2 * SIMD_SQ_PLANE(INDEX_DIM_MAX)];
+        memset(flat, 0, 2 * plane);
+        /* One plane is the upper of two. */
+        c->simd->round_bytes(v, c->dim, two ? inv : 128 * inv, flat, flat + plane);
+        evens_first(flat, plane, hi);
+        if (two) {
+            evens_first(flat + plane, plane, lo);
+        }
     }
     pq->q.hi = hi;
     pq->q.lo = lo;
@@ -296,6 +296,31 @@ static void query_term(const struct codec *c, const float *x, struct sq_query *p
     pq->gap = 0;
 }
 
+static double sum_of(const float *v, size_t n)
+{
+    double sum[4] = { 0 };
+    size_t i = 0;
+    for (; i + 4 <= n; i += 4) {
+        for (size_t k = 0; k < 4; k++) {
+            sum[k] += (double)v[i + k];
+        }
+    }
+    for (; i < n; i++) {
+        sum[0] += (double)v[i];
+    }
+    return sum[0] + sum[1] + sum[2] + sum[3];
+}
+
+/* Of the upper plane, the only one there is. */
+static double plane_sum(const struct sq_query *pq, size_t dim)
+{
+    int32_t sum = 0;
+    for (size_t i = 0; i < SIMD_SQ_PLANE(dim); i++) {
+        sum += pq->q.hi[i];
+    }
+    return sum;
+}
+
 static void query_ip(const struct codec *c, const float *x, struct sq_query *pq)
 {
     float v[INDEX_DIM_MAX], scale;
@@ -321,11 +346,14 @@ static void query_ip(const struct codec *c, const float *x, struct sq_query *pq)
     const double half = 0.5 * (levels_of(c) - 1);
     /* With 15 bits what rounding takes from an average code is far below what it takes at
      * random. */
-    for (size_t i = 0; (c->bounds || c->u.sq.bits == SIMD_SQ4) && i < c->dim; i++) {
+    for (size_t i = 0; c->bounds && i < c->dim; i++) {
         double kept = plane_value(c, pq, i, (double)scale), d = (double)v[i] - kept;
         mid += half * d;
         off += half * fabs(d);
         size += 2 * half * fabs(kept);
+    }
+    if (!c->bounds && c->u.sq.bits == SIMD_SQ4) {
+        mid = half * (sum_of(v, c->dim) - (double)scale * 128 * plane_sum(pq, c->dim));
     }
     pq->q.add = (float)(add[0] + add[1] + add[2] + add[3] + mid);
     pq->q.cross = scale;
