@@ -35,7 +35,7 @@
 #define SHORT_POOL 64
 /* Supers and clusters looked into for entries, and entries a walk starts from. */
 #define ENTRY_SUPERS 3
-#define ENTRY_CLUSTERS 3
+#define ENTRY_CLUSTERS 2
 
 /* ---- Scratch ---- */
 
