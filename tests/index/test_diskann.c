@@ -568,11 +568,11 @@ static void test_search_when_two_threads_do_then_each_has_its_own(void **state)
 }
 
 /* As container runtimes do it. */
-static int forbid_rings(void)
+static int forbid(long call)
 {
     struct sock_filter f[] = {
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_io_uring_setup, 0, 1),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)call, 0, 1),
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
     };
@@ -593,7 +593,7 @@ static void test_search_when_rings_are_forbidden_then_plain_reads_give_the_same_
     if (child == 0) {
         struct status st = STATUS_INIT;
         struct diskann_io *io;
-        if (forbid_rings() != 0 || diskann__io_new(fd, file.p, 4, &io, &st) != 0 ||
+        if (forbid(SYS_io_uring_setup) != 0 || diskann__io_new(fd, file.p, 4, &io, &st) != 0 ||
             diskann__io_kind(io) != DISKANN_IO_PREAD) {
             _exit(2);
         }
@@ -606,9 +606,56 @@ static void test_search_when_rings_are_forbidden_then_plain_reads_give_the_same_
     assert_int_equal(status, 0);
 }
 
+/* From 0 on: what a ring gave back before and after it takes no more. */
+static int reads_of_a_failing_ring(void)
+{
+    struct status st = STATUS_INIT;
+    struct diskann_io *io;
+    uint8_t *buf = alloc_try_aligned(4096, 4 * 4096);
+    uint32_t slot;
+    if (!buf || diskann__io_new(fd, file.p, 4, &io, &st) != 0) {
+        return -1;
+    }
+    if (diskann__io_kind(io) != DISKANN_IO_URING) {
+        return 0; /* this machine has none */
+    }
+    diskann__io_read(io, 7, 0, buf, 4096);
+    diskann__io_send(io);
+    if (forbid(SYS_io_uring_enter) != 0) {
+        return -2;
+    }
+    for (uint32_t i = 1; i < 4; i++) { /* these never leave */
+        diskann__io_read(io, i, 0, buf + i * 4096, 4096);
+    }
+    diskann__io_drain(io);
+    if (diskann__io_kind(io) != DISKANN_IO_PREAD) {
+        return -3;
+    }
+    diskann__io_read(io, 9, 0, buf, 4096);
+    if (diskann__io_wait(io, &slot, &st) != 0 || slot != 9 || memcmp(buf, file.p, 4096) != 0) {
+        return -4;
+    }
+    diskann__io_free(io);
+    mem_free(buf);
+    return 0;
+}
+
+static void test_io_when_a_ring_takes_no_more_then_it_is_done_without(void **state)
+{
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        _exit(-reads_of_a_failing_ring());
+    }
+    int status = -1;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_io_when_a_ring_takes_no_more_then_it_is_done_without),
         cmocka_unit_test(
             test_layout_when_rows_are_short_or_long_then_pages_hold_several_or_several_hold_one),
         cmocka_unit_test(test_build_when_budgets_are_given_then_memory_stays_inside),

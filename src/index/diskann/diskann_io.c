@@ -7,7 +7,7 @@
  * after the other, with the same results.
  *
  * FAILURE     A read that ends early is asked for again from where it ended; at the end of the file
- *             it fails.
+ *             it fails. A ring that takes no more reads fails the search and is not used again.
  * THREADS     A diskann_io belongs to one search. Descriptors are shared; reads have offsets.
  */
 #include <errno.h>
@@ -222,21 +222,35 @@ out:
     return rc;
 }
 
+/* Buffers may go when this returns: what the kernel has is waited for, even where it refuses to be
+ * waited on; what it never took is forgotten together with the ring. */
+static void drain_ring(struct diskann_io *io)
+{
+    diskann__io_send(io);
+    while (io->flying > io->unsent) {
+        struct io_uring_cqe *cqe;
+        if (io_uring_peek_cqe(&io->ring, &cqe) == 0) {
+            give_back(io, (uint32_t)io_uring_cqe_get_data64(cqe));
+            io_uring_cqe_seen(&io->ring, cqe);
+        } else if (io_uring_wait_cqe(&io->ring, &cqe) != 0) {
+            usleep(50);
+        }
+    }
+    if (io->unsent > 0) {
+        io_uring_queue_exit(&io->ring);
+        io->kind = DISKANN_IO_PREAD;
+        io->unsent = 0;
+    }
+}
+
 void diskann__io_drain(struct diskann_io *io)
 {
-    uint32_t slot;
-    while (io->flying > 0) {
-        struct status st = STATUS_INIT;
-        if (io->kind == DISKANN_IO_URING) {
-            const unsigned before = io->flying;
-            diskann__io_wait(io, &slot, &st);
-            CHECK(io->flying < before); /* buffers would be written to after they are gone */
-        } else {
-            for (uint32_t i = 0; i < io->depth; i++) {
-                if (io->reads[i].n) {
-                    give_back(io, i);
-                }
-            }
+    if (io->kind == DISKANN_IO_URING) {
+        drain_ring(io);
+    }
+    for (uint32_t i = 0; i < io->depth && io->flying > 0; i++) {
+        if (io->reads[i].n) {
+            give_back(io, i);
         }
     }
 }
