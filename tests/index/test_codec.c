@@ -569,6 +569,37 @@ static void check_bounds(struct world *w, enum data data)
     free(x);
 }
 
+/* Bounds move towards the keys in proportion. */
+static void test_query_when_its_spread_is_set_then_bounds_are_so_far(void **state)
+{
+    enum { N = 50, DIM = 96 };
+    static float rows[N * DIM];
+    struct status st = STATUS_INIT;
+    struct codec *c;
+    float keys[N], three[N], one[N];
+    for (size_t i = 0; i < N * DIM; i++) {
+        rows[i] = (float)((i * 2654435761u) % 1000) - 500;
+    }
+    const struct codec_spec spec = { .kind = CODEC_RABITQ, .bits = 1, .seed = 3 };
+    ASSERT_OK(codec_new(&spec, METRIC_L2, VEC_F32, DIM, &c, &st));
+    const size_t stride = codec_stride(c);
+    uint8_t *codes = alloc_try_zero(N * stride);
+    void *pq = alloc_try_aligned(64, ROUND_UP(codec_query_bytes(c), (size_t)64));
+    codec_encode(c, rows, DIM * 4, N, codes);
+    codec_query(c, rows + DIM, pq);
+    assert_true(codec_rows_bound(c, pq, codes, stride, N, keys, three));
+    codec_query_spread(c, pq, 1);
+    assert_true(codec_rows_bound(c, pq, codes, stride, N, keys, one));
+    for (size_t i = 0; i < N; i++) {
+        const double d = (double)(keys[i] - three[i]);
+        assert_true(d > 0);
+        assert_true(fabs((double)(keys[i] - one[i]) * 3 - d) <= 1e-4 * d + 2e-6 * fabs((double)keys[i]));
+    }
+    mem_free(pq);
+    mem_free(codes);
+    codec_free(c);
+}
+
 static void test_codec_when_bounds_are_asked_for_then_no_row_is_nearer(void **state)
 {
     each_world(check_bounds, true);
@@ -789,6 +820,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_codec_when_rows_are_picked_by_number_then_keys_are_the_same_bits),
         cmocka_unit_test(test_codec_when_a_row_is_decoded_then_it_is_near),
         cmocka_unit_test(test_rabitq_when_keys_are_estimated_then_they_are_unbiased),
+        cmocka_unit_test(test_query_when_its_spread_is_set_then_bounds_are_so_far),
         cmocka_unit_test(test_codec_when_bounds_are_asked_for_then_no_row_is_nearer),
         cmocka_unit_test(test_codec_when_a_query_is_a_code_then_keys_are_symmetrical),
         cmocka_unit_test(test_codec_when_a_blob_is_opened_then_it_is_the_same_codec_or_refused),

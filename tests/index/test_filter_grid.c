@@ -4,6 +4,7 @@
  */
 #include "conform.h"
 
+#include "index/graph/graph_int.h"
 #include "index/graph/graph_plan.h"
 #include "index/topk.h"
 
@@ -274,6 +275,97 @@ static void test_filter_when_prepared_then_forced_ways_answer_the_same(void **st
     grid_done(&g);
 }
 
+/* What of a filtered search rests on bits: an index of so many rows has them. */
+static void bits_grid(enum metric metric, enum vec_type type, enum index_type index, uint32_t n,
+                      size_t dim)
+{
+    struct grid g;
+    cf_set_new(&g.s, metric, type, dim, n, 4, n / 40, n + metric);
+    cf_index_new(&g.x, &g.s, index);
+    g.all = cf_truth(&g.s, n, NULL, NULL);
+    const struct graph *graph = CONTAINER_OF(g.x.ix, const struct graph, head);
+    assert_non_null(graph->bit_codec);
+    assert_true((graph->centroid_codes != NULL) == (type == VEC_F32));
+    run_grid(&g, STRAT_AUTO, 10, 3, 0.01, true);
+    run_grid(&g, STRAT_SCAN, 10, 3, 0.02, true);
+    run_grid(&g, STRAT_CLUSTERS, 10, 3, 0.04, true);
+    grid_done(&g);
+}
+
+static void test_scan_when_there_are_bits_then_every_cell_is_right(void **state)
+{
+    bits_grid(METRIC_L2, VEC_F32, INDEX_HNSW, 4200, 64);
+    bits_grid(METRIC_COSINE, VEC_F32, INDEX_HNSW, 4100, 96);
+    bits_grid(METRIC_IP, VEC_F16, INDEX_HNSW_SQ, 4100, 65);
+}
+
+/* Rows without structure: thousands lie as far from the query as the nearest that are allowed, and no
+ * code tells them apart. */
+static void test_scan_when_scores_are_dense_then_the_best_are_among_them(void **state)
+{
+    struct grid g;
+    struct index_counters c = { 0 };
+    const uint32_t n = 12000;
+    uint64_t *allow = xalloc(bits_words(n) * 8);
+    cf_set_new(&g.s, METRIC_COSINE, VEC_F32, 64, n, 3, n, 5);
+    cf_index_new(&g.x, &g.s, INDEX_HNSW);
+    g.all = cf_truth(&g.s, n, NULL, NULL);
+    double sum = 0;
+    for (uint32_t j = 0; j < 3; j++) {
+        uint32_t count = make_filter(&g, j, FAR, .9, allow);
+        sum += search_one(&g, j, allow, count, 10, STRAT_SCAN, &c);
+    }
+    assert_true(sum / 3 > 0.94);
+    mem_free(allow);
+    grid_done(&g);
+}
+
+static void test_open_when_bits_are_damaged_then_it_says_so(void **state)
+{
+    struct status st = STATUS_INIT;
+    struct grid g;
+    struct index *ix;
+    const void *at;
+    size_t size;
+    cf_set_new(&g.s, METRIC_L2, VEC_F32, 64, 4100, 1, 100, 6);
+    cf_index_new(&g.x, &g.s, INDEX_HNSW);
+    g.all = NULL;
+    const struct ix_file *f = &CONTAINER_OF(g.x.ix, const struct graph, head)->head.file;
+    ASSERT_OK(ix_section(f, GRAPH_BCOD, SIZE_MAX, &at, &size, &st));
+    struct index_source src = { .map = g.x.file.p, .size = g.x.file.n, .fd = -1, .trusted = true };
+    uint8_t *blob = (uint8_t *)(uintptr_t)at;
+    blob[size - 1] ^= 1;
+    assert_int_equal(index_open(&src, &g.s.rows, &ix, &st), ST_CORRUPT);
+    st_clear(&st);
+    blob[size - 1] ^= 1;
+    /* Whatever the bits say, nothing outside is read and hits carry their own scores. */
+    ASSERT_OK(ix_section(f, GRAPH_BITS, SIZE_MAX, &at, &size, &st));
+    for (size_t i = 0; i < size; i++) {
+        ((uint8_t *)(uintptr_t)at)[i] = (uint8_t)(i * 2654435761u >> 13);
+    }
+    ASSERT_OK(index_open(&src, &g.s.rows, &ix, &st));
+    index_free(g.x.ix);
+    g.x.ix = ix;
+    uint64_t *allow = xalloc(bits_words(4100) * 8);
+    for (uint32_t i = 0; i < 4100; i += 3) {
+        bit_set(allow, i);
+    }
+    for (int how = STRAT_SCAN; how <= STRAT_CLUSTERS; how++) {
+        struct index_search_params sp;
+        struct topk *tk;
+        index_search_params_init(&sp);
+        sp.strategy = (uint32_t)how;
+        struct index_query q = { .queries = g.s.queries, .query_stride = g.s.query_stride, .nq = 1,
+                                 .allow = allow, .params = &sp,
+                                 .allow_count = (uint32_t)bits_count(allow, 4100) };
+        ASSERT_OK(topk_new(1, 10, false, NULL, &tk, &st));
+        ASSERT_OK(index_search(g.x.ix, &q, tk, NULL, &st));
+        topk_free(tk);
+    }
+    mem_free(allow);
+    grid_done(&g);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -283,6 +375,9 @@ int main(void)
         cmocka_unit_test(test_filter_when_widened_then_no_better_row_is_lost),
         cmocka_unit_test(test_plan_when_the_filter_narrows_then_choices_move_from_walk_to_scan),
         cmocka_unit_test(test_plan_walk_ef_when_fewer_are_allowed_then_walks_reach_farther),
+        cmocka_unit_test(test_scan_when_there_are_bits_then_every_cell_is_right),
+        cmocka_unit_test(test_scan_when_scores_are_dense_then_the_best_are_among_them),
+        cmocka_unit_test(test_open_when_bits_are_damaged_then_it_says_so),
         cmocka_unit_test(test_filter_when_prepared_then_forced_ways_answer_the_same),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

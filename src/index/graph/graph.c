@@ -21,6 +21,9 @@ static void graph_free(struct index *ix)
         graph__scratch_free(scratch_take(&g->scratch));
     }
     codec_free(g->codec);
+    codec_free(g->bit_codec);
+    mem_free(g->centroid_codes);
+    mem_free(g->centroid_sizes);
     mem_free(g->node_of);
     mem_free(g);
 }
@@ -98,6 +101,7 @@ static int open_sections(struct graph *g, const struct ix_file *f, const struct 
     g->super_codes = p;
     g->cluster_codes = g->super_codes + g->nsupers * g->stride;
     g->pivot_codes = g->cluster_codes + nc * g->stride;
+    TRY(graph__bits_open(g, f, st));
 out:
     return rc;
 }
@@ -225,8 +229,9 @@ static void graph_memory(const struct index *ix, struct index_memory *ret)
     const struct graph *g = CONTAINER_OF(ix, const struct graph, head);
     size_t n = g->n;
     ret->heap = sizeof *g + n * sizeof *g->node_of +
+                (g->centroid_codes ? g->nclusters * (g->stride + sizeof(float)) : 0) +
                 atomic_load_explicit(&g->scratch_bytes, memory_order_relaxed);
-    ret->resident = n * (g->stride + g->degree * sizeof(uint32_t) + sizeof(uint32_t)) +
+    ret->resident = n * (g->stride + g->bit_stride + g->degree * sizeof(uint32_t) + sizeof(uint32_t)) +
                     ((size_t)g->nsupers + g->nclusters + g->npivots) * g->stride;
 }
 

@@ -271,6 +271,9 @@ static int put_all(struct graph_builder *b, struct ixw *w, struct status *st)
     TRY(ixw_section(w, GRAPH_SUPF, b->super_first, (g->nsupers + 1) * sizeof(uint32_t), st));
     TRY(ixw_section(w, GRAPH_LINK, b->links, (size_t)g->n * g->degree * sizeof(uint32_t), st));
     TRY(put_codes(b, c, meta.stride, w, st));
+    if (graph__bits_wanted(b->in->rows, codec_kind_of(c))) {
+        TRY(graph__bits_put(b, w, st));
+    }
 out:
     codec_free(own);
     return rc;

@@ -32,6 +32,8 @@ struct graph_builder {
 int graph__make(struct graph_builder *b, uint32_t degree, uint32_t ef, float alpha,
                 struct status *st);
 void graph__builder_done(struct graph_builder *b);
+/* graph_bits.c: the sections BCOD and BITS. */
+int graph__bits_put(struct graph_builder *b, struct ixw *w, struct status *st);
 /* graph_order.c: clusters, node order, codes, routing. Progress up to a tenth. */
 int graph__order(struct graph_builder *b, struct status *st);
 /* Bytes of one centroid. */

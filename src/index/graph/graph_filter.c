@@ -46,6 +46,7 @@
 #define ROUNDS 3 /* walks, each for more, until another way is taken */
 #define REACH_BEAM 2u  /* candidates expanded together */
 #define FETCH_MAX 512u /* bytes of a code asked for; the rest follows in the hardware's stream */
+#define MERGE_MAX 64u  /* candidates put into a pool together */
 #define LIST_LOOKS 6u /* what fetching a list of links costs, in bits looked up */
 /* A scan as cheap as looking at the entries is not worth the look. */
 #define LOOK_NS 20000
@@ -84,6 +85,42 @@ static size_t sorted_insert(uint64_t *v, size_t *n, size_t max, uint64_t x)
     v[at] = x;
     *n = end + 1;
     return at;
+}
+
+/* m items, which are put in order, into ascending v[0 .. *n), at most max: what is there moves once,
+ * however many come. Returns where the first went. */
+static size_t sorted_merge(uint64_t *v, size_t *n, size_t max, uint64_t *x, size_t m)
+{
+    for (size_t i = 1; i < m; i++) {
+        uint64_t y = x[i];
+        size_t at = i;
+        for (; at > 0 && x[at - 1] > y; at--) {
+            x[at] = x[at - 1];
+        }
+        x[at] = y;
+    }
+    size_t have = *n, to = MIN(have + m, max);
+    for (size_t over = have + m - to; over > 0; over--) { /* the largest of both fall out */
+        const bool mine = m > 0 && (have == 0 || x[m - 1] > v[have - 1]);
+        m -= mine;
+        have -= !mine;
+    }
+    *n = to;
+    while (m > 0) {
+        const uint64_t y = x[--m];
+        size_t at = 0, len = have;
+        while (len > 1) {
+            size_t half = len / 2;
+            at += v[at + half - 1] < y ? half : 0;
+            len -= half;
+        }
+        at += len == 1 && v[at] < y;
+        to -= have - at;
+        memmove(v + to, v + at, (have - at) * sizeof *v);
+        have = at;
+        v[--to] = y;
+    }
+    return to;
 }
 
 static void frontier_push(struct filtered *f, uint64_t x)
@@ -295,11 +332,11 @@ static double local_share(const struct graph *g, const struct index_query *q,
     return (got + 2 * share) / ((double)m + 2);
 }
 
-static int complete(const struct graph *g, const struct index_query *q, uint32_t j, size_t keep,
-                    enum index_strategy how, struct topk *tk, struct index_counters *c,
+static int complete(const struct graph *g, const struct index_query *q, uint32_t j,
+                    const struct plan_search *plan, enum index_strategy how, struct topk *tk, struct index_counters *c,
                     struct status *st)
 {
-    return how == STRAT_SCAN ? graph__survivors_all(g, q, j, keep, tk, c, st)
+    return how == STRAT_SCAN ? graph__survivors_all(g, q, j, plan->keep, plan->ef, tk, c, st)
                              : index__flat(&g->head, q, j, 1, tk, c, st);
 }
 
@@ -332,7 +369,7 @@ static bool score_results(struct filtered *f, uint32_t j, struct topk *tk,
     }
     c->exact += m;
     c->bytes += m * vec_bytes(r->type, r->dim);
-    bool fine = codec_kind_of(f->g->codec) <= CODEC_SQ8; /* coarser ones are off by much anywhere */
+    bool fine = codec_kind_of(f->g->codec) <= CODEC_SQ4; /* coarser ones are off by much anywhere */
     if (fine && n == f->ef && f->q->allow_count > n &&
         2 * off > last - graph_cand_key(f->results[0])) {
         return false;
@@ -359,16 +396,23 @@ static size_t reach_gather(struct reach *r, uint32_t node, size_t n)
 {
     const struct graph *g = r->g;
     const uint32_t *links = graph_links(g, node);
-    uint32_t *ids = r->s->ids;
-    for (size_t i = 0; i < g->degree && links[i] < g->n; i++) {
-        ids[n] = links[i];
-        if (!graph_visit(r->s, links[i])) {
-            continue;
-        }
-        const uint8_t *code = graph_code(g, ids[n++]);
+    struct graph_scratch *s = r->s;
+    const size_t before = n;
+    for (size_t i = 0; i < g->degree && links[i] < g->n; i++) { /* no branch on what was seen */
+        uint64_t *w = &s->visited[links[i] >> 6], old = *w, bit = UINT64_C(1) << (links[i] & 63);
+        *w = old | bit;
+        s->ids[n] = links[i];
+        n += !(old & bit);
+    }
+    for (size_t i = before; i < n; i++) {
+        const uint8_t *code = graph_code(g, s->ids[i]);
         for (size_t at = 0; at < r->fetch; at += CACHE_LINE) {
             __builtin_prefetch(code + at, 0, 2);
         }
+        if (s->nseen < s->seen_cap) {
+            s->seen[s->nseen] = s->ids[i];
+        }
+        s->nseen++;
     }
     return n;
 }
@@ -401,10 +445,14 @@ static bool reach_step(struct reach *r)
     codec_ids(g->codec, s->pq, g->codes, g->stride, s->ids, m, s->keys);
     float tail = r->n < r->cap ? INFINITY : graph_cand_key(pool[r->n - 1]);
     size_t npick = simd_ops()->select_le(s->keys, m, tail, s->pick);
-    for (size_t i = 0; i < npick; i++) {
-        size_t where = sorted_insert(pool, &r->n, r->cap,
-                                     graph_cand(s->keys[s->pick[i]], s->ids[s->pick[i]]));
-        r->cursor = MIN(r->cursor, where);
+    for (size_t at = 0; at < npick; at += MERGE_MAX) {
+        uint64_t new[MERGE_MAX];
+        const size_t part = MIN(npick - at, (size_t)MERGE_MAX);
+        for (size_t i = 0; i < part; i++) {
+            const uint32_t pick = s->pick[at + i];
+            new[i] = graph_cand(s->keys[pick], s->ids[pick]);
+        }
+        r->cursor = MIN(r->cursor, sorted_merge(pool, &r->n, r->cap, new, part));
     }
     r->distances += m;
     r->hops += taken;
@@ -577,6 +625,7 @@ int graph__search_filtered(const struct graph *g, const struct index_query *q, u
                                 .ef = graph__ef(g, q, tk),
                                 .row_bytes = vec_bytes(g->head.rows.type, g->head.rows.dim),
                                 .code_bytes = g->stride,
+                                .bit_bytes = g->bit_stride,
                                 .local = -1 };
     plan.keep = graph__refine_count(g, q, tk->k, plan.ef);
     if (graph__has_range(tk, j)) { /* exact where that is affordable: ranges may hold many */
@@ -595,7 +644,7 @@ int graph__search_filtered(const struct graph *g, const struct index_query *q, u
         choice.scan = choice.strategy;
     }
     if (!done) {
-        TRY(complete(g, q, j, plan.keep, choice.scan, tk, c, st));
+        TRY(complete(g, q, j, &plan, choice.scan, tk, c, st));
     }
 out:
     return rc;

@@ -20,6 +20,7 @@
  *             PIVF  u32 nclusters + 1: first pivot of each cluster, and npivots
  *             PIVN  u32 npivots: node of each, ascending
  *             SUPF  u32 nsupers + 1: first cluster of each super, and nclusters
+ *             BCOD, BITS  graph_bits.c; may be absent
  *             ROUT  codes: nsupers, then nclusters, then npivots; a cluster's is its first pivot's
  */
 #pragma once
@@ -30,6 +31,9 @@
 #define GRAPH_NONE UINT32_MAX
 #define GRAPH_CLUSTER_ROWS 1000u
 #define GRAPH_GROUP_ROWS 32u
+/* Bits for scans: fewer rows are in a cache anyway, shorter codes are few lines themselves. */
+#define GRAPH_BITS_ROWS 4096u
+#define GRAPH_BITS_DIM 64u
 
 #define GRAPH_META IX_TAG('M', 'E', 'T', 'A')
 #define GRAPH_CODC IX_TAG('C', 'O', 'D', 'C')
@@ -42,6 +46,8 @@
 #define GRAPH_PIVN IX_TAG('P', 'I', 'V', 'N')
 #define GRAPH_SUPF IX_TAG('S', 'U', 'P', 'F')
 #define GRAPH_ROUT IX_TAG('R', 'O', 'U', 'T')
+#define GRAPH_BCOD IX_TAG('B', 'C', 'O', 'D')
+#define GRAPH_BITS IX_TAG('B', 'I', 'T', 'S')
 
 struct graph_meta {
     uint32_t n, degree;
@@ -57,6 +63,13 @@ struct graph {
     size_t stride;
     float off;                     /* of keys; see struct graph_meta */
     const uint8_t *codes;          /* n */
+    struct codec *bit_codec;       /* NULL: no bits */
+    size_t bit_stride;
+    const uint8_t *bit_codes;      /* n */
+    /* With bits and f32 rows: centroids as codes, made when the index is opened, and what their keys
+     * are multiplied by (COSINE divides by lengths, which centroids should keep). */
+    uint8_t *centroid_codes;
+    float *centroid_sizes;
     const uint32_t *perm;          /* n */
     uint32_t *node_of;             /* n: perm turned around, GRAPH_NONE: no node has this row */
     const uint32_t *links;         /* n records of degree */
@@ -133,6 +146,7 @@ struct graph_scratch {
     size_t heap_cap;
     uint32_t *rows; /* pool_cap: for exact scores */
     void *pq;       /* prepared query */
+    void *bit_pq;   /* the same for bits; NULL: none */
     size_t bytes;
 };
 /* Of the graph's pool or new; room for ef candidates. *ret_s goes back with graph__scratch_put(). */
@@ -183,6 +197,12 @@ int graph__walk_wide(const struct graph *g, struct graph_scratch *s, size_t nent
 
 /* Ascending. */
 void graph__sort(uint64_t *cand, size_t n);
+
+/* ---- graph_bits.c ---- */
+
+/* Whether an index over rows whose codes are of that kind has bits. */
+bool graph__bits_wanted(const struct index_rows *rows, enum codec_kind kind);
+int graph__bits_open(struct graph *g, const struct ix_file *f, struct status *st);
 
 /* ---- graph_search.c ---- */
 

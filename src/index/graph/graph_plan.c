@@ -25,17 +25,21 @@
 #include "base/compiler.h"
 
 /* ns */
-#define LINE_FAR 4.0   /* a further line of a row fetched by number from memory, others in flight */
+#define LINE_FAR 5.0   /* a further line of a row fetched by number from memory, others in flight */
 #define LINE_NEAR 2.0  /* from a cache */
-#define FETCH_FAR 14.0 /* the first, and bookkeeping */
+#define FETCH_FAR 18.0 /* the first, and bookkeeping */
 #define FETCH_NEAR 5.0
 #define STREAM_FAR 0.034 /* a byte of rows read in order */
 #define STREAM_NEAR 0.025
-#define CACHE (24u << 20) /* bytes of which most searches find most in a cache */
+#define CACHE (4u << 20) /* bytes of which most searches find most in a cache */
 #define BIT 0.6           /* a node's row and bit, nodes in order */
+#define BITS_NEAR 3.5     /* a row's bits, in a cache */
+#define BITS_FAR 14.0     /* and more from memory: all that will be needed are asked for early */
+#define PASS 60.0         /* rows that bits do not rule out, */
+#define PASS_EF 14.0      /* and for each of ef */
 #define SCATTERED 8.0     /* more for a code where the one before was far away */
 #define WORD 0.7          /* 64 bits, few set; */
-#define BIT_SET 2.5       /* one that is set, to the node */
+#define BIT_SET 6.0       /* one that is set, to the node */
 #define BIT_FAR 3.0       /* the same for neighbours */
 #define HOP 90.0          /* a node taken from the frontier: its links, the heaps */
 #define WALK_PART 0.7     /* neighbours of one node lie near each other */
@@ -46,7 +50,7 @@
 #define REACH_MORE 1.1
 
 /* Where clusters and a walk cost the same the walk finds a little more. */
-#define UNSURE 1.2
+#define UNSURE 1.1
 
 /* A try that costs less than one part of so many of what it may spare. */
 #define LONG_SHOT 3
@@ -73,11 +77,21 @@ static double streamed(const struct plan_search *p, size_t bytes)
     return (far * STREAM_FAR + (1 - far) * STREAM_NEAR) * (double)bytes;
 }
 
-/* Distances of a walk for ef results: bench/graph_bench gives 12 to 20 a result and 300 to
- * start. */
+/* Looking at n rows in a scan. */
+static double scanned(const struct plan_search *p, double n)
+{
+    if (!p->bit_bytes) {
+        return n * by_id(p, p->code_bytes);
+    }
+    return n * (BITS_NEAR + BITS_FAR * far_part(p, p->bit_bytes)) +
+           fmin(n, PASS + PASS_EF * (double)p->ef) * by_id(p, p->code_bytes);
+}
+
+/* Distances of a walk for ef results: bench/graph_bench gives 300 to start and 16 a result at degree
+ * 32, 28 at 64. */
 static double walk_distances(double ef, const struct plan_search *p)
 {
-    return fmin(300 + 16 * ef, p->nrows);
+    return fmin(300 + (4 + 0.375 * (double)p->degree) * ef, p->nrows);
 }
 
 /* k / share nodes hold k allowed ones, more or less; what ef is above k makes up for where the walk
@@ -112,7 +126,8 @@ size_t plan_walk_allowed(const struct plan_search *p)
 static double cost_reach(const struct plan_search *p, double ef)
 {
     double d = walk_distances(ef, p);
-    return START + d * (WALK_PART * by_id(p, p->code_bytes) + BIT_FAR + POOL * ef) + d / 12 * HOP;
+    return START + d * (WALK_PART * by_id(p, p->code_bytes) + BIT_FAR + POOL * ef) +
+           d / (0.375 * p->degree) * HOP;
 }
 
 static double cost_walk(const struct plan_search *p, double local)
@@ -137,15 +152,25 @@ static double cost_two_hops(const struct plan_search *p, double local)
            hops * (HOP + r * BIT_FAR + lists * (FETCH_FAR + LINE_FAR * r * 4 / 64 + r * BIT_FAR));
 }
 
+/* Finding the allowed among so many nodes of some clusters. */
+static double find_bits(const struct plan_search *p, double look)
+{
+    const double all = p->nrows, n = p->allowed;
+    return p->prepared                 ? look / 64 * WORD
+           : n * PLAN_FEWER_OF < all ? n * BIT_SET + all / 64 * WORD
+                                       : look * BIT;
+}
+
 static double cost_clusters(const struct plan_search *p, double local)
 {
     /* How far the right clusters reach: to 30 of 117 of sentence embeddings and 42 of 1000 of SIFT
      * when a tenth is allowed, to twice and three times as many when one in three hundred is. */
     double share = fmax(local, 0.5 / p->nrows), clusters = fmax(p->nclusters, 1);
-    double size = (double)p->nrows / clusters, near = 2 * sqrt(clusters) * pow(0.1 / share, 0.33);
-    double look = fmin(fmin(near, 0.6 * clusters) * 1.34 + 10 + (double)p->ef / 8, clusters) * size;
-    return START + clusters * (0.1 * (double)p->code_bytes + 20) +
-           look * (p->prepared ? WORD / 64 : BIT) + look * fmin(share, 1) * by_id(p, p->code_bytes);
+    double size = (double)p->nrows / clusters, near = 2 * sqrt(clusters) * pow(0.1 / share, 0.2);
+    const double reach = fmin(0.39 + (double)p->ef / 53, 2);
+    double look = fmin(fmin(near, 0.6 * clusters) * reach + 7 + (double)p->ef / 8, clusters) * size;
+    return START + clusters * (0.1 * (double)p->code_bytes + 20) + find_bits(p, look) +
+           scanned(p, look * fmin(share, 1));
 }
 
 /* Finding the allowed nodes, all of them. */
@@ -167,8 +192,8 @@ double plan_cost(const struct plan_search *p, enum index_strategy s)
         return fmin(n * by_id(p, p->row_bytes), all * streamed(p, p->row_bytes)) +
                all / 64 * WORD;
     case STRAT_SCAN:
-        return scan_bits(p) + n * by_id(p, p->code_bytes) + exact +
-               (p->prepared ? 0 : n * SCATTERED * far_part(p, p->code_bytes));
+        return scan_bits(p) + scanned(p, n) + exact +
+               (p->prepared || p->bit_bytes ? 0 : n * SCATTERED * far_part(p, p->code_bytes));
     case STRAT_CLUSTERS:
         return cost_clusters(p, local) + exact;
     case STRAT_GRAPH:
@@ -193,11 +218,13 @@ struct plan_choice plan_filtered(const struct plan_search *p)
     const enum index_strategy walks[] = { STRAT_CLUSTERS, STRAT_GRAPH };
     for (size_t i = 0; i < ARRAY_LEN(walks); i++) {
         /* A walk that has found enough has found the right ones, whatever lies between. Where a
-         * filter shuns the query's neighbourhood nobody can tell how far clusters must reach. */
+         * filter shuns the query's neighbourhood nobody can tell how far clusters must reach: with
+         * bits that is tried, on a small budget. */
         if (walks[i] == STRAT_GRAPH && walk_ef(p, local) > PLAN_PLAIN_EF) {
             continue;
         }
-        if (walks[i] == STRAT_CLUSTERS && (p->nclusters < CLUSTERS_MIN || local < share / 6)) {
+        if (walks[i] == STRAT_CLUSTERS &&
+            (p->nclusters < CLUSTERS_MIN || (!p->bit_bytes && local < share / 6))) {
             continue;
         }
         double cost = plan_cost(p, walks[i]);
@@ -217,6 +244,5 @@ double plan_walk_ns(const struct plan_search *p, size_t distances, size_t looked
 
 double plan_clusters_ns(const struct plan_search *p, size_t distances, size_t looked_at)
 {
-    return (double)distances * by_id(p, p->code_bytes) +
-           (double)looked_at * (p->prepared ? WORD / 64 : BIT);
+    return scanned(p, (double)distances) + find_bits(p, (double)looked_at);
 }

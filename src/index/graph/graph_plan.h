@@ -7,7 +7,8 @@ struct plan_search {
     uint32_t nrows, allowed, nclusters, degree;
     size_t k, ef, keep; /* results; candidates of a walk; rows that get exact scores */
     size_t row_bytes;  /* raw, */
-    size_t code_bytes; /* and coded */
+    size_t code_bytes; /* coded, */
+    size_t bit_bytes;  /* and by the bits that are looked at first; 0: none are */
     bool prepared;     /* the filter's bits are in the order of nodes */
     double local;      /* share of allowed nodes among the query's entries; negative: unknown */
 };
@@ -34,3 +35,5 @@ size_t plan_walk_ef(const struct plan_search *p);
 bool plan_long_shot(const struct plan_search *p, const struct plan_choice *c);
 /* Fewer allowed than one of so many: a complete scan finds them by their rows. */
 #define PLAN_FEW_OF 16u
+/* So few that their bits are brought into the order of nodes sooner than many clusters are looked through. */
+#define PLAN_FEWER_OF 64u

@@ -3,7 +3,9 @@
  *
  * WHAT        Nodes are in cluster order and the filter's bits in row order: for a run of nodes the
  *             allowed ones are picked by allow[perm[node]], scored by their codes, and the best
- *             `keep` of them get exact scores.
+ *             `keep` of them get exact scores. Where the index has bits (graph_bits.c) those are read
+ *             first, and codes only of rows that are not so many deviations of the bits' estimate
+ *             behind the `keep` best so far.
  *             graph__survivors_near() takes clusters in the order of their centroids' distance.
  *             Clusters without an allowed row cost the look at their bits. It ends when `keep`
  *             candidates are there and, for some clusters and a share of those before, none
@@ -19,6 +21,7 @@
 #include "index/graph/graph_survivors.h"
 
 #include <math.h>
+#include <string.h>
 
 #include "base/bitset.h"
 #include "index/flat_int.h"
@@ -29,18 +32,24 @@
  * those that had survivors. What a smaller one costs, on sentence embeddings where ef 64 has .992 and
  * ef 14 .963 without a filter (bench/filter_grid, a tenth and a thirtieth allowed): 20 .995, 10 .980
  * to .990, 6 .95 to .97, 3 .94; and time falls as fast, to a third. */
-#define PATIENCE 10u
+#define PATIENCE 7u
 #define PATIENCE_EF 8u
 #define PATIENCE_PART 3u
 /* Candidates kept are so many times those that get exact scores for sure: where scores are dense,
  * as far from the query, codes order them badly and many more must be looked at. */
 #define SPARE 8u
 #define SPARE_MORE 512u
-#define RUN_NODES 4096u  /* between two calls of check */
+#define RUN_NODES 4096u /* between two calls of check */
 /* More than SCORE_NODES are scored together; PICK_NODES are looked at before the next question, and
  * with what a pick overwrites there is room for both. */
 #define SCORE_NODES 96u
 #define PICK_NODES 128u
+/* Standard deviations of an estimate from bits; of 1,000 results on sentence embeddings none was lost at
+ * 2 (123 codes looked at in any number of rows), 3 at 1.5 (81), 15 at 1 (53). */
+#define SPREAD_LEAST 1.8f
+#define SPREAD_MOST 3.0f
+#define SPREAD_EF 70.0f /* one more for so many of ef: where scores are dense every part counts */
+#define HOLD_NODES 16u /* more have their codes compared together, after bits */
 #define FETCH_MAX 512u /* of a code; the rest follows in the hardware's stream */
 
 struct survivors {
@@ -55,6 +64,15 @@ struct survivors {
     uint64_t *near;
     uint32_t seen;
     size_t waiting, fetch; /* in s->ids; bytes of a code that are fetched ahead */
+    const uint8_t *first;  /* what is looked at first of a node: its bits, else its code */
+    size_t stride, first_fetch;
+    const uint64_t *bits;  /* allowed nodes in the order of nodes; NULL: not at hand */
+    uint32_t j;
+    struct topk *tk;
+    float off;    /* how far codes were off at most, and some; from the first scores on */
+    bool settled; /* exact scores of so many candidates are in that the list's bound holds */
+    size_t nhold;
+    uint32_t hold[HOLD_NODES + 256]; /* nodes that bits did not rule out */
 };
 
 /* The max smallest of all that were offered, a heap with the largest first. */
@@ -111,19 +129,22 @@ void graph__select(uint64_t *v, size_t n, size_t k)
     }
 }
 
-/* Scores the nodes that wait in s->ids; of those no farther than what is kept, takes the best. */
-static void score(struct survivors *v)
+/* Compares codes of n nodes; of those no farther than what is kept, takes the best. */
+static void settle(struct survivors *v);
+
+static void score_codes(struct survivors *v, const uint32_t *ids, size_t n)
 {
     struct graph_scratch *s = v->s;
     const struct graph *g = v->g;
-    const size_t n = v->waiting;
-    codec_ids(g->codec, s->pq, g->codes, g->stride, s->ids, n, s->keys);
+    codec_ids(g->codec, s->pq, g->codes, g->stride, ids, n, s->keys);
     size_t npick = simd_ops()->select_le(s->keys, n, v->cut, s->pick);
     for (size_t i = 0; i < npick; i++) {
-        uint64_t x = graph_cand(s->keys[s->pick[i]], s->ids[s->pick[i]]);
+        uint64_t x = graph_cand(s->keys[s->pick[i]], ids[s->pick[i]]);
         s->pool[v->n++] = x;
         heap_keep(v->near, &v->nnear, v->sure, x);
-        if (v->n == 2 * v->keep) {
+        if (v->n == 2 * v->keep && g->bit_codec) {
+            settle(v);
+        } else if (v->n == 2 * v->keep) {
             graph__select(s->pool, v->n, v->keep);
             v->n = v->keep;
             v->cut = graph_cand_key(s->pool[0]);
@@ -132,20 +153,85 @@ static void score(struct survivors *v)
             }
         }
     }
-    v->waiting = 0;
-    v->seen += (uint32_t)n;
     v->c->distances += n;
     v->c->bytes += n * g->stride;
+}
+
+static void score_held(struct survivors *v)
+{
+    score_codes(v, v->hold, v->nhold);
+    v->nhold = 0;
+}
+
+/* The m-th smallest of n. */
+static float smallest(const float *keys, size_t n, size_t m, uint64_t *room)
+{
+    for (size_t i = 0; i < n; i++) {
+        room[i] = graph_cand(keys[i], 0) | i;
+    }
+    if (m < n) {
+        graph__select(room, n, m);
+    }
+    float most = -INFINITY;
+    for (size_t i = 0; i < MIN(m, n); i++) {
+        most = fmaxf(most, graph_cand_key(room[i]));
+    }
+    return most;
+}
+
+/* Of the nodes that wait, those that bits do not rule out are held until enough are. */
+static void score_bits(struct survivors *v)
+{
+    struct graph_scratch *s = v->s;
+    const struct graph *g = v->g;
+    const size_t n = v->waiting, missing = v->sure - v->nnear;
+    /* The best by codes look better than they are where scores are dense. */
+    float *lows = s->dist, cut = v->settled ? v->tk->lists[v->j].bound_key
+                                 : v->nnear ? graph_cand_key(v->near[0])
+                                            : INFINITY;
+    codec_ids_bound(g->bit_codec, s->bit_pq, g->bit_codes, g->bit_stride, s->ids, n, s->keys, lows);
+    if (missing && n > 0) {
+        cut = INFINITY;
+        if (n > missing) {
+            uint64_t room[256];
+            cut = smallest(s->keys, n, missing, room);
+        }
+    }
+    size_t npick = simd_ops()->select_le(lows, n, cut, s->pick);
+    for (size_t i = 0; i < npick; i++) {
+        const uint32_t node = s->ids[s->pick[i]];
+        const uint8_t *code = graph_code(g, node);
+        v->hold[v->nhold++] = node;
+        for (size_t at = 0; at < v->fetch; at += CACHE_LINE) {
+            __builtin_prefetch(code + at, 0, 2);
+        }
+    }
+    if (v->nhold > HOLD_NODES || (missing && v->nhold)) {
+        score_held(v);
+    }
+    v->c->bytes += n * g->bit_stride;
+}
+
+/* Scores the nodes that wait in s->ids. */
+static void score(struct survivors *v)
+{
+    const size_t n = v->waiting;
+    if (v->g->bit_codec) {
+        score_bits(v);
+    } else {
+        score_codes(v, v->s->ids, n);
+    }
+    v->waiting = 0;
+    v->seen += (uint32_t)n;
 }
 
 /* n nodes behind those that wait: their codes are asked for, into the second cache as there are many,
  * and all are scored when enough wait. */
 static inline void add(struct survivors *v, size_t n)
 {
-    const struct graph *g = v->g;
     for (size_t i = v->waiting; i < v->waiting + n; i++) {
-        const uint8_t *code = graph_code(g, v->s->ids[i]);
-        for (size_t at = 0; at < v->fetch; at += CACHE_LINE) {
+        const uint8_t *code = v->first + v->s->ids[i] * v->stride;
+        for (size_t at = 0; at < v->first_fetch; at += CACHE_LINE) {
             __builtin_prefetch(code + at, 0, 2);
         }
     }
@@ -158,13 +244,13 @@ static inline void add(struct survivors *v, size_t n)
 /* The allowed nodes of first .. end where the filter's bits are in the order of nodes. */
 static void scan_bits(struct survivors *v, uint32_t first, uint32_t end)
 {
-    const uint64_t *bits = v->q->filter->bits;
+    const uint64_t *bits = v->bits;
     for (uint32_t w = first / 64; w < (end + 63) / 64; w++) {
         uint64_t left = bits[w];
         uint32_t *ids = v->s->ids + v->waiting;
-        size_t n = 0;
         left &= w == first / 64 ? UINT64_MAX << (first % 64) : UINT64_MAX;
         left &= w == end / 64 ? ~(UINT64_MAX << (end % 64)) : UINT64_MAX;
+        size_t n = 0;
         for (; left; left &= left - 1) {
             ids[n++] = w * 64 + (uint32_t)__builtin_ctzll(left);
         }
@@ -176,7 +262,7 @@ static void scan_bits(struct survivors *v, uint32_t first, uint32_t end)
 static void scan_run(struct survivors *v, uint32_t first, uint32_t end)
 {
     const struct graph *g = v->g;
-    if (v->q->filter) {
+    if (v->bits) {
         scan_bits(v, first, end);
         return;
     }
@@ -185,6 +271,34 @@ static void scan_run(struct survivors *v, uint32_t first, uint32_t end)
         add(v, simd_where()->pick(v->q->allow, g->head.rows.nrows, g->perm + first, n, first,
                                   v->s->ids + v->waiting));
     }
+}
+
+/* Brings the filter's bits into the order of nodes, by its rows: where few are set that is less than
+ * looking every node up. */
+static void turn_bits(struct survivors *v)
+{
+    const struct graph *g = v->g;
+    const uint64_t *allow = v->q->allow;
+    const size_t words = bits_words(g->n);
+    uint64_t *bits = v->s->visited;
+    for (size_t w = 0; w < words; w++) {
+        for (uint64_t left = allow[w]; left; left &= left - 1) {
+            const size_t row = w * 64 + (size_t)__builtin_ctzll(left);
+            const uint32_t node = row < g->n ? g->node_of[row] : GRAPH_NONE;
+            if (node < g->n) {
+                bits[node / 64] |= UINT64_C(1) << (node % 64);
+            }
+        }
+    }
+    v->bits = v->s->visited;
+}
+
+static void end(struct survivors *v)
+{
+    if (v->s && v->bits == v->s->visited) {
+        memset(v->s->visited, 0, v->s->nwords * 8);
+    }
+    graph__scratch_put(v->g, v->s);
 }
 
 /* All allowed nodes by their rows: where few are, nobody looks at the others. */
@@ -212,36 +326,51 @@ out:
 }
 
 static int begin(const struct graph *g, const struct index_query *q, uint32_t j, size_t keep,
-                 size_t room, struct index_counters *c, struct survivors *ret, struct status *st)
+                 size_t ef, size_t room, struct topk *tk, struct index_counters *c,
+                 struct survivors *ret, struct status *st)
 {
     int rc = 0;
-    *ret = (struct survivors){ .g = g, .q = q, .c = c, .sure = keep,
+    *ret = (struct survivors){ .g = g, .q = q, .c = c, .sure = keep, .j = j, .tk = tk,
+                              .bits = q->filter ? q->filter->bits : NULL,
                               .keep = SPARE * keep + SPARE_MORE,
                               .cut = INFINITY,
                               .fetch = MIN(g->stride, (size_t)FETCH_MAX) };
     TRY(graph__scratch_get(g, 2 * ret->keep + keep + room, &ret->s, st));
     ret->exact = flat__dist(simd_ops(), g->head.rows.metric, g->head.rows.type).ids;
     ret->near = ret->s->pool + 2 * ret->keep;
-    codec_query(g->codec, (const uint8_t *)q->queries + j * q->query_stride, ret->s->pq);
+    const void *query = (const uint8_t *)q->queries + j * q->query_stride;
+    codec_query(g->codec, query, ret->s->pq);
+    ret->first = g->codes;
+    ret->stride = g->stride;
+    ret->first_fetch = ret->fetch;
+    if (g->bit_codec) {
+        codec_query(g->bit_codec, query, ret->s->bit_pq);
+        codec_query_spread(g->bit_codec, ret->s->bit_pq,
+                           fminf(SPREAD_LEAST + (float)ef / SPREAD_EF, SPREAD_MOST));
+        ret->first = g->bit_codes;
+        ret->stride = g->bit_stride;
+        ret->first_fetch = g->bit_stride;
+    }
 out:
     return rc;
 }
 
-/* Exact scores of candidates at .. at + n; how far codes are off at most is kept in *off. */
-static void rerank_part(struct survivors *v, uint32_t j, size_t at, size_t n, float *off,
-                        struct topk *tk)
+/* Exact scores of candidates at .. at + n, apart from s->keys, which may be in use; how far codes are off at most is kept in *off. */
+static void rerank_part(struct survivors *v, size_t at, size_t n, float *off)
 {
+    struct topk *tk = v->tk;
+    const uint32_t j = v->j;
     const struct index_rows *r = &v->g->head.rows;
     const void *query = (const uint8_t *)v->q->queries + j * v->q->query_stride;
     struct graph_scratch *s = v->s;
     for (size_t i = 0; i < n; i++) {
         s->rows[i] = graph_row(v->g, graph_cand_node(s->pool[at + i]));
     }
-    v->exact(query, r->base, r->stride, s->rows, n, r->dim, s->keys);
+    v->exact(query, r->base, r->stride, s->rows, n, r->dim, s->cover);
     for (size_t i = 0; i < n; i++) {
-        float key = topk_key(tk, s->keys[i]);
+        float key = topk_key(tk, s->cover[i]);
         *off = fmaxf(*off, fabsf(graph_cand_key(s->pool[at + i]) - key));
-        topk_push(tk, j, s->keys[i], v->q->row_base + s->rows[i]);
+        topk_push(tk, j, s->cover[i], v->q->row_base + s->rows[i]);
     }
     v->c->exact += n;
     v->c->bytes += n * vec_bytes(r->type, r->dim);
@@ -252,37 +381,46 @@ static void rerank_part(struct survivors *v, uint32_t j, size_t at, size_t n, fl
 
 /* The v->sure nearest codes in any case, and others as long as what codes were off by among those
  * could still bring one among the best k. */
-static void rerank(struct survivors *v, uint32_t j, struct topk *tk)
+static void rerank(struct survivors *v)
 {
     uint64_t *pool = v->s->pool;
-    const float *bound = &tk->lists[j].bound_key;
-    float off = 0;
-    if (v->n <= v->sure) {
-        rerank_part(v, j, 0, v->n, &off, tk);
-        return;
+    const float *bound = &v->tk->lists[v->j].bound_key;
+    float off = v->off / OFF_MORE;
+    size_t n = 0, first = v->settled ? 0 : MIN(v->sure, v->n);
+    if (first < v->n && first > 0) {
+        graph__select(pool, v->n, first);
     }
-    graph__select(pool, v->n, v->sure);
-    rerank_part(v, j, 0, v->sure, &off, tk);
+    rerank_part(v, 0, first, &off);
     off *= OFF_MORE;
-    size_t n = 0;
-    for (size_t i = v->sure; i < v->n; i++) {
+    for (size_t i = first; i < v->n; i++) {
         if (graph_cand_key(pool[i]) - off <= *bound) {
             pool[n++] = pool[i];
         }
     }
     graph__sort(pool, n);
     for (size_t at = 0; at < n && graph_cand_key(pool[at]) - off <= *bound; at += 32) {
-        rerank_part(v, j, at, MIN(n - at, (size_t)32), &off, tk);
+        rerank_part(v, at, MIN(n - at, (size_t)32), &off);
     }
+    v->off = off;
+}
+
+/* The pool is full: where scores are dense more rows than it holds are within what codes are off by.
+ * Exact scores of those that matter bound the rest. */
+static void settle(struct survivors *v)
+{
+    rerank(v);
+    v->n = 0;
+    v->settled = true;
+    v->cut = v->tk->lists[v->j].bound_key + v->off;
 }
 
 int graph__survivors_all(const struct graph *g, const struct index_query *q, uint32_t j,
-                         size_t keep, struct topk *tk, struct index_counters *c,
+                         size_t keep, size_t ef, struct topk *tk, struct index_counters *c,
                          struct status *st)
 {
     struct survivors v = { 0 };
     int rc = 0;
-    TRY(begin(g, q, j, keep, 0, c, &v, st));
+    TRY(begin(g, q, j, keep, ef, 0, tk, c, &v, st));
     c->strategy = STRAT_SCAN;
     _Static_assert(SCORE_NODES + PICK_NODES + SIMD_PICK_MORE <= 256, "the least room of s->ids");
     const bool few = !q->filter && q->allow_count < g->n / PLAN_FEW_OF;
@@ -296,9 +434,10 @@ int graph__survivors_all(const struct graph *g, const struct index_query *q, uin
         }
     }
     score(&v);
-    rerank(&v, j, tk);
+    score_held(&v);
+    rerank(&v);
 out:
-    graph__scratch_put(g, v.s);
+    end(&v);
     return rc;
 }
 
@@ -323,7 +462,13 @@ static uint64_t *order_clusters(struct survivors *v, uint32_t j)
     const struct simd_ops *ops = simd_ops();
     uint64_t *order = v->near + v->sure;
     float *keys = v->s->keys;
-    if (r->type == VEC_F32) {
+    if (g->centroid_codes) {
+        codec_rows(g->codec, v->s->pq, g->centroid_codes, g->stride, g->nclusters, keys);
+        for (uint32_t i = 0; i < g->nclusters; i++) {
+            keys[i] *= g->centroid_sizes[i];
+        }
+        v->c->bytes += g->nclusters * g->stride;
+    } else if (r->type == VEC_F32) {
         const void *query = (const uint8_t *)v->q->queries + j * v->q->query_stride;
         size_t stride = r->dim * sizeof(float);
         bool l2 = r->metric == METRIC_L2;
@@ -353,10 +498,14 @@ int graph__survivors_near(const struct graph *g, const struct index_query *q, ui
 {
     struct survivors v = { 0 };
     int rc = 0;
-    TRY(begin(g, q, j, plan->keep, g->nclusters, c, &v, st));
+    TRY(begin(g, q, j, plan->keep, plan->ef, g->nclusters, tk, c, &v, st));
     *ret_done = false;
     c->strategy = STRAT_CLUSTERS;
     uint64_t *order = order_clusters(&v, j);
+    const bool turned = !q->filter && q->allow_count < g->n / PLAN_FEWER_OF;
+    if (turned) {
+        turn_bits(&v);
+    }
     size_t left = g->nclusters;
     const uint32_t patience = PATIENCE + (uint32_t)MIN(plan->ef / PATIENCE_EF, 30u);
     uint32_t with = 0, dry = 0, held = 0;
@@ -368,6 +517,13 @@ int graph__survivors_near(const struct graph *g, const struct index_query *q, ui
         uint64_t worst = v.near[0];
         order[0] = order[--left];
         sift_down(order, left, 0);
+        if (!v.bits && left) { /* a page of its own */
+            const uint32_t next = graph_cand_node(order[0]);
+            for (uint32_t i = g->cluster_first[next]; i < g->cluster_first[next + 1];
+                 i += CACHE_LINE / sizeof *g->perm) {
+                __builtin_prefetch(g->perm + i, 0, 2);
+            }
+        }
         scan_run(&v, first, g->cluster_first[k + 1]);
         c->lists++;
         looked += g->cluster_first[k + 1] - first;
@@ -389,9 +545,10 @@ int graph__survivors_near(const struct graph *g, const struct index_query *q, ui
         }
     }
     score(&v);
-    rerank(&v, j, tk);
+    score_held(&v);
+    rerank(&v);
     *ret_done = true;
 out:
-    graph__scratch_put(g, v.s);
+    end(&v);
     return rc;
 }

@@ -8,7 +8,7 @@
 
 /* Of all nodes. Hits go to list j. Fails: ST_NO_MEMORY, what check returned. */
 int graph__survivors_all(const struct graph *g, const struct index_query *q, uint32_t j,
-                         size_t keep, struct topk *tk, struct index_counters *c,
+                         size_t keep, size_t ef, struct topk *tk, struct index_counters *c,
                          struct status *st);
 /* Cluster by cluster, nearest first, until clusters stop to matter; at least min(k, allowed) rows.
  * *ret_done false: budget_ns of plan_walk_ns() went without an end in sight, and nothing was

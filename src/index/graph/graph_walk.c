@@ -53,6 +53,7 @@ void graph__scratch_free(struct graph_scratch *s)
         mem_free(s->heap);
         mem_free(s->rows);
         mem_free(s->pq);
+        mem_free(s->bit_pq);
         mem_free(s);
     }
 }
@@ -61,16 +62,20 @@ static int scratch_new(const struct graph *g, struct graph_scratch **ret_s, stru
 {
     int rc = 0;
     struct graph_scratch *s = xalloc(sizeof *s);
-    size_t pq = ROUND_UP(codec_query_bytes(g->codec), 64);
+    size_t pq = ROUND_UP(codec_query_bytes(g->codec), 64), bits = 0;
     s->nwords = bits_words(g->n);
     s->seen_cap = g->n / 32 + 1024;
     s->visited = alloc_try_zero(s->nwords * 8);
     s->seen = alloc_try(s->seen_cap * 4);
     s->pq = alloc_try_aligned(64, pq);
-    if (!s->visited || !s->seen || !s->pq) {
+    if (g->bit_codec) {
+        bits = ROUND_UP(codec_query_bytes(g->bit_codec), (size_t)64);
+        s->bit_pq = alloc_try_aligned(64, bits);
+    }
+    if (!s->visited || !s->seen || !s->pq || (bits && !s->bit_pq)) {
         FAIL(st, ST_NO_MEMORY, "no memory for the scratch of a search over %u nodes", g->n);
     }
-    s->bytes = s->nwords * 8 + s->seen_cap * 4 + pq + sizeof *s;
+    s->bytes = s->nwords * 8 + s->seen_cap * 4 + pq + bits + sizeof *s;
     *ret_s = TAKE(s);
 out:
     graph__scratch_free(s);

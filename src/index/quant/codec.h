@@ -102,6 +102,9 @@ bool codec_rows_bound(const struct codec *c, const void *pq, const uint8_t *base
 bool codec_ids_bound(const struct codec *c, const void *pq, const uint8_t *base, size_t stride,
                      const uint32_t *ids, size_t n, float *keys, float *lows);
 
+/* Bounds of a CODEC_RABITQ query lie so many standard deviations below the keys, not three. */
+void codec_query_spread(const struct codec *c, void *pq, float deviations);
+
 /* ---- Signs: CODEC_RABITQ of one bit ---- */
 
 /* What a comparison of signs alone rests on: a row's residual r about the centre or a query's p,

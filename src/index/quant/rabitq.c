@@ -296,7 +296,7 @@ static void rbq_query(const struct codec *c, const void *query, void *pq)
                                          : (float)(-(double)dot - c->u.rbq.centre2),
                               .scale = unit,
                               .bias = (float)(-mid * (double)unit * (double)sum),
-                              .err = (float)(EPSILON * sqrt((double)pp)),
+                              .err = fmaxf((float)(EPSILON * sqrt((double)pp)), 0x1p-100f),
                               .qerr = (float)EPSILON * unit * sqrtf(qerr) };
 }
 
@@ -321,6 +321,14 @@ static void rbq_bound(const struct codec *c, const void *pq, const uint8_t *base
     } else {
         c->simd->rbq_rows(q, base, stride, n, keys, lows);
     }
+}
+
+void codec_query_spread(const struct codec *c, void *pq, float deviations)
+{
+    struct simd_rbq *q = &((struct rbq_query *)pq)->q;
+    (void)c;
+    q->err *= deviations / (float)EPSILON;
+    q->qerr *= deviations / (float)EPSILON;
 }
 
 /* ---- Signs ---- */
