@@ -125,6 +125,15 @@ struct index_counters {
     uint64_t fallbacks; /* queries that came back short and were finished by a scan */
 };
 
+/* Where queries lie among an index's rows: the nearest that searches saw, whether or not they may be
+ * results. By the index's own estimates, nearest first. */
+struct index_near {
+    uint32_t max;     /* of a query */
+    uint32_t *rows;   /* nq x max */
+    uint32_t *counts; /* of each query, 0 before; stays where the way of the search tells none */
+    float *keys;      /* of the last of each; may be NULL */
+};
+
 struct index_query {
     const void *queries; /* nq vectors of the rows' type and dim */
     size_t query_stride; /* bytes */
@@ -136,6 +145,7 @@ struct index_query {
     const struct index_search_params *params;
     index_check_fn *check;  /* NULL: never stop early */
     void *check_arg;
+    struct index_near *near; /* filled as well; NULL: not asked for */
 };
 
 /* Pushes hits into tk (nq lists, the metric's direction; k and range bounds are tk's).

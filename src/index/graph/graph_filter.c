@@ -503,6 +503,7 @@ static int search_reach(const struct graph *g, const struct index_query *q, uint
         }
     }
     struct filtered f = { .g = g, .q = q, .s = s, .plan = plan, .k = tk->k, .plain = true };
+    graph__near(g, q, j, s->pool, r.n);
     r.n = MIN(r.n, r.limit);
     f.results = s->pool;
     f.frontier = s->pool + r.n;

@@ -178,6 +178,9 @@ size_t graph__entries(const struct graph *g, struct graph_scratch *s, struct ind
  * their number. Entries as graph__entries leaves them. The pool's expanded bits are set. */
 size_t graph__walk(const struct graph *g, struct graph_scratch *s, size_t nentries, size_t ef,
                    struct index_counters *c);
+/* The same, and behind them, up to keep in all, the nearest of what the walk saw and did not expand. */
+size_t graph__walk_past(const struct graph *g, struct graph_scratch *s, size_t nentries, size_t ef,
+                        size_t keep, struct index_counters *c);
 
 /* How a wide walk chooses what it keeps. */
 struct graph_wide {
@@ -213,6 +216,9 @@ size_t graph__ef(const struct graph *g, const struct index_query *q, const struc
 /* How many of ef candidates get exact scores. */
 size_t graph__refine_count(const struct graph *g, const struct index_query *q, uint32_t k,
                            size_t ef);
+/* The first n of an ascending pool into q->near, if that is asked for. */
+void graph__near(const struct graph *g, const struct index_query *q, uint32_t j,
+                 const uint64_t *pool, size_t n);
 /* Whether list j is bounded by a range and not by what it holds. */
 bool graph__has_range(const struct topk *tk, uint32_t j);
 /* Walks the graph for query j whatever the filter, with exact scores of the best into tk. */

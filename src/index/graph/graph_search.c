@@ -18,6 +18,8 @@
 #define SCORE_BATCH 256
 #define SCORE_FIRST 2
 #define SCORE_MORE 4
+/* The part of ef that is kept beyond it for index_near. */
+#define NEAR_PAST 4
 /* How much worse than the worst error seen another may be. */
 #define SCORE_SLACK 2.0f
 /* Ranges are searched that many times what codes are usually off by beyond their ends. */
@@ -64,6 +66,22 @@ bool graph__has_range(const struct topk *tk, uint32_t j)
     return l->low_key > -INFINITY || (l->bound_key < INFINITY && l->n < l->k);
 }
 
+void graph__near(const struct graph *g, const struct index_query *q, uint32_t j,
+                 const uint64_t *pool, size_t n)
+{
+    if (!q->near || n == 0) {
+        return;
+    }
+    n = MIN(n, (size_t)q->near->max);
+    for (size_t i = 0; i < n; i++) {
+        q->near->rows[(size_t)j * q->near->max + i] = graph_row(g, graph_cand_node(pool[i]));
+    }
+    q->near->counts[j] = (uint32_t)n;
+    if (q->near->keys) {
+        q->near->keys[j] = graph_cand_key(pool[n - 1]);
+    }
+}
+
 /* Exact scores of the pool, nearest estimates first, until what is left can hardly be among the
  * results: until the next estimate is farther than the worst result by more than estimates have been
  * too far so far, and some. At least least of them. */
@@ -99,12 +117,15 @@ int graph__search_walk(const struct graph *g, const struct index_query *q, uint3
     struct graph_scratch *s = NULL;
     size_t ef = graph__ef(g, q, tk), n;
     const bool ranged = graph__has_range(tk, j);
-    TRY(graph__scratch_get(g, ef, &s, st));
+    const size_t keep = q->near ? MIN(ef + ef / NEAR_PAST + 4, (size_t)g->n) : ef;
+    TRY(graph__scratch_get(g, keep, &s, st));
     codec_query(g->codec, (const uint8_t *)q->queries + j * q->query_stride, s->pq);
     size_t nentries = graph__entries(g, s, c);
     c->strategy = STRAT_GRAPH;
     if (!ranged && !q->allow && ef <= PLAIN_EF_MAX) {
-        n = graph__walk(g, s, nentries, ef, c);
+        n = graph__walk_past(g, s, nentries, ef, keep, c);
+        graph__near(g, q, j, s->pool, n);
+        n = MIN(n, ef);
     } else {
         struct graph_wide how = { .ef = ef,
                                   .allow = q->allow,

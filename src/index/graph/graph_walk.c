@@ -325,27 +325,34 @@ static inline void remember(struct graph_scratch *s, size_t n)
 size_t graph__walk(const struct graph *g, struct graph_scratch *s, size_t nentries, size_t ef,
                    struct index_counters *c)
 {
+    return graph__walk_past(g, s, nentries, ef, ef, c);
+}
+
+size_t graph__walk_past(const struct graph *g, struct graph_scratch *s, size_t nentries, size_t ef,
+                        size_t keep, struct index_counters *c)
+{
     const struct simd_ops *ops = simd_ops();
     const size_t lines = MIN((g->stride + CACHE_LINE - 1) / CACHE_LINE, (size_t)CODE_LINES_MAX);
     uint64_t *pool = s->pool;
     size_t n = 0, cursor = 0, distances = 0, hops = 0;
     for (size_t i = 0; i < nentries; i++) {
-        const float tail = n < ef ? INFINITY : graph_cand_key(pool[n - 1]);
+        const float tail = n < keep ? INFINITY : graph_cand_key(pool[n - 1]);
         if (s->keys[i] <= tail && s->ids[i] < g->n && graph_visit(s, s->ids[i])) {
-            pool_insert(pool, &n, ef, graph_cand(s->keys[i], s->ids[i]));
+            pool_insert(pool, &n, keep, graph_cand(s->keys[i], s->ids[i]));
         }
     }
     for (size_t i = 0; i < MIN(n, (size_t)BEAM); i++) {
         fetch_links(g, graph_cand_node(pool[i]));
     }
-    while (cursor < n) {
+    while (cursor < MIN(n, ef)) {
+        const size_t end = MIN(n, ef);
         size_t m = 0, next = cursor;
-        float tail = n < ef ? INFINITY : graph_cand_key(pool[n - 1]);
+        float tail = n < keep ? INFINITY : graph_cand_key(pool[n - 1]);
         for (int b = 0; b < BEAM; b++) {
-            while (next < n && (pool[next] & 1)) {
+            while (next < end && (pool[next] & 1)) {
                 next++;
             }
-            if (next == n) {
+            if (next == end) {
                 break;
             }
             pool[next] |= 1;
@@ -353,7 +360,7 @@ size_t graph__walk(const struct graph *g, struct graph_scratch *s, size_t nentri
             m = gather(g, s, graph_cand_node(pool[next]), m, lines);
         }
         cursor = next;
-        for (size_t ahead = 0; next < n && ahead < BEAM; next++) {
+        for (size_t ahead = 0; next < end && ahead < BEAM; next++) {
             if (!(pool[next] & 1)) {
                 fetch_links(g, graph_cand_node(pool[next]));
                 ahead++;
@@ -365,7 +372,7 @@ size_t graph__walk(const struct graph *g, struct graph_scratch *s, size_t nentri
         size_t npick = ops->select_le(s->keys, m, tail, s->pick);
         for (size_t i = 0; i < npick; i++) {
             uint32_t at = s->pick[i];
-            size_t where = pool_insert(pool, &n, ef, graph_cand(s->keys[at], s->ids[at]));
+            size_t where = pool_insert(pool, &n, keep, graph_cand(s->keys[at], s->ids[at]));
             cursor = where < cursor ? where : cursor;
         }
     }

@@ -88,6 +88,7 @@ void fresh_free(struct fresh *fr)
     }
     fresh__making_free(fr->making);
     fresh__lists_free(atomic_load_explicit(&fr->lists, memory_order_relaxed));
+    fresh__guides_free(fr->guides);
     for (uint32_t i = 0; i < FRESH_PIECES; i++) {
         mem_free(fr->pieces[i]);
         mem_free(fr->signs[i]);
@@ -126,6 +127,47 @@ void fresh__put_signs(const struct fresh *fr, const uint8_t *code, uint64_t *blo
     put_min(&sp->low, usable ? s.len : 0);
     if (!usable || s.len > atomic_load_explicit(&sp->high, memory_order_relaxed)) {
         atomic_store_explicit(&sp->high, usable ? s.len : INFINITY, memory_order_relaxed);
+    }
+}
+
+bool fresh__list_add(const struct fresh *fr, struct fresh_list *l, uint32_t row,
+                     const uint8_t *code, size_t *memory)
+{
+    struct fresh_chunk *ch = l->tail;
+    if (!ch || l->tail_n == ch->cap) {
+        uint32_t cap = ch ? ch->cap * 2 : FRESH_CHUNK_FIRST;
+        size_t bytes;
+        struct fresh_chunk *more = NULL;
+        if (mul_size(cap, fr->words * 8 + sizeof *ch->rows, &bytes) &&
+            add_size(bytes, FRESH_CHUNK_SIGNS, &bytes)) {
+            more = alloc_try_aligned(CACHE_LINE, bytes);
+        }
+        if (!more) {
+            return false;
+        }
+        *more = (struct fresh_chunk){ .cap = cap };
+        more->rows = (uint32_t *)(void *)(fresh__chunk_signs(more) + cap * fr->words);
+        *memory += bytes;
+        if (ch) {
+            ch->next = more;
+        } else {
+            l->head = more;
+        }
+        l->tail = ch = more;
+        l->tail_n = 0;
+    }
+    fresh__put_signs(fr, code, fresh__chunk_signs(ch), l->tail_n, &l->spread);
+    ch->rows[l->tail_n++] = row;
+    uint32_t n = atomic_load_explicit(&l->n, memory_order_relaxed);
+    atomic_store_explicit(&l->n, n + 1, memory_order_release); /* scan_list() */
+    return true;
+}
+
+void fresh__list_done(struct fresh_list *l)
+{
+    for (struct fresh_chunk *ch = l->head, *next; ch; ch = next) {
+        next = ch->next;
+        mem_free(ch);
     }
 }
 

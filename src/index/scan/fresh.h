@@ -11,7 +11,9 @@
  * A list that brings in a bound (topk_limit()) from rows searched elsewhere is spared most exact
  * scores: hits of equal score are kept, worse ones are not looked for.
  *
- * THREADS     One thread at a time adds and sorts; any number search. fresh_coded() is published
+ * With a guide, rows are found through an index over other rows that was searched just before.
+ *
+ * THREADS     One thread at a time adds and sorts, one attaches; any number search. fresh_coded() is published
  *             last, so a search sees whole codes only. Raw rows stay with the caller.
  */
 #pragma once
@@ -43,6 +45,25 @@ uint32_t fresh_sorted(const struct fresh *fr);
 enum metric fresh_metric(const struct fresh *fr);
 size_t fresh_memory(const struct fresh *fr); /* bytes, codes as touched. Thread: the adder's */
 
+/* ---- A guide: other rows with an index, searched before (fresh_guide.c) ---- */
+
+/* Rows of the guide that each row is attached to. */
+#define FRESH_ATTACH 24u
+/* Rows are attached to the nrows rows of this guide from now on, none yet; id is not 0. far: from
+ * fresh_guide_far(). What was attached to another is not used any more, and freed with fr.
+ * Not for inner products. Fails: ST_NO_MEMORY. Thread, of these three: one at a time. */
+int fresh_guide_new(struct fresh *fr, uint64_t id, uint32_t nrows, float far, struct status *st);
+void fresh_guide_leave(struct fresh *fr);
+/* Attaches the next n rows, which have codes; near: max FRESH_ATTACH, with keys, what searches of
+ * the guide with these rows told. Fails: ST_NO_MEMORY, some may be attached. */
+int fresh_attach(struct fresh *fr, const struct index_near *near, uint32_t n, struct status *st);
+/* Up to where a row still has the guide's rows about it, from a sample of those: the keys that
+ * index_near has of each one's FRESH_ATTACH nearest. Sorts keys. */
+float fresh_guide_far(enum metric metric, float *keys, uint32_t n);
+uint64_t fresh_guide_id(const struct fresh *fr); /* 0: none. Thread: any */
+uint32_t fresh_attached(const struct fresh *fr); /* rows below are. Thread: any */
+size_t fresh_guide_memory(const struct fresh *fr); /* bytes. Thread: the attacher's */
+
 struct fresh_query {
     const void *queries;
     size_t query_stride;
@@ -53,6 +74,8 @@ struct fresh_query {
     const uint64_t *allow; /* NULL: all */
     uint32_t allow_count;  /* of the rows below nrows, when allow is given */
     bool whole;            /* read every code */
+    const struct index_near *near; /* of a search of the guide with the same queries; NULL: none */
+    uint64_t near_id;      /* which guide that was */
     index_check_fn *check;
     void *check_arg;
 };

@@ -59,6 +59,24 @@ struct fresh_lists {
 
 struct fresh_making;
 
+/* Attached rows: fresh_guide.c. */
+#define GUIDE_NONE UINT32_MAX
+#define GUIDE_PIECE 4096u /* units in the first piece; each further one holds twice as many */
+#define GUIDE_PIECES 17u
+struct fresh_guide {
+    uint64_t id;
+    uint32_t nrows; /* the guide's */
+    float far;
+    _Atomic uint32_t attached; /* rows below are in lists, or outside; after those */
+    struct fresh_list outside;
+    _Atomic uint32_t *pieces[GUIDE_PIECES]; /* set before what names their units */
+    _Atomic size_t memory;
+    struct fresh_guide *older;
+    /* The attacher's. */
+    uint32_t units, next[3]; /* the next free one, and of each class within a line */
+    _Atomic uint32_t heads[]; /* nrows; release, acquire by searches: covers the cells */
+};
+
 struct fresh {
     enum metric metric;
     enum vec_type type;
@@ -77,6 +95,9 @@ struct fresh {
     /* Release by the adder when they hold as many rows as the ones before, acquire by searches.
      * Earlier ones stay until the end: a search may read them. They are a third of these. */
     _Atomic(struct fresh_lists *) lists;
+    /* The same; NULL: none now. */
+    _Atomic(struct fresh_guide *) guide;
+    struct fresh_guide *guides; /* the attacher's: all, newest first */
     struct scratch_pool scratch;
     /* The adder's. */
     struct fresh_making *making;
@@ -112,6 +133,14 @@ void fresh__spread_init(struct fresh_spread *sp);
 /* The adder's: the signs of a row with this code, as row `at` of blocks, and its share of sp. */
 void fresh__put_signs(const struct fresh *fr, const uint8_t *code, uint64_t *blocks, uint32_t at,
                       struct fresh_spread *sp);
+/* The same into a list, with its number; *memory grows by what the list did. False without memory. */
+bool fresh__list_add(const struct fresh *fr, struct fresh_list *l, uint32_t row,
+                     const uint8_t *code, size_t *memory);
+void fresh__list_done(struct fresh_list *l);
+void fresh__guides_free(struct fresh_guide *g);
+/* A cell: word 0 the next one, then rows. */
+const _Atomic uint32_t *fresh__guide_cell(const struct fresh_guide *g, uint32_t ref,
+                                          uint32_t *ret_words);
 void fresh__lists_free(struct fresh_lists *fl);
 size_t fresh__lists_memory(const struct fresh *fr);
 void fresh__making_free(struct fresh_making *m);

@@ -167,10 +167,7 @@ void fresh__lists_free(struct fresh_lists *fl)
     while (fl) {
         struct fresh_lists *older = fl->older;
         for (uint32_t i = 0; fl->list && i < fl->lists.n; i++) {
-            for (struct fresh_chunk *ch = fl->list[i].head, *next; ch; ch = next) {
-                next = ch->next;
-                mem_free(ch);
-            }
+            fresh__list_done(&fl->list[i]);
         }
         centres_done(&fl->cells);
         centres_done(&fl->lists);
@@ -333,39 +330,6 @@ static bool make_lists(struct fresh_making *m, const struct sample *sm)
 
 /* ---- Rows into lists ---- */
 
-static bool list_add(const struct fresh *fr, struct fresh_lists *fl, struct fresh_list *l,
-                     uint32_t row, const uint8_t *code)
-{
-    struct fresh_chunk *ch = l->tail;
-    if (!ch || l->tail_n == ch->cap) {
-        uint32_t cap = ch ? ch->cap * 2 : FRESH_CHUNK_FIRST;
-        size_t bytes;
-        struct fresh_chunk *more = NULL;
-        if (mul_size(cap, fr->words * 8 + sizeof *ch->rows, &bytes) &&
-            add_size(bytes, FRESH_CHUNK_SIGNS, &bytes)) {
-            more = alloc_try_aligned(CACHE_LINE, bytes);
-        }
-        if (!more) {
-            return false;
-        }
-        *more = (struct fresh_chunk){ .cap = cap };
-        more->rows = (uint32_t *)(void *)(fresh__chunk_signs(more) + cap * fr->words);
-        fl->memory += bytes;
-        if (ch) {
-            ch->next = more;
-        } else {
-            l->head = more;
-        }
-        l->tail = ch = more;
-        l->tail_n = 0;
-    }
-    fresh__put_signs(fr, code, fresh__chunk_signs(ch), l->tail_n, &l->spread);
-    ch->rows[l->tail_n++] = row;
-    uint32_t n = atomic_load_explicit(&l->n, memory_order_relaxed);
-    atomic_store_explicit(&l->n, n + 1, memory_order_release); /* scan_list() */
-    return true;
-}
-
 /* The rows of a block by cell: each is with its NEAR_CELLS nearest. */
 struct by_cell {
     uint32_t start[FRESH_CELLS + 1];
@@ -437,7 +401,8 @@ static bool enter_block(const struct fresh *fr, struct fresh_lists *fl, uint32_t
     bool ok = true;
     uint32_t i = 0;
     for (; ok && i < n; i += ok) {
-        ok = list_add(fr, fl, &fl->list[label[i]], row + i, codes + i * fr->stride);
+        ok = fresh__list_add(fr, &fl->list[label[i]], row + i, codes + i * fr->stride,
+                             &fl->memory);
     }
     atomic_store_explicit(&fl->sorted, row + i, memory_order_release); /* searches */
     return ok;

@@ -46,12 +46,19 @@
 #define LISTS_PART 4u
 #define BUCKETS 256u
 #define CHECK_ROWS (32 * FRESH_BLOCK)
+/* A guide: rows of it looked at; and what following one attached row costs, in rows compared by signs. */
+#define NEAR_MAX 1024u
+#define NEAR_COST 16u
 
 struct fresh_scratch {
     float *lows; /* lows_n */
     float *keys; /* keys_n, of lists */
     uint32_t *order, *found; /* keys_n */
     uint32_t lows_n, keys_n;
+    uint64_t *seen;   /* seen_n bits, 0 between searches */
+    uint32_t *around; /* seen_n: rows whose bit is set */
+    uint32_t seen_n;
+    uint32_t refs[NEAR_MAX];
     uint64_t *signs; /* of the query */
     uint8_t *codes;  /* SIFT */
     ALIGNED(64) uint8_t pq[];
@@ -65,6 +72,8 @@ void fresh__scratch_free(void *scratch)
         mem_free(own->keys);
         mem_free(own->order);
         mem_free(own->found);
+        mem_free(own->seen);
+        mem_free(own->around);
         mem_free(own->signs);
         mem_free(own->codes);
         mem_free(own);
@@ -94,6 +103,19 @@ static bool room_for_lists(struct fresh_scratch *own, uint32_t n)
         own->keys_n = own->keys && own->order && own->found ? n : 0;
     }
     return own->keys_n >= n;
+}
+
+static bool room_for_rows(struct fresh_scratch *own, uint32_t n)
+{
+    if (own->seen_n < n) {
+        mem_free(own->seen);
+        mem_free(own->around);
+        n = ROUND_UP(n + n / 4, 64u);
+        own->seen = alloc_try_zero(n / 8);
+        own->around = alloc_try(n * sizeof *own->around);
+        own->seen_n = own->seen && own->around ? n : 0;
+    }
+    return own->seen_n >= n;
 }
 
 /* One query's search. */
@@ -517,6 +539,91 @@ out:
     return rc;
 }
 
+/* ---- What is attached to rows of a guide ---- */
+
+/* NULL: not for this query, or not worth it. Without a bound the rows searched elsewhere were too few,
+ * and these are to fill the list, near or not. */
+static const struct fresh_guide *guide_for(const struct scan *s)
+{
+    const struct fresh_guide *g = atomic_load_explicit(&s->fr->guide, memory_order_acquire);
+    const struct index_near *near = s->q->near;
+    if (!g || !near || s->q->whole || s->list->bound_key == INFINITY ||
+        g->id != s->q->near_id || near->counts[s->j] == 0) {
+        return NULL;
+    }
+    return (uint64_t)near->counts[s->j] * FRESH_ATTACH * NEAR_COST < g->nrows ? g : NULL;
+}
+
+/* Rows of a cell that were not met before; how many there are now. */
+static uint32_t take_cell(struct scan *s, const _Atomic uint32_t *cell, uint32_t words,
+                          uint32_t limit, uint32_t n)
+{
+    for (uint32_t i = 1; i < words; i++) {
+        uint32_t row = atomic_load_explicit(&cell[i], memory_order_relaxed);
+        if (row >= limit) { /* they ascend */
+            break;
+        }
+        uint64_t *w = &s->own->seen[row >> 6], bit = UINT64_C(1) << (row & 63);
+        if (!(*w & bit) && allows(s->q, row)) {
+            *w |= bit;
+            s->own->around[n++] = row;
+        }
+    }
+    return n;
+}
+
+/* All lists a cell at a time: what one list's next cell takes to come, the others fill. */
+static uint32_t rows_around(struct scan *s, const struct fresh_guide *g, uint32_t limit)
+{
+    const uint32_t nnear = MIN(s->q->near->counts[s->j], NEAR_MAX);
+    const uint32_t *near = s->q->near->rows + (size_t)s->j * s->q->near->max;
+    uint32_t *refs = s->own->refs, nrefs = 0, n = 0, words;
+    for (uint32_t i = 0; i < nnear; i++) {
+        __builtin_prefetch((const void *)&g->heads[near[i] < g->nrows ? near[i] : 0]);
+    }
+    for (uint32_t i = 0; i < nnear; i++) {
+        uint32_t ref = near[i] < g->nrows
+                           ? atomic_load_explicit(&g->heads[near[i]], memory_order_acquire) : 0;
+        if (ref) {
+            __builtin_prefetch((const void *)fresh__guide_cell(g, ref, &words));
+            refs[nrefs++] = ref;
+        }
+    }
+    while (nrefs > 0) {
+        uint32_t left = 0;
+        for (uint32_t i = 0; i < nrefs; i++) {
+            const _Atomic uint32_t *cell = fresh__guide_cell(g, refs[i], &words);
+            n = take_cell(s, cell, words, limit, n);
+            uint32_t next = atomic_load_explicit(&cell[0], memory_order_relaxed);
+            if (next) {
+                __builtin_prefetch((const void *)fresh__guide_cell(g, next, &words));
+                refs[left++] = next;
+            }
+        }
+        nrefs = left;
+    }
+    s->c->lists += nnear;
+    return n;
+}
+
+static int scan_guided(struct scan *s, const struct fresh_guide *g, uint32_t limit,
+                       struct status *st)
+{
+    int rc = 0;
+    if (!room_for_rows(s->own, s->q->nrows)) {
+        FAIL(st, ST_NO_MEMORY, "no memory to search %u growing rows", s->q->nrows);
+    }
+    uint32_t n = rows_around(s, g, limit);
+    for (uint32_t i = 0; i < n; i++) {
+        s->own->seen[s->own->around[i] >> 6] = 0;
+        sift_later(s, s->own->around[i]);
+    }
+    TRY(check(s, n + scan_list(s, &g->outside, limit), st));
+    finish(s);
+out:
+    return rc;
+}
+
 /* ---- All of it ---- */
 
 static struct fresh_scratch *borrow(struct fresh *fr)
@@ -538,12 +645,20 @@ static struct fresh_scratch *borrow(struct fresh *fr)
 
 static int search_one(struct scan *s, struct status *st)
 {
+    const struct fresh_guide *g = guide_for(s);
     const struct fresh_lists *fl = atomic_load_explicit(&s->fr->lists, memory_order_acquire);
     uint32_t limit = fl ? atomic_load_explicit(&fl->sorted, memory_order_acquire) : 0;
     int rc = 0;
     codec_query(s->fr->codec, s->query, s->own->pq);
     codec_query_signs(s->fr->codec, s->own->pq, s->own->signs, &s->signs);
     s->zeros = s->signs.zeros / 2 + 1.5f * sqrtf(s->signs.zeros);
+    if (g) {
+        limit = MIN(atomic_load_explicit(&g->attached, memory_order_acquire), s->q->nrows);
+        s->c->strategy = STRAT_LISTS;
+        TRY(scan_guided(s, g, limit, st));
+        TRY(scan_bounded(s, limit, st));
+        goto out;
+    }
     limit = MIN(limit, s->q->nrows);
     if (s->q->whole || limit < FRESH_SORT_MIN / 2 || least(s, limit) > limit / 2) {
         limit = 0;
