@@ -231,7 +231,7 @@ static void graph_memory(const struct index *ix, struct index_memory *ret)
     ret->heap = sizeof *g + n * sizeof *g->node_of +
                 (g->centroid_codes ? g->nclusters * (g->stride + sizeof(float)) : 0) +
                 atomic_load_explicit(&g->scratch_bytes, memory_order_relaxed);
-    ret->resident = n * (g->stride + g->bit_stride + g->degree * sizeof(uint32_t) + sizeof(uint32_t)) +
+    ret->resident = n * (g->stride + g->bit_stride + (g->degree + 1) * sizeof(uint32_t)) +
                     ((size_t)g->nsupers + g->nclusters + g->npivots) * g->stride;
 }
 

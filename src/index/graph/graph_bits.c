@@ -1,18 +1,19 @@
 /*
  * graph_bits.c - one bit a dimension of every node, for scans under a filter.
  *
- * WHAT        Codes of SQ8 or more are a gather of many lines for each row that a filter leaves. Beside
- *             them lie, in node order, codes of CODEC_RABITQ with one bit about the mean of all rows:
- *             at 384 dimensions one line with its factors. A scan estimates from those, and takes the
- *             long codes of the rows only that the estimate's spread cannot rule out (60 to 130 of any
- *             number, graph_survivors.c).
+ * WHAT        A code is a gather of several lines for each row that a filter leaves. Beside the
+ *             codes lie, in node order, those of CODEC_RABITQ with one bit about the mean of all
+ *             rows: at 384 dimensions one line with their factors. A scan estimates from these and
+ *             takes the codes only of rows that the estimate's spread cannot rule out: 100 to some
+ *             hundreds, however many are scanned (graph_survivors.c).
  * FORMAT      BCOD  the codec's blob
  *             BITS  n codes of codec_stride() bytes, in node order
- *             Both or neither; a file without them is searched by its long codes.
+ *             Both or neither; a file without them is searched by its codes.
  * WHY         Centred on each row's cluster the estimates are a twelfth better (standard deviation
- *             .0330 for .0357 on sentence embeddings) and 203 codes pass where 271 do: not enough for
- *             a query prepared anew, or longer integers, for every cluster. The plain walk does not
- *             read them: README.md, Sketches, says why.
+ *             .0330 for .0357 on sentence embeddings; at two deviations 100 rows pass for 125): not
+ *             enough for integers of more bits, or a query prepared anew for every cluster. The
+ *             plain walk does not read them: a look anywhere in memory costs it as much as is left
+ *             out.
  */
 #include <math.h>
 

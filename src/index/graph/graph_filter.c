@@ -41,7 +41,7 @@
 
 #define BUDGET 0.7
 #define BUDGET_SHUNNED 0.35 /* of clusters, where few rows near the query are allowed */
-#define SURE 1.1 /* of what clusters should cost, even when the scan would be little more */
+#define SURE 1.3 /* of what clusters should cost, even when the scan would be little more */
 #define BRIDGES 4u
 #define ROUNDS 3 /* walks, each for more, until another way is taken */
 #define REACH_BEAM 2u  /* candidates expanded together */
@@ -87,8 +87,8 @@ static size_t sorted_insert(uint64_t *v, size_t *n, size_t max, uint64_t x)
     return at;
 }
 
-/* m items, which are put in order, into ascending v[0 .. *n), at most max: what is there moves once,
- * however many come. Returns where the first went. */
+/* m items, which are put in order, into ascending v[0 .. *n), at most max: what is there moves
+ * once, however many come. Returns where the first went. */
 static size_t sorted_merge(uint64_t *v, size_t *n, size_t max, uint64_t *x, size_t m)
 {
     for (size_t i = 1; i < m; i++) {
@@ -333,8 +333,8 @@ static double local_share(const struct graph *g, const struct index_query *q,
 }
 
 static int complete(const struct graph *g, const struct index_query *q, uint32_t j,
-                    const struct plan_search *plan, enum index_strategy how, struct topk *tk, struct index_counters *c,
-                    struct status *st)
+                    const struct plan_search *plan, enum index_strategy how, struct topk *tk,
+                    struct index_counters *c, struct status *st)
 {
     return how == STRAT_SCAN ? graph__survivors_all(g, q, j, plan->keep, plan->ef, tk, c, st)
                              : index__flat(&g->head, q, j, 1, tk, c, st);

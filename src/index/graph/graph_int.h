@@ -66,8 +66,8 @@ struct graph {
     struct codec *bit_codec;       /* NULL: no bits */
     size_t bit_stride;
     const uint8_t *bit_codes;      /* n */
-    /* With bits and f32 rows: centroids as codes, made when the index is opened, and what their keys
-     * are multiplied by (COSINE divides by lengths, which centroids should keep). */
+    /* With bits and f32 rows: centroids as codes, made when the index is opened, and what their
+     * keys are multiplied by (COSINE divides by lengths, which centroids should keep). */
     uint8_t *centroid_codes;
     float *centroid_sizes;
     const uint32_t *perm;          /* n */

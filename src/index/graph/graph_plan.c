@@ -13,8 +13,8 @@
  *             A walk that has spent a part of the complete scan's cost gives up (graph_filter.c),
  *             so the worst case is bounded by that scan and a fraction.
  * THREADS     No state.
- * WHY         Costs are memory's, so one table of constants serves: they were measured on a Zen 4
- *             core, and ratios between a random line, a streamed byte and a looked-up bit differ
+ * WHY         Costs are memory's, so one table of constants serves: they were measured on an Intel
+ *             core with 2 MB of second-level cache, and ratios between a random line, a streamed byte and a looked-up bit differ
  *             little between servers. Calibrating on each machine was left out: its noise moved
  *             choices more than machines do.
  */
@@ -168,7 +168,7 @@ static double cost_clusters(const struct plan_search *p, double local)
     double share = fmax(local, 0.5 / p->nrows), clusters = fmax(p->nclusters, 1);
     double size = (double)p->nrows / clusters, near = 2 * sqrt(clusters) * pow(0.1 / share, 0.2);
     const double reach = fmin(0.39 + (double)p->ef / 53, 2);
-    double look = fmin(fmin(near, 0.6 * clusters) * reach + 7 + (double)p->ef / 8, clusters) * size;
+    double look = fmin(fmin(near, 0.6 * clusters) * reach + 8 + (double)p->ef / 8, clusters) * size;
     return START + clusters * (0.1 * (double)p->code_bytes + 20) + find_bits(p, look) +
            scanned(p, look * fmin(share, 1));
 }

@@ -35,5 +35,6 @@ size_t plan_walk_ef(const struct plan_search *p);
 bool plan_long_shot(const struct plan_search *p, const struct plan_choice *c);
 /* Fewer allowed than one of so many: a complete scan finds them by their rows. */
 #define PLAN_FEW_OF 16u
-/* So few that their bits are brought into the order of nodes sooner than many clusters are looked through. */
+/* So few that their bits are sooner brought into the order of nodes than clusters are looked
+ * through. */
 #define PLAN_FEWER_OF 64u

@@ -29,10 +29,9 @@
 #include "simd/simd_where.h"
 
 /* Clusters without a find before the scan ends: this many, more for a wider search, and a third of
- * those that had survivors. What a smaller one costs, on sentence embeddings where ef 64 has .992 and
- * ef 14 .963 without a filter (bench/filter_grid, a tenth and a thirtieth allowed): 20 .995, 10 .980
- * to .990, 6 .95 to .97, 3 .94; and time falls as fast, to a third. */
-#define PATIENCE 7u
+ * those that had survivors. On sentence embeddings where ef 14 has .972 without a filter, a fifth to
+ * a thirtieth allowed at random: 8 in all .975 to .988, 5 .96 to .972; and time falls by a fifth. */
+#define PATIENCE 8u
 #define PATIENCE_EF 8u
 #define PATIENCE_PART 3u
 /* Candidates kept are so many times those that get exact scores for sure: where scores are dense,
@@ -44,11 +43,12 @@
  * with what a pick overwrites there is room for both. */
 #define SCORE_NODES 96u
 #define PICK_NODES 128u
-/* Standard deviations of an estimate from bits; of 1,000 results on sentence embeddings none was lost at
- * 2 (123 codes looked at in any number of rows), 3 at 1.5 (81), 15 at 1 (53). */
-#define SPREAD_LEAST 1.8f
+/* Standard deviations of an estimate from bits, more for a wider search. Of 1,000 results on sentence
+ * embeddings none was lost at 2 (125 codes looked at in any number of rows), 1 or 2 at 1.5 (81), 18
+ * at 1 (53). */
+#define SPREAD_LEAST 2.0f
 #define SPREAD_MOST 3.0f
-#define SPREAD_EF 70.0f /* one more for so many of ef: where scores are dense every part counts */
+#define SPREAD_EF 70.0f /* of ef for one more: where scores are dense every part counts */
 #define HOLD_NODES 16u /* more have their codes compared together, after bits */
 #define FETCH_MAX 512u /* of a code; the rest follows in the hardware's stream */
 
@@ -273,8 +273,8 @@ static void scan_run(struct survivors *v, uint32_t first, uint32_t end)
     }
 }
 
-/* Brings the filter's bits into the order of nodes, by its rows: where few are set that is less than
- * looking every node up. */
+/* Brings the filter's bits into the order of nodes, by its rows: where few are set that is less
+ * than looking every node up. */
 static void turn_bits(struct survivors *v)
 {
     const struct graph *g = v->g;
@@ -355,7 +355,8 @@ out:
     return rc;
 }
 
-/* Exact scores of candidates at .. at + n, apart from s->keys, which may be in use; how far codes are off at most is kept in *off. */
+/* Exact scores of candidates at .. at + n, apart from s->keys, which may be in use; how far codes
+ * are off at most is kept in *off. */
 static void rerank_part(struct survivors *v, size_t at, size_t n, float *off)
 {
     struct topk *tk = v->tk;
@@ -404,8 +405,8 @@ static void rerank(struct survivors *v)
     v->off = off;
 }
 
-/* The pool is full: where scores are dense more rows than it holds are within what codes are off by.
- * Exact scores of those that matter bound the rest. */
+/* The pool is full: where scores are dense more rows than it holds are within what codes are off
+ * by. Exact scores of those that matter bound the rest. */
 static void settle(struct survivors *v)
 {
     rerank(v);
