@@ -142,7 +142,7 @@ static void score_codes(struct survivors *v, const uint32_t *ids, size_t n)
         uint64_t x = graph_cand(s->keys[s->pick[i]], ids[s->pick[i]]);
         s->pool[v->n++] = x;
         heap_keep(v->near, &v->nnear, v->sure, x);
-        if (v->n == 2 * v->keep && g->bit_codec) {
+        if (v->n == 2 * v->keep && codec_kind_of(g->codec) <= CODEC_SQ4) {
             settle(v);
         } else if (v->n == 2 * v->keep) {
             graph__select(s->pool, v->n, v->keep);
