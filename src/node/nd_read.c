@@ -22,6 +22,7 @@ struct seg_work {
     uint32_t nrows;
     uint64_t count;
     struct seg_search_work done; /* search */
+    struct index_near near;      /* search: what it tells; max 0: nothing */
     struct status st;
 };
 
@@ -110,6 +111,7 @@ struct search_job {
     struct seg_work *work;
     struct seg_search q;
     uint32_t k;              /* hits asked of each segment */
+    const struct nd_known *known;
     struct arena *scratch;
 };
 
@@ -119,12 +121,138 @@ static void search_one(void *ctx, size_t i)
     struct seg_work *w = &job->work[i];
     struct seg_search q = job->q;
 
+    const struct nd_known *known = job->known;
+    struct index_near in;
+
     q.work = &w->done;
+    if (w->near.max) {
+        memset(w->near.counts, 0, q.nq * sizeof *w->near.counts);
+        q.near_out = &w->near;
+    }
+    if (known && known->near && known->near[i] &&
+        nd_near(known->near[i], q.nq, w->scratch, &in)) {
+        q.near = &in;
+        q.near_id = known->near[i]->segment_id;
+    }
     topk_free(TAKE(w->tk));
     if (seg_topk_new(&q, job->k, &w->tk, &w->st) == 0) {
         (void)seg_search(job->segs[i], &q, w->tk, w->scratch, &w->st);
     }
 }
+
+/* ---- where queries lie ---- */
+
+/* Rows kept of each query: all that a walk finds, but for calls of many queries. */
+#define NEAR_MAX 1024u
+#define NEAR_MAX_MANY 256u
+#define NEAR_MANY 32u
+
+static int near_new(struct arena *ar, uint32_t nq, uint32_t asked, struct index_near *ret,
+                    struct status *st)
+{
+    uint32_t max = nq > NEAR_MANY ? NEAR_MAX_MANY : NEAR_MAX;
+
+    max = asked ? MIN(asked, max) : max;
+    ret->rows = arena_try(ar, (size_t)nq * max * sizeof *ret->rows);
+    ret->counts = arena_try_array(ar, nq, sizeof *ret->counts);
+    ret->keys = arena_try_array(ar, nq, sizeof *ret->keys);
+    if (!ret->rows || !ret->counts || !ret->keys) {
+        return no_memory(st);
+    }
+    ret->max = max;
+    return 0;
+}
+
+/* Room for what the segments named in req tell. */
+static int near_ask(struct search_job *job, const Elanus__SearchReq *req, struct status *st)
+{
+    int rc = 0;
+
+    for (size_t i = 0; req->n_near_segment_ids && i < job->nsegs; i++) {
+        struct seg_info info;
+        seg_get_info(job->segs[i], &info);
+        for (size_t n = 0; n < req->n_near_segment_ids && !job->work[i].near.max; n++) {
+            if (req->near_segment_ids[n] == info.id) {
+                TRY(near_new(job->scratch, req->nq, req->near_max, &job->work[i].near, st));
+            }
+        }
+    }
+out:
+    return rc;
+}
+
+static int near_tell(const struct search_job *job, struct arena *ar, Elanus__SearchResp *resp,
+                     struct status *st)
+{
+    uint32_t nq = job->q.nq;
+
+    resp->near = arena_try_array(ar, job->nsegs, sizeof(Elanus__SearchNear *));
+    if (!resp->near) {
+        return no_memory(st);
+    }
+    for (size_t i = 0; i < job->nsegs; i++) {
+        const struct index_near *in = &job->work[i].near;
+        Elanus__SearchNear *out;
+        struct seg_info info;
+        size_t total = 0;
+        for (uint32_t q = 0; in->max && q < nq; q++) {
+            total += in->counts[q];
+        }
+        if (total == 0) {
+            continue;
+        }
+        seg_get_info(job->segs[i], &info);
+        out = ARENA_NEW(ar, Elanus__SearchNear);
+        elanus__search_near__init(out);
+        out->segment_id = info.id;
+        out->counts = arena_try_array(ar, nq, sizeof *out->counts);
+        out->keys = arena_try_array(ar, nq, sizeof *out->keys);
+        out->rows = arena_try_array(ar, total, sizeof *out->rows);
+        if (!out->counts || !out->keys || !out->rows) {
+            return no_memory(st);
+        }
+        out->n_counts = out->n_keys = nq;
+        for (uint32_t q = 0; q < nq; q++) {
+            out->counts[q] = in->counts[q];
+            out->keys[q] = in->counts[q] ? in->keys[q] : 0;
+            memcpy(out->rows + out->n_rows, in->rows + (size_t)q * in->max,
+                   in->counts[q] * sizeof *out->rows);
+            out->n_rows += in->counts[q];
+        }
+        resp->near[resp->n_near++] = out;
+    }
+    return 0;
+}
+
+bool nd_near(const Elanus__SearchNear *near, uint32_t nq, struct arena *ar, struct index_near *ret)
+{
+    size_t total = 0;
+
+    *ret = (struct index_near){ .counts = near->counts, .keys = near->keys, .rows = near->rows };
+    if (near->n_counts != nq || near->n_keys != nq) {
+        return false;
+    }
+    for (uint32_t q = 0; q < nq; q++) {
+        ret->max = MAX(ret->max, near->counts[q]);
+        total += near->counts[q];
+    }
+    if (total == 0 || total != near->n_rows) {
+        return false;
+    }
+    if (total == (size_t)nq * ret->max) {
+        return true;
+    }
+    ret->rows = arena_try_array(ar, (size_t)nq * ret->max, sizeof *ret->rows);
+    total = 0;
+    for (uint32_t q = 0; ret->rows && q < nq; q++) {
+        memcpy(ret->rows + (size_t)q * ret->max, near->rows + total,
+               near->counts[q] * sizeof *ret->rows);
+        total += near->counts[q];
+    }
+    return ret->rows != NULL;
+}
+
+/* ---- sharing the work ---- */
 
 /* Work below which waking other threads costs more than it saves; and above which that is nothing in
  * comparison, even when the others have work already. */
@@ -389,11 +517,11 @@ out:
 }
 
 int nd_search(struct segment *const *segs, size_t nsegs, const struct schema *schema,
-              const Elanus__SearchReq *req, const float *limits, struct pool *compute,
+              const Elanus__SearchReq *req, const struct nd_known *known, struct pool *compute,
               const struct call *call, Elanus__SearchResp *resp, struct status *st)
 {
     struct search_job job = {
-        .segs = segs, .nsegs = nsegs, .schema = schema, .k = req->k,
+        .segs = segs, .nsegs = nsegs, .schema = schema, .k = req->k, .known = known,
     };
     bool more;
     int rc;
@@ -401,10 +529,11 @@ int nd_search(struct segment *const *segs, size_t nsegs, const struct schema *sc
     job.scratch = arena_new(SCRATCH_LIMIT);
     TRY(check_field(schema, req, st));
     search_query(&job, req, call);
-    job.q.limits = limits;
+    job.q.limits = known ? known->limits : NULL;
     TRY(index_params(&job, req, st));
     TRY(decode_plan(&req->plan, job.scratch, &job.q.filter.expr, st));
     job.work = work_new(nsegs);
+    TRY(near_ask(&job, req, st));
     compute = pool_for(compute, segs, nsegs, req->queries.len + (job.q.filter.expr ? 64 : 0), call);
     for (;;) {
         parallel_for(compute, nsegs, search_one, &job);
@@ -418,6 +547,9 @@ int nd_search(struct segment *const *segs, size_t nsegs, const struct schema *sc
     resp->work = ARENA_NEW(call->ar, Elanus__SearchWork);
     elanus__search_work__init(resp->work);
     sum_work(&job, resp->work);
+    if (req->n_near_segment_ids) {
+        TRY(near_tell(&job, call->ar, resp, st));
+    }
 out:
     work_done(job.work, nsegs);
     arena_free(job.scratch);

@@ -12,11 +12,18 @@
 #include "service/service.h"
 
 /* Best k hits per query over all segments, equal keys once. Fills counts, scores, pks,
- * segment_ids, rows, timestamps, searched_rows of resp. req->read_ts is the snapshot.
- * limits: a score for each query, worse hits than which the caller has enough of; NULL: none. */
+ * segment_ids, rows, timestamps, searched_rows of resp, and near as far as req asks for it.
+ * req->read_ts is the snapshot. known may be NULL. */
+struct nd_known {
+    const float *limits; /* for each query a score, worse hits than which the caller has enough of */
+    /* For each segment where the queries lie in its guide (seg_guide()); NULL: not known. */
+    const Elanus__SearchNear *const *near;
+};
 int nd_search(struct segment *const *segs, size_t nsegs, const struct schema *schema,
-              const Elanus__SearchReq *req, const float *limits, struct pool *compute,
+              const Elanus__SearchReq *req, const struct nd_known *known, struct pool *compute,
               const struct call *call, Elanus__SearchResp *resp, struct status *st);
+/* As the rows of index_near lie, in ar. False: not to be used, or no memory. */
+bool nd_near(const Elanus__SearchNear *near, uint32_t nq, struct arena *ar, struct index_near *ret);
 
 /* Rows by ascending key (req->limit smallest), newest of equal keys, or their number. */
 int nd_query(struct segment *const *segs, size_t nsegs, const struct schema *schema,

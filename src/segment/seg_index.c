@@ -204,6 +204,7 @@ int seg__search_index(const struct segment *seg, const struct seg_index *si, uin
         .params = &params,
         .check = seg__stop_check,
         .check_arg = &stop,
+        .near = q->near_out,
     };
     const struct seg_pass *pass = NULL;
     struct seg_pass own = { 0 };

@@ -146,7 +146,8 @@ struct fresh;
 /* false without memory. */
 bool seg__codes_alloc(struct segment *seg);
 void seg__codes_done(struct segment *seg);
-/* Codes of field f for a metric, of nrows rows or fewer; NULL: none (yet). Adds some. Thread: any. */
+/* Codes of field f for a metric; NULL: none (yet). Notes what a search of nrows rows would like to
+ * have. Thread: any. */
 struct fresh *seg__codes_get(const struct segment *seg, uint32_t f, enum metric metric,
                              enum vec_type type, uint32_t nrows);
 /* fresh_row_fn over the vectors of a growing segment's field f. */
@@ -156,6 +157,8 @@ struct seg_raw {
     size_t width;
 };
 const void *seg__codes_row(const void *raw, uint32_t row);
+/* What a vector field's elements are. Fails: ERR_SEGCORE_UNSUPPORTED. */
+int seg__vec_type(const struct seg_field *f, enum vec_type *ret, struct status *st);
 /* Rows were added. Thread: the writer. */
 void seg__codes_append(struct segment *seg, uint32_t nrows, uint32_t added);
 

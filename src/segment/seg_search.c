@@ -16,7 +16,7 @@
 #include "segment/seg_int.h"
 #include "schema/errors.h"
 
-static int vec_type_of(const struct seg_field *f, enum vec_type *ret, struct status *st)
+int seg__vec_type(const struct seg_field *f, enum vec_type *ret, struct status *st)
 {
     switch (f->type) {
     case DT_FLOAT_VECTOR:
@@ -213,6 +213,8 @@ static int search_codes(struct searching *s, struct arena *scratch, struct topk 
                               .allow = bits,
                               .allow_count = count,
                               .whole = s->q->has_radius,
+                              .near = s->q->near,
+                              .near_id = (uint64_t)s->q->near_id,
                               .check = s->fq.check,
                               .check_arg = s->fq.check_arg };
     /* The rest first: exact scores make the bound that spares rows with codes. */
@@ -238,7 +240,7 @@ int seg_search(const struct segment *seg, const struct seg_search *q, struct top
         FAIL(st, ERR_FIELD_NOT_FOUND, "field %lld", (long long)q->field_id);
     }
     struct seg_field sf = seg__field_of(field);
-    TRY(vec_type_of(&sf, &s.type, st));
+    TRY(seg__vec_type(&sf, &s.type, st));
     if (f < 0 || s.nrows == 0) {
         goto out; /* added after these rows: null in all of them */
     }
@@ -281,7 +283,7 @@ bool seg_vectors(const struct segment *seg, int64_t field_id, struct flat_rows *
     int f = seg__field(seg, field_id);
     struct status st = STATUS_INIT;
     enum vec_type type = VEC_COUNT;
-    if (!seg->sealed || f < 0 || vec_type_of(&seg->fields[f], &type, &st) != 0) {
+    if (!seg->sealed || f < 0 || seg__vec_type(&seg->fields[f], &type, &st) != 0) {
         return false;
     }
     const struct column *col = &seg->s.cols[f];

@@ -123,6 +123,11 @@ struct seg_search {
     } *params;                   /* of the index, in the API's spelling; unknown ones: ignored */
     size_t nparams;
     struct seg_search_work *work; /* what was done, added up; may be NULL */
+    struct index_near *near_out;  /* sealed: filled where an index can tell; may be NULL */
+    /* Growing: the same, as searches of the segment near_id with these queries told; may be NULL. It
+     * helps where near_id is seg_guide() of the field. */
+    const struct index_near *near;
+    int64_t near_id;
 };
 struct seg_search_work {
     bool indexed;                /* through an index; else rows that pass were compared */
@@ -139,6 +144,36 @@ int seg_topk_new(const struct seg_search *q, uint32_t topk, struct topk **ret_tk
  * Fails: ERR_SEGCORE*, ST_INVALID (a parameter), ST_TIMEOUT, ST_CANCELLED. */
 int seg_search(const struct segment *seg, const struct seg_search *q, struct topk *tk,
                struct arena *scratch, struct status *st);
+
+/* ---- Tending: work that makes searches of a growing segment cheap, for a thread that has time ----
+ *
+ * Searches note that they met many rows that are scanned one by one. Rows get codes first. Then each is
+ * attached to its nearest rows of a guide, a sealed segment that is always searched before this one
+ * and has an index that fills index_near (index/scan/fresh.h); without such a segment they are
+ * sorted into lists.
+ * Thread, of all but the ones marked: one at a time per segment. */
+struct seg_tend {
+    int64_t field_id;
+    enum metric metric;
+    size_t row_bytes;
+};
+/* Whether there is something to do. Thread: any. */
+bool seg_tend_wanted(const struct segment *seg);
+/* Fields there is something to do for; the note is taken down. */
+uint32_t seg_tend_fields(struct segment *seg, struct seg_tend *ret, uint32_t max);
+/* A step of coding, or with `sort` of sorting when all have codes. Whether there is more to do. */
+bool seg_tend_codes(struct segment *seg, int64_t field_id, bool sort);
+/* The guide of a field's rows; 0: none. Thread: any. */
+int64_t seg_guide(const struct segment *seg, int64_t field_id);
+/* Rows below are attached to it; *ret_coded: rows below have codes, and may be. Thread: any. */
+uint32_t seg_guide_attached(const struct segment *seg, int64_t field_id, uint32_t *ret_coded);
+/* Another guide, of nrows rows; 0: none from now on. keys: fresh_guide_far(). Fails: ST_NO_MEMORY. */
+int seg_guide_set(struct segment *seg, int64_t field_id, int64_t guide_id, uint32_t nrows,
+                  float *keys, uint32_t nkeys, struct status *st);
+/* The next n rows are attached: near is what the guide told of each. Fails: ST_NO_MEMORY. */
+int seg_guide_attach(struct segment *seg, int64_t field_id, const struct index_near *near,
+                     uint32_t n, struct status *st);
+#define SEG_GUIDE_NEAR 24u /* rows of the guide for each */
 
 /* Offsets of rows that pass, ordered by (primary key, newer first); at most limit smallest keys
  * (UINT32_MAX: all), and all passing rows of each: a key may have several. Rows from ar. */

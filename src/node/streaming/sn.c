@@ -457,6 +457,7 @@ int sn_new(const struct sn_opts *o, struct sn **ret_sn, struct status *st)
     cond_init(&sn->flush_wake);
     sn->shards = str_map_new();
     nd_measures_find(&sn->measures);
+    sn__tend_new(sn);
     *ret_sn = sn;
     return 0;
 }
@@ -486,6 +487,7 @@ out:
 
 void sn_stop(struct sn *sn)
 {
+    sn__tend_stop(sn);
     sn__flush_stop(sn);
     for (size_t i = 0; i < sn->nchannels; i++) {
         sn__channel_stop(sn->channels[i]);
@@ -504,6 +506,7 @@ void sn_free(struct sn *sn)
     }
     sn_stop(sn);
     str_map_free(sn->shards, free_shard);
+    sn__tend_free(sn);
     for (size_t i = 0; i < sn->nchannels; i++) {
         sn__channel_free(sn->channels[i]);
     }

@@ -105,6 +105,10 @@ struct sn_shard {
     int64_t flush_pause_ms;        /* after a failure */
     int64_t flush_at_us;           /* not before */
 
+    /* sn_tend.c */
+    _Atomic bool tend_queued;
+    _Atomic int64_t tend_at_us;    /* not before */
+
     /* Owned by the sequencer. */
     struct arena *ar;              /* descriptions of segments and delete files */
     struct arena *coll_ar, *load_ar; /* replaced with what lies in them */
@@ -181,6 +185,7 @@ struct sn {
     bool flush_stop;
     struct thread *flush_thread;
     struct nd_measures measures;
+    struct sn_tend *tend;          /* sn_tend.c */
 };
 
 /* sn_shard.c */
@@ -296,6 +301,14 @@ int sn__flush_start(struct sn *sn, struct status *st);
 void sn__flush_stop(struct sn *sn);
 /* The flush thread will look at the shard: what is sealed, pending deletes, what is missing. */
 void sn__flush_queue(struct sn *sn, struct sn_shard *sh);
+
+/* sn_tend.c */
+void sn__tend_new(struct sn *sn);
+void sn__tend_stop(struct sn *sn); /* ends its thread; nothing is taken any more */
+void sn__tend_free(struct sn *sn);
+/* After a search of these growing segments: the shard will be tended when one of them wants it.
+ * Neither waits nor works. Thread: any. */
+void sn__tend_look(struct sn_shard *sh, struct segment *const *growing, size_t n);
 
 /* sn_read.c */
 int sn__search(struct sn *sn, const struct call *call, const Elanus__SearchReq *req,

@@ -234,6 +234,52 @@ static float *limits_of(Elanus__SearchResp *const *parts, size_t nparts,
     return limits;
 }
 
+/* The guides of the growing segments to be searched, where this search is one that they help. */
+static size_t guides_of(const struct reading *r, const Elanus__SearchReq *req, struct arena *ar,
+                        int64_t **ret_ids)
+{
+    size_t n = 0;
+
+    *ret_ids = NULL;
+    if (req->exact || req->has_radius || req->has_range_filter || req->has_bound) {
+        return 0;
+    }
+    for (size_t i = 0; i < r->ngrowing; i++) {
+        int64_t id = seg_guide(r->growing[i], req->field_id);
+        bool had = id == 0;
+        for (size_t j = 0; j < n; j++) {
+            had = had || (*ret_ids)[j] == id;
+        }
+        if (!had) {
+            *ret_ids = *ret_ids ? *ret_ids : arena_try_array(ar, r->ngrowing, sizeof **ret_ids);
+            if (!*ret_ids) {
+                return 0;
+            }
+            (*ret_ids)[n++] = id;
+        }
+    }
+    return n;
+}
+
+/* For each growing segment what the nodes told of its guide; NULL: of none. */
+static const Elanus__SearchNear **near_of(const struct reading *r, int64_t field_id,
+                                          Elanus__SearchResp *const *parts, struct arena *ar)
+{
+    const Elanus__SearchNear **near = NULL;
+
+    for (size_t p = 0; p < r->nnodes; p++) {
+        for (size_t k = 0; k < parts[p]->n_near; k++) {
+            near = near ? near : arena_try_array(ar, r->ngrowing, sizeof(Elanus__SearchNear *));
+            for (size_t i = 0; near && i < r->ngrowing; i++) {
+                if (seg_guide(r->growing[i], field_id) == parts[p]->near[k]->segment_id) {
+                    near[i] = parts[p]->near[k];
+                }
+            }
+        }
+    }
+    return near;
+}
+
 /* The growing rows brought nothing to what one node has found: its answer is the answer. */
 static bool only_sealed(Elanus__SearchResp *const *parts, size_t nparts, const struct call *call,
                         Elanus__SearchResp *ret, uint32_t **ret_part)
@@ -277,6 +323,7 @@ static int search_parts(struct reading *r, const struct sn *sn, const struct cal
     sub.read_ts = r->read_ts;
     sub.ttl_before = r->ttl_before;
     sub.n_output_field_ids = 0;
+    sub.n_near_segment_ids = guides_of(r, req, call->ar, &sub.near_segment_ids);
     for (size_t i = 0; i < r->nnodes; i++) {
         parts[nparts] = ARENA_NEW(call->ar, Elanus__SearchResp);
         elanus__search_resp__init(parts[nparts]);
@@ -286,14 +333,20 @@ static int search_parts(struct reading *r, const struct sn *sn, const struct cal
         nparts++;
     }
     if (r->ngrowing) {
-        float *limits = r->nnodes ? limits_of(parts + 1, r->nnodes, req, call->ar) : NULL;
+        struct nd_known known = { 0 };
+        if (r->nnodes) {
+            known.limits = limits_of(parts + 1, r->nnodes, req, call->ar);
+            known.near = near_of(r, req->field_id, parts + 1, call->ar);
+        }
         parts[0] = ARENA_NEW(call->ar, Elanus__SearchResp);
         elanus__search_resp__init(parts[0]);
         sub.segment_ids = NULL;
         sub.n_segment_ids = 0;
-        TRY(nd_search(r->growing, r->ngrowing, r->vw->schema, &sub, limits, sn->opts.compute, call,
+        sub.n_near_segment_ids = 0;
+        TRY(nd_search(r->growing, r->ngrowing, r->vw->schema, &sub, &known, sn->opts.compute, call,
                       parts[0], st));
         nd_measures_add(&sn->measures, parts[0]->work);
+        sn__tend_look(r->sh, r->growing, r->ngrowing);
     }
     *retry_k = false;
     if (k == req->k && only_sealed(parts, nparts, call, ret, ret_part)) {
@@ -425,6 +478,7 @@ static int search_view(struct reading *r, const struct sn *sn, const struct call
         TRY(fetch_fields(r, call, req, part, resp, st));
     }
 out:
+    resp->n_near = 0; /* was for here */
     resp->read_ts = r->read_ts;
     return rc;
 }
