@@ -352,7 +352,8 @@ static void test_build_when_coarse_codes_serve_then_it_takes_them(void **state)
         build_with(&s, &p, NULL, &fine);
         assert_int_equal(codec_kind_of(graph_of(&coarse)->codec), CODEC_SQ4);
         assert_int_equal(codec_kind_of(graph_of(&fine)->codec), CODEC_SQ8);
-        assert_true(graph_of(&coarse)->off > graph_of(&fine)->off && graph_of(&fine)->off > 0);
+        assert_true(graph_of(&coarse)->quality.ten_in > graph_of(&fine)->quality.ten_in);
+        assert_true(graph_of(&coarse)->quality.off > graph_of(&fine)->quality.off);
         struct topk *truth = cf_truth(&s, K, NULL, NULL);
         static const uint32_t efs[] = { K, 80 };
         for (size_t e = 0; e < ARRAY_LEN(efs); e++) { /* with ef = k coarse codes get some more */
@@ -406,7 +407,7 @@ static void test_build_when_threads_differ_then_codes_do_not(void **state)
     many_params(&p, INDEX_HNSW);
     build_with(&s, &p, NULL, &one);
     build_with(&s, &p, pool, &two);
-    assert_true(graph_of(&one)->off > 0);
+    assert_true(graph_of(&one)->quality.off > 0);
     assert_int_equal(one.file.n, two.file.n);
     assert_memory_equal(one.file.p, two.file.p, one.file.n);
     pool_free(pool);

@@ -51,7 +51,8 @@ static int check_meta(const struct graph_meta *m, const struct index_rows *rows,
     }
     if (m->n && (m->degree != ROUND_UP(2 * params->M, 16u) || m->nclusters == 0 ||
                  m->nclusters > m->n || m->npivots < m->nclusters || m->npivots > m->n ||
-                 m->nsupers == 0 || m->nsupers > m->nclusters || !(m->off >= 0))) {
+                 m->nsupers == 0 || m->nsupers > m->nclusters || !(m->off >= 0) ||
+                 m->ten_in > GRAPH_TEN_IN_MAX)) {
         return st_fail(st, ST_CORRUPT, "index file: a graph of degree %u, %u clusters, %u pivots",
                        m->degree, m->nclusters, m->npivots);
     }
@@ -140,7 +141,7 @@ static int graph_open(const struct ix_file *f, const struct index_rows *rows,
     g->npivots = meta.npivots;
     g->nsupers = meta.nsupers;
     g->stride = meta.stride;
-    g->off = meta.off;
+    g->quality = (struct graph_codes){ .off = meta.off, .ten_in = meta.ten_in };
     if (g->n) {
         g->head.rows = *rows;
         TRY(open_sections(g, f, rows, st));

@@ -253,12 +253,13 @@ static int put_all(struct graph_builder *b, struct ixw *w, struct status *st)
     struct codec *own = NULL;
     const struct codec *c = b->codec;
     size_t size;
-    float off;
-    TRY(graph__search_codec(b, &spec, b->in->params->type == INDEX_HNSW, &own, &off, st));
+    struct graph_codes quality;
+    TRY(graph__search_codec(b, &spec, b->in->params->type == INDEX_HNSW, &own, &quality, st));
     c = own ? own : c;
     const struct graph_meta meta = { .n = g->n, .degree = g->degree, .nclusters = g->nclusters,
                                      .npivots = g->npivots, .nsupers = g->nsupers,
-                                     .off = off, .stride = padded_stride(c) };
+                                     .off = quality.off, .ten_in = quality.ten_in,
+                                     .stride = (uint32_t)padded_stride(c) };
     const void *blob = codec_blob(c, &size);
     TRY(ixw_section(w, GRAPH_META, &meta, sizeof meta, st));
     TRY(ixw_section(w, GRAPH_CODC, blob, size, st));

@@ -3,10 +3,11 @@
  *
  * WHAT        A walk's time goes to fetching codes from anywhere in memory, so HNSW takes half the
  *             bytes where that costs next to nothing: walks from some rows gather neighbourhoods,
- *             and when the codes of 4 bits keep the nearest of these nearest, as the rows tell it,
- *             they are the file's; else those of 8 bits that the graph was built on.
- *             How far codes are off is measured on the way: searches in a range look that much
- *             further.
+ *             and when the ten nearest, as the rows tell it, are among the TEN_IN_MAX nearest by
+ *             codes of 4 bits, these are the file's; else those of 8 bits that the graph was built
+ *             on.
+ *             Among how many the ten are is kept with the file: a search's pool is no smaller. So
+ *             is how far codes are off: searches in a range look that much further.
  * THREADS     Sample rows in parallel, each writes what is its own: the result does not depend on
  *             their number.
  */
@@ -21,17 +22,17 @@
 #include "simd/simd.h"
 
 #define SAMPLES 256u
-#define NEAR 64u /* rows of a neighbourhood */
-#define BEST 10u /* of which so many must be */
-#define KEPT 14u /* among so many by their codes, */
-#define KEEP 0.95 /* in so many cases: sentence embeddings .997, SIFT .968, words in 50 dimensions .935 */
+#define NEAR GRAPH_TEN_IN_MAX /* rows of a neighbourhood */
+#define BEST 10u
+#define KEEP 0.985 /* of the best are to be among so many by their codes: sentence embeddings 12, */
+#define TEN_IN_MAX 20u /* SIFT 17, words in 50 dimensions 22 */
 /* Fewer rows are in a cache whatever their codes. */
 #define ROWS_MIN 4096u
 
 struct judge {
     struct graph_builder *b;
     const struct codec *codec;
-    uint32_t kept[SAMPLES], best[SAMPLES];
+    uint16_t at[SAMPLES][NEAR]; /* best rows at each place by their keys */
     double off2[SAMPLES]; /* sums of squares over compared[] rows */
     uint32_t compared[SAMPLES];
 };
@@ -62,18 +63,17 @@ static void judge_near(struct judge *k, size_t j, struct near *v, size_t n)
     }
     k->off2[j] = isfinite(off2) ? off2 : 0;
     k->compared[j] = isfinite(off2) ? (uint32_t)n : 0;
-    if (n < 2 * KEPT) {
+    if (n < 2 * TEN_IN_MAX) {
         return;
     }
     qsort(v, n, sizeof *v, by_exact);
     const float last = v[BEST - 1].exact;
     qsort(v, n, sizeof *v, by_key); /* equal keys: the worse first */
-    uint32_t kept = 0;
-    for (size_t i = 0; i < KEPT; i++) {
-        kept += v[i].exact <= last;
+    uint32_t found = 0;
+    for (size_t i = 0; i < n && found < BEST; i++) {
+        k->at[j][i] = v[i].exact <= last;
+        found += k->at[j][i];
     }
-    k->kept[j] = MIN(kept, BEST);
-    k->best[j] = BEST;
 }
 
 static void judge_row(void *ctx, size_t j)
@@ -123,12 +123,28 @@ out:
     mem_free(pq);
 }
 
-/* Of the best, the share that codes keep near; what they are off by, as a standard deviation. */
-static int judge_codec(struct graph_builder *b, const struct codec *codec, double *ret_keep,
-                       float *ret_off, struct status *st)
+/* Among how many by their keys the ten best are; NEAR and more: too far. */
+static uint32_t ten_in(const struct judge *k)
+{
+    double at[NEAR] = { 0 }, all = 0, kept = 0;
+    for (size_t j = 0; j < SAMPLES; j++) {
+        for (size_t i = 0; i < NEAR; i++) {
+            at[i] += k->at[j][i];
+            all += k->at[j][i];
+        }
+    }
+    uint32_t n = 0;
+    while (n < NEAR && !(all > 0 && kept >= KEEP * all)) {
+        kept += at[n++];
+    }
+    return MAX(n, BEST);
+}
+
+static int judge_codec(struct graph_builder *b, const struct codec *codec,
+                       struct graph_codes *ret, struct status *st)
 {
     int rc = 0;
-    double kept = 0, best = 0, off2 = 0, compared = 0;
+    double off2 = 0, compared = 0;
     struct judge *k = alloc_try_zero(sizeof *k);
     if (!k) {
         FAIL(st, ST_NO_MEMORY, "no memory to choose the codes of a graph");
@@ -142,36 +158,33 @@ static int judge_codec(struct graph_builder *b, const struct codec *codec, doubl
         goto out;
     }
     for (size_t j = 0; j < SAMPLES; j++) {
-        kept += k->kept[j];
-        best += k->best[j];
         off2 += k->off2[j];
         compared += k->compared[j];
     }
-    *ret_keep = best > 0 ? kept / best : 0;
-    *ret_off = compared > 0 ? (float)sqrt(off2 / compared) : 0;
+    ret->ten_in = ten_in(k);
+    ret->off = compared > 0 ? (float)sqrt(off2 / compared) : 0;
 out:
     mem_free(k);
     return rc;
 }
 
 int graph__search_codec(struct graph_builder *b, const struct codec_spec *spec, bool may_choose,
-                        struct codec **ret_own, float *ret_off, struct status *st)
+                        struct codec **ret_own, struct graph_codes *ret, struct status *st)
 {
     int rc = 0;
     struct codec *own = NULL;
     struct codec_spec want = *spec;
-    double keep;
-    *ret_off = 0;
+    *ret = (struct graph_codes){ 0 };
     const bool choose = may_choose && want.kind == CODEC_SQ8 && b->g.n >= ROWS_MIN;
     want.kind = choose ? CODEC_SQ4 : want.kind;
     if (want.kind != codec_kind_of(b->codec)) {
         TRY(graph__train(b, &want, &own, st));
     }
     if (want.kind >= CODEC_SQ8 && want.kind <= CODEC_SQ4) {
-        TRY(judge_codec(b, own ? own : b->codec, &keep, ret_off, st));
-        if (choose && keep < KEEP) {
+        TRY(judge_codec(b, own ? own : b->codec, ret, st));
+        if (choose && ret->ten_in > TEN_IN_MAX) {
             codec_free(TAKE(own));
-            TRY(judge_codec(b, b->codec, &keep, ret_off, st));
+            TRY(judge_codec(b, b->codec, ret, st));
         }
     }
     *ret_own = TAKE(own);

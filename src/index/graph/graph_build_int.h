@@ -47,10 +47,9 @@ int graph__repair(struct graph_builder *b, uint32_t *ret_repaired, struct status
 int graph__train(const struct graph_builder *b, const struct codec_spec *spec,
                  struct codec **ret_c, struct status *st);
 /* graph_build_codec.c: the codec of spec for searches, NULL in *ret_own when it is the build's;
- * may_choose: 4-bit codes in place of 8-bit ones where they do. What keys are off by, as a standard
- * deviation near the query, in *ret_off; 0: not known. */
+ * may_choose: 4-bit codes in place of 8-bit ones where they do. */
 int graph__search_codec(struct graph_builder *b, const struct codec_spec *spec, bool may_choose,
-                        struct codec **ret_own, float *ret_off, struct status *st);
+                        struct codec **ret_own, struct graph_codes *ret, struct status *st);
 /* Records the first failure of blocks that run in parallel; thread: any. */
 void graph__fail(struct graph_builder *b, int rc, const struct status *st);
 /* A seeded stream of 64-bit numbers. */

@@ -31,6 +31,7 @@
 #define GRAPH_NONE UINT32_MAX
 #define GRAPH_CLUSTER_ROWS 1000u
 #define GRAPH_GROUP_ROWS 32u
+#define GRAPH_TEN_IN_MAX 64u
 /* Bits for scans: fewer rows are in a cache anyway, shorter codes are few lines themselves. */
 #define GRAPH_BITS_ROWS 4096u
 #define GRAPH_BITS_DIM 64u
@@ -52,8 +53,15 @@
 struct graph_meta {
     uint32_t n, degree;
     uint32_t nclusters, npivots, nsupers;
-    float off;       /* of keys, as a standard deviation; 0: not measured */
-    uint64_t stride; /* of codes */
+    float off;       /* see struct graph_codes */
+    uint32_t stride; /* of codes */
+    uint32_t ten_in;
+};
+
+/* How well codes tell rows near a query from each other; zeros: not measured. */
+struct graph_codes {
+    float off;       /* what keys are off by, as a standard deviation */
+    uint32_t ten_in; /* the ten best rows are among so many nearest codes */
 };
 
 struct graph {
@@ -61,7 +69,7 @@ struct graph {
     struct codec *codec;
     uint32_t n, degree, nclusters, npivots, nsupers;
     size_t stride;
-    float off;                     /* of keys; see struct graph_meta */
+    struct graph_codes quality;    /* of codes */
     const uint8_t *codes;          /* n */
     struct codec *bit_codec;       /* NULL: no bits */
     size_t bit_stride;
