@@ -369,7 +369,11 @@ static bool score_results(struct filtered *f, uint32_t j, struct topk *tk,
     }
     c->exact += m;
     c->bytes += m * vec_bytes(r->type, r->dim);
-    bool fine = codec_kind_of(f->g->codec) <= CODEC_SQ4; /* coarser ones are off by much anywhere */
+    /* Coarse codes are off by much anywhere: only where the filter shuns the query it counts. */
+    const double share = (double)f->q->allow_count / f->g->n;
+    const bool shunned = f->plan->local >= 0 && f->plan->local < share / 2;
+    const enum codec_kind kind = codec_kind_of(f->g->codec);
+    const bool fine = kind <= CODEC_SQ8 || (kind <= CODEC_SQ4 && shunned);
     if (fine && n == f->ef && f->q->allow_count > n &&
         2 * off > last - graph_cand_key(f->results[0])) {
         return false;

@@ -52,6 +52,8 @@
 /* Where clusters and a walk cost the same the walk finds a little more. */
 #define UNSURE 1.1
 
+#define SHUNNED_MOST 0.25
+
 /* A try that costs less than one part of so many of what it may spare. */
 #define LONG_SHOT 3
 
@@ -219,12 +221,14 @@ struct plan_choice plan_filtered(const struct plan_search *p)
     for (size_t i = 0; i < ARRAY_LEN(walks); i++) {
         /* A walk that has found enough has found the right ones, whatever lies between. Where a
          * filter shuns the query's neighbourhood nobody can tell how far clusters must reach: with
-         * bits that is tried, on a small budget. */
+         * bits that is tried, on a small budget, unless so many are allowed elsewhere that the
+         * nearest of them must be thousands, all as far. */
         if (walks[i] == STRAT_GRAPH && walk_ef(p, local) > PLAN_PLAIN_EF) {
             continue;
         }
         if (walks[i] == STRAT_CLUSTERS &&
-            (p->nclusters < CLUSTERS_MIN || (!p->bit_bytes && local < share / 6))) {
+            (p->nclusters < CLUSTERS_MIN ||
+             (local < share / 6 && (!p->bit_bytes || share > SHUNNED_MOST)))) {
             continue;
         }
         double cost = plan_cost(p, walks[i]);

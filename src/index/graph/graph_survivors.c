@@ -185,9 +185,10 @@ static void score_bits(struct survivors *v)
     struct graph_scratch *s = v->s;
     const struct graph *g = v->g;
     const size_t n = v->waiting, missing = v->sure - v->nnear;
-    /* The best by codes look better than they are where scores are dense. */
+    /* The best by codes look better than they are where scores are dense, as a filling pool tells. */
     float *lows = s->dist, cut = v->settled ? v->tk->lists[v->j].bound_key
-                                 : v->nnear ? graph_cand_key(v->near[0])
+                                 : v->nnear ? graph_cand_key(v->near[0]) +
+                                              (v->n > v->keep / 2 ? 2 * g->quality.off : 0)
                                             : INFINITY;
     codec_ids_bound(g->bit_codec, s->bit_pq, g->bit_codes, g->bit_stride, s->ids, n, s->keys, lows);
     if (missing && n > 0) {
