@@ -142,27 +142,6 @@ static void search_one(void *ctx, size_t i)
 
 /* ---- where queries lie ---- */
 
-/* Rows kept of each query: all that a walk finds, but for calls of many queries. */
-#define NEAR_MAX 1024u
-#define NEAR_MAX_MANY 256u
-#define NEAR_MANY 32u
-
-static int near_new(struct arena *ar, uint32_t nq, uint32_t asked, struct index_near *ret,
-                    struct status *st)
-{
-    uint32_t max = nq > NEAR_MANY ? NEAR_MAX_MANY : NEAR_MAX;
-
-    max = asked ? MIN(asked, max) : max;
-    ret->rows = arena_try(ar, (size_t)nq * max * sizeof *ret->rows);
-    ret->counts = arena_try_array(ar, nq, sizeof *ret->counts);
-    ret->keys = arena_try_array(ar, nq, sizeof *ret->keys);
-    if (!ret->rows || !ret->counts || !ret->keys) {
-        return no_memory(st);
-    }
-    ret->max = max;
-    return 0;
-}
-
 /* Room for what the segments named in req tell. */
 static int near_ask(struct search_job *job, const Elanus__SearchReq *req, struct status *st)
 {
@@ -173,7 +152,7 @@ static int near_ask(struct search_job *job, const Elanus__SearchReq *req, struct
         seg_get_info(job->segs[i], &info);
         for (size_t n = 0; n < req->n_near_segment_ids && !job->work[i].near.max; n++) {
             if (req->near_segment_ids[n] == info.id) {
-                TRY(near_new(job->scratch, req->nq, req->near_max, &job->work[i].near, st));
+                TRY(nd_near_new(job->scratch, req->nq, req->near_max, &job->work[i].near, st));
             }
         }
     }
@@ -184,72 +163,24 @@ out:
 static int near_tell(const struct search_job *job, struct arena *ar, Elanus__SearchResp *resp,
                      struct status *st)
 {
-    uint32_t nq = job->q.nq;
+    int rc = 0;
 
     resp->near = arena_try_array(ar, job->nsegs, sizeof(Elanus__SearchNear *));
     if (!resp->near) {
         return no_memory(st);
     }
     for (size_t i = 0; i < job->nsegs; i++) {
-        const struct index_near *in = &job->work[i].near;
-        Elanus__SearchNear *out;
+        Elanus__SearchNear *near;
         struct seg_info info;
-        size_t total = 0;
-        for (uint32_t q = 0; in->max && q < nq; q++) {
-            total += in->counts[q];
+        TRY(nd_near_pack(&job->work[i].near, job->q.nq, ar, &near, st));
+        if (near) {
+            seg_get_info(job->segs[i], &info);
+            near->segment_id = info.id;
+            resp->near[resp->n_near++] = near;
         }
-        if (total == 0) {
-            continue;
-        }
-        seg_get_info(job->segs[i], &info);
-        out = ARENA_NEW(ar, Elanus__SearchNear);
-        elanus__search_near__init(out);
-        out->segment_id = info.id;
-        out->counts = arena_try_array(ar, nq, sizeof *out->counts);
-        out->keys = arena_try_array(ar, nq, sizeof *out->keys);
-        out->rows = arena_try_array(ar, total, sizeof *out->rows);
-        if (!out->counts || !out->keys || !out->rows) {
-            return no_memory(st);
-        }
-        out->n_counts = out->n_keys = nq;
-        for (uint32_t q = 0; q < nq; q++) {
-            out->counts[q] = in->counts[q];
-            out->keys[q] = in->counts[q] ? in->keys[q] : 0;
-            memcpy(out->rows + out->n_rows, in->rows + (size_t)q * in->max,
-                   in->counts[q] * sizeof *out->rows);
-            out->n_rows += in->counts[q];
-        }
-        resp->near[resp->n_near++] = out;
     }
-    return 0;
-}
-
-bool nd_near(const Elanus__SearchNear *near, uint32_t nq, struct arena *ar, struct index_near *ret)
-{
-    size_t total = 0;
-
-    *ret = (struct index_near){ .counts = near->counts, .keys = near->keys, .rows = near->rows };
-    if (near->n_counts != nq || near->n_keys != nq) {
-        return false;
-    }
-    for (uint32_t q = 0; q < nq; q++) {
-        ret->max = MAX(ret->max, near->counts[q]);
-        total += near->counts[q];
-    }
-    if (total == 0 || total != near->n_rows) {
-        return false;
-    }
-    if (total == (size_t)nq * ret->max) {
-        return true;
-    }
-    ret->rows = arena_try_array(ar, (size_t)nq * ret->max, sizeof *ret->rows);
-    total = 0;
-    for (uint32_t q = 0; ret->rows && q < nq; q++) {
-        memcpy(ret->rows + (size_t)q * ret->max, near->rows + total,
-               near->counts[q] * sizeof *ret->rows);
-        total += near->counts[q];
-    }
-    return ret->rows != NULL;
+out:
+    return rc;
 }
 
 /* ---- sharing the work ---- */

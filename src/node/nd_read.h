@@ -22,7 +22,16 @@ struct nd_known {
 int nd_search(struct segment *const *segs, size_t nsegs, const struct schema *schema,
               const Elanus__SearchReq *req, const struct nd_known *known, struct pool *compute,
               const struct call *call, Elanus__SearchResp *resp, struct status *st);
-/* As the rows of index_near lie, in ar. False: not to be used, or no memory. */
+
+/* ---- nd_near.c: struct index_near and its message ---- */
+
+/* Room for a search of nq queries; asked: most rows of each, 0: all. Fails: ST_NO_MEMORY. */
+int nd_near_new(struct arena *ar, uint32_t nq, uint32_t asked, struct index_near *ret,
+                struct status *st);
+/* *ret is NULL when there is nothing to tell; segment_id is left to the caller. */
+int nd_near_pack(const struct index_near *in, uint32_t nq, struct arena *ar,
+                 Elanus__SearchNear **ret, struct status *st);
+/* The way back, in ar. False: not to be used, or no memory. */
 bool nd_near(const Elanus__SearchNear *near, uint32_t nq, struct arena *ar, struct index_near *ret);
 
 /* Rows by ascending key (req->limit smallest), newest of equal keys, or their number. */
