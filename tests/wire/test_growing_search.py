@@ -33,7 +33,7 @@ class Both:
         client.load_collection(name)
         for at in range(ROWS, ROWS + MORE, 500):
             self.insert(at, at + 500)
-        self.search(self.queries[:1], 5)            # codes of growing rows are made by searches
+        self.search(self.queries[:1], 5)            # asks for codes of growing rows, which come beside searches
         self.gone = np.zeros(len(self.rows), bool)
 
     def insert(self, start, end):
