@@ -218,6 +218,7 @@ static int graph_validate(const struct index *ix, struct status *st)
         TRY(check_perm(g, seen, st));
         TRY(check_links(g, st));
         TRY(check_reach(g, 0, seen, queue, st));
+        TRY(graph__bits_check(g, st));
     }
 out:
     mem_free(seen);

@@ -16,6 +16,7 @@
  *             out.
  */
 #include <math.h>
+#include <string.h>
 
 #include "base/alloc.h"
 #include "base/pool.h"
@@ -72,6 +73,28 @@ int graph__bits_open(struct graph *g, const struct ix_file *f, struct status *st
         TRY(code_centroids(g, st));
     }
 out:
+    return rc;
+}
+
+int graph__bits_check(const struct graph *g, struct status *st)
+{
+    int rc = 0;
+    if (!g->bit_codec) {
+        return 0;
+    }
+    const struct index_rows *rows = &g->head.rows;
+    uint8_t *code = alloc_try(g->bit_stride);
+    if (!code) {
+        FAIL(st, ST_NO_MEMORY, "no memory to check the bits of %u nodes", g->n);
+    }
+    for (uint32_t i = 0; i < g->n; i++) {
+        codec_encode(g->bit_codec, index_row(rows, graph_row(g, i)), rows->stride, 1, code);
+        if (memcmp(code, g->bit_codes + i * g->bit_stride, g->bit_stride) != 0) {
+            FAIL(st, ST_CORRUPT, "graph: bits of node %u are not its row's", i);
+        }
+    }
+out:
+    mem_free(code);
     return rc;
 }
 

@@ -214,6 +214,8 @@ void graph__sort(uint64_t *cand, size_t n);
 /* Whether an index over rows whose codes are of that kind has bits. */
 bool graph__bits_wanted(const struct index_rows *rows, enum codec_kind kind);
 int graph__bits_open(struct graph *g, const struct ix_file *f, struct status *st);
+/* ST_CORRUPT: bits are not those that the codec makes of the rows. */
+int graph__bits_check(const struct graph *g, struct status *st);
 
 /* ---- graph_search.c ---- */
 

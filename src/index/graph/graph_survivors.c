@@ -192,11 +192,12 @@ static void score_bits(struct survivors *v)
                                             : INFINITY;
     codec_ids_bound(g->bit_codec, s->bit_pq, g->bit_codes, g->bit_stride, s->ids, n, s->keys, lows);
     if (missing && n > 0) {
-        cut = INFINITY;
+        float worst = INFINITY; /* of as many as are wanted, with those that are there */
         if (n > missing) {
             uint64_t room[256];
-            cut = smallest(s->keys, n, missing, room);
+            worst = smallest(s->keys, n, missing, room);
         }
+        cut = v->nnear ? fmaxf(cut, worst) : worst;
     }
     size_t npick = simd_ops()->select_le(lows, n, cut, s->pick);
     for (size_t i = 0; i < npick; i++) {
@@ -512,6 +513,7 @@ int graph__survivors_near(const struct graph *g, const struct index_query *q, ui
     const uint32_t patience = PATIENCE + (uint32_t)MIN(plan->ef / PATIENCE_EF, 30u);
     uint32_t with = 0, dry = 0, held = 0;
     size_t looked = 0;
+    bool over = false; /* the budget is spent */
     v.near[0] = UINT64_MAX;
     while (left) {
         uint32_t k = graph_cand_node(order[0]), first = g->cluster_first[k];
@@ -529,7 +531,8 @@ int graph__survivors_near(const struct graph *g, const struct index_query *q, ui
         scan_run(&v, first, g->cluster_first[k + 1]);
         c->lists++;
         looked += g->cluster_first[k + 1] - first;
-        if (plan_clusters_ns(plan, v.seen, looked) > budget_ns) {
+        over = over || plan_clusters_ns(plan, v.seen, looked) > budget_ns;
+        if (over && !v.settled) {
             goto out;
         }
         held += v.seen != before || v.waiting != waiting;
@@ -539,7 +542,7 @@ int graph__survivors_near(const struct graph *g, const struct index_query *q, ui
         with += held;
         dry = v.near[0] < worst || v.nnear < v.sure ? 0 : dry + held;
         held = 0;
-        if (dry >= patience + with / PATIENCE_PART) {
+        if (!over && dry >= patience + with / PATIENCE_PART) {
             break;
         }
         if (q->check) {

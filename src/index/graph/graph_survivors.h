@@ -11,8 +11,8 @@ int graph__survivors_all(const struct graph *g, const struct index_query *q, uin
                          size_t keep, size_t ef, struct topk *tk, struct index_counters *c,
                          struct status *st);
 /* Cluster by cluster, nearest first, until clusters stop to matter; at least min(k, allowed) rows.
- * *ret_done false: budget_ns of plan_walk_ns() went without an end in sight, and nothing was
- * pushed. */
+ * *ret_done false: budget_ns of plan_clusters_ns() went without an end in sight, and nothing was
+ * pushed; once something was, all clusters are scanned instead. */
 int graph__survivors_near(const struct graph *g, const struct index_query *q, uint32_t j,
                           const struct plan_search *plan, double budget_ns, struct topk *tk,
                           bool *ret_done, struct index_counters *c, struct status *st);

@@ -410,28 +410,32 @@ static inline void heap_down(uint64_t *h, size_t n, uint64_t x, uint64_t flip)
 #define NEAREST_FIRST UINT64_C(0)
 #define FARTHEST_FIRST UINT64_MAX
 
-static int frontier_push(struct graph_scratch *s, size_t *n, uint64_t x, struct status *st)
-{
-    if (*n == s->heap_cap) {
-        size_t cap = s->heap_cap ? s->heap_cap * 2 : 1024;
-        uint64_t *heap = realloc_try(s->heap, cap * sizeof *heap);
-        if (!heap) {
-            return st_fail(st, ST_NO_MEMORY, "no memory for a search's frontier of %zu nodes", cap);
-        }
-        s->bytes += (cap - s->heap_cap) * sizeof *heap;
-        s->heap = heap;
-        s->heap_cap = cap;
-    }
-    heap_up(s->heap, (*n)++, x, NEAREST_FIRST);
-    return 0;
-}
-
 struct wide {
     const struct graph *g;
     struct graph_scratch *s;
     const struct graph_wide *how;
     size_t nresults, nfrontier;
 };
+
+static int frontier_push(struct wide *w, uint64_t x, struct status *st)
+{
+    struct graph_scratch *s = w->s;
+    if (w->nfrontier == s->heap_cap) {
+        struct graph *mine = (struct graph *)(uintptr_t)w->g;
+        const size_t cap = s->heap_cap ? s->heap_cap * 2 : 1024;
+        const size_t more = (cap - s->heap_cap) * sizeof *s->heap;
+        uint64_t *heap = realloc_try(s->heap, cap * sizeof *heap);
+        if (!heap) {
+            return st_fail(st, ST_NO_MEMORY, "no memory for a search's frontier of %zu nodes", cap);
+        }
+        s->bytes += more;
+        atomic_fetch_add_explicit(&mine->scratch_bytes, more, memory_order_relaxed);
+        s->heap = heap;
+        s->heap_cap = cap;
+    }
+    heap_up(s->heap, w->nfrontier++, x, NEAREST_FIRST);
+    return 0;
+}
 
 static float wide_bound(const struct wide *w)
 {
@@ -442,7 +446,7 @@ static float wide_bound(const struct wide *w)
 static int wide_take(struct wide *w, float key, uint32_t node, struct status *st)
 {
     uint64_t x = graph_cand(key, node);
-    int rc = frontier_push(w->s, &w->nfrontier, x, st);
+    int rc = frontier_push(w, x, st);
     if (key < w->how->low_key ||
         (w->how->allow && !bit_get(w->how->allow, graph_row(w->g, node)))) {
         return rc;
