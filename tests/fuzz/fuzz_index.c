@@ -5,8 +5,9 @@
  *             sections, table and tail without the padding between them) and the value put there.
  *             The target builds the file of 40 rows itself (the same every time), changes it, mends
  *             the checksums if bit 0 of flags says so, cuts it if bit 1 does, opens and searches in
- *             every way. So every number inside can be a lie that only the checks behind the sums
- *             find: nothing may be read outside of the bytes, nothing may run for ever.
+ *             every way. With bit 2 a graph's file has bits, which so few rows do not get. So every
+ *             number inside can be a lie that only the checks behind the sums find: nothing may be
+ *             read outside of the bytes, nothing may run for ever.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -16,6 +17,7 @@
 #include "base/hash.h"
 #include "base/status.h"
 #include "index/ann_int.h"
+#include "index/graph/graph_int.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -128,17 +130,57 @@ static int keep(void *arg, const void *p, size_t n, struct status *st)
     return 0;
 }
 
-/* Built once each; empty when the type does not take such rows. */
-static const struct file *file_of(enum index_type type, size_t shape, const struct index_rows *rows)
+/* The same graph with bits, as graph_bits.c puts them behind larger ones. */
+static int add_bits(const struct file *from, const struct index_rows *rows,
+                    const struct index_params *params, struct file *ret, struct status *st)
 {
-    static struct file files[INDEX_TYPE_COUNT][ARRAY_LEN(shapes)];
-    static bool built[INDEX_TYPE_COUNT][ARRAY_LEN(shapes)];
-    struct file *f = &files[type][shape];
-    if (!built[type][shape]) {
+    int rc = 0;
+    const struct codec_spec spec = { .kind = CODEC_RABITQ, .bits = 1 };
+    const struct index_source src = { .map = from->p, .size = from->n, .fd = -1 };
+    struct ix_file f;
+    struct ixw *w = NULL;
+    struct codec *codec = NULL;
+    uint8_t *codes = NULL;
+    const void *p;
+    size_t size;
+    TRY(ix_file_open(&src, &f, st));
+    TRY(codec_train(&spec, rows, NULL, NULL, NULL, &codec, st));
+    TRY(ixw_new(rows, params, keep, ret, &w, st));
+    for (uint32_t i = 0; i < f.nsections; i++) {
+        TRY(ixw_section(w, f.entries[i].tag, f.map + f.entries[i].offset, f.entries[i].size, st));
+    }
+    p = codec_blob(codec, &size);
+    TRY(ixw_section(w, GRAPH_BCOD, p, size, st));
+    codes = xalloc(NROWS * codec_stride(codec));
+    TRY(ix_section(&f, GRAPH_PERM, NROWS * sizeof(uint32_t), &p, NULL, st));
+    for (uint32_t i = 0; i < NROWS; i++) {
+        codec_encode(codec, index_row(rows, ((const uint32_t *)p)[i]), rows->stride, 1,
+                     codes + i * codec_stride(codec));
+    }
+    TRY(ixw_section(w, GRAPH_BITS, codes, NROWS * codec_stride(codec), st));
+    TRY(ixw_finish(w, st));
+out:
+    mem_free(codes);
+    codec_free(codec);
+    ixw_free(w);
+    return rc;
+}
+
+/* Built once each; empty when the type does not take such rows. */
+static const struct file *file_of(enum index_type type, size_t shape, bool bits,
+                                  const struct index_rows *rows)
+{
+    static struct file files[2][INDEX_TYPE_COUNT][ARRAY_LEN(shapes)];
+    static bool built[2][INDEX_TYPE_COUNT][ARRAY_LEN(shapes)];
+    bits = bits && (type == INDEX_HNSW || type == INDEX_HNSW_SQ) &&
+           (rows->type == VEC_F32 || rows->type == VEC_F16);
+    struct file *f = &files[bits][type][shape];
+    if (!built[bits][type][shape]) {
         struct status st = STATUS_INIT;
         struct index_params p;
         struct index_build b = { .rows = rows, .params = &p };
-        built[type][shape] = true;
+        struct file plain = { 0 }, *to = bits ? &plain : f;
+        built[bits][type][shape] = true;
         index_params_init(&p, type);
         p.nlist = 4;
         p.m = 4;
@@ -147,9 +189,11 @@ static const struct file *file_of(enum index_type type, size_t shape, const stru
         p.ef_construction = 20;
         p.n_trees = 3;
         p.max_degree = 8;
-        if (index_build(&b, keep, f, &st) != 0) {
+        if (index_build(&b, keep, to, &st) != 0 ||
+            (bits && add_bits(&plain, rows, &p, f, &st) != 0)) {
             f->n = 0;
         }
+        mem_free(plain.p);
     }
     return f;
 }
@@ -189,7 +233,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     const struct shape *s = &shapes[shape];
     struct index_rows rows = { .metric = s->metric, .type = s->type, .dim = DIM, .base = vectors,
                                .stride = vec_bytes(s->type, DIM), .nrows = NROWS };
-    const struct file *f = file_of((enum index_type)(data[0] % INDEX_TYPE_COUNT), shape, &rows);
+    const struct file *f = file_of((enum index_type)(data[0] % INDEX_TYPE_COUNT), shape,
+                                   data[2] & 4, &rows);
     size_t n = f->n;
     if (n == 0) {
         return 0;
