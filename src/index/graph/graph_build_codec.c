@@ -63,7 +63,7 @@ static void judge_near(struct judge *k, size_t j, struct near *v, size_t n)
     }
     k->off2[j] = isfinite(off2) ? off2 : 0;
     k->compared[j] = isfinite(off2) ? (uint32_t)n : 0;
-    if (n < 2 * TEN_IN_MAX) {
+    if (n < 2 * TEN_IN_MAX || !isfinite(off2)) { /* NaN has no order */
         return;
     }
     qsort(v, n, sizeof *v, by_exact);
