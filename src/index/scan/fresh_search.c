@@ -35,6 +35,7 @@
 #define GATHER 32u
 #define SIFT 64u
 #define PREFETCH_LINES 8u
+#define FIRST_BYTES ((size_t)PREFETCH_LINES * CACHE_LINE)
 /* Of the distance that a code's bound keeps from its estimate, three standard deviations. */
 #define BOUND_SHARE 0.75f
 /* Lists: the least part of the rows that is read; how much further than the last hit; and the part
@@ -60,7 +61,6 @@ struct fresh_scratch {
     uint32_t seen_n;
     uint32_t refs[NEAR_MAX];
     uint64_t *signs; /* of the query */
-    uint8_t *codes;  /* SIFT */
     ALIGNED(64) uint8_t pq[];
 };
 
@@ -75,7 +75,6 @@ void fresh__scratch_free(void *scratch)
         mem_free(own->seen);
         mem_free(own->around);
         mem_free(own->signs);
-        mem_free(own->codes);
         mem_free(own);
     }
 }
@@ -166,18 +165,26 @@ static int check(struct scan *s, uint32_t n, struct status *st)
 
 /* ---- Exact scores ---- */
 
+static void row_ahead(const void *row, size_t from, size_t to)
+{
+    for (size_t b = from; b < to; b += CACHE_LINE) {
+        __builtin_prefetch((const uint8_t *)row + b);
+    }
+}
+
 static void score(struct scan *s)
 {
     const size_t dim = s->fr->dim, bytes = vec_bytes(s->fr->type, dim);
     const void *at[GATHER];
     for (uint32_t i = 0; i < s->n; i++) {
         at[i] = s->q->row(s->q->row_arg, s->rows[i]);
-        for (size_t b = 0; b < MIN(bytes, (size_t)PREFETCH_LINES * CACHE_LINE); b += CACHE_LINE) {
-            __builtin_prefetch((const uint8_t *)at[i] + b);
-        }
+        row_ahead(at[i], 0, MIN(bytes, i ? FIRST_BYTES : bytes));
     }
     for (uint32_t i = 0; i < s->n; i++) {
         float v;
+        if (i + 1 < s->n) {
+            row_ahead(at[i + 1], FIRST_BYTES, bytes);
+        }
         s->exact.rows(s->query, at[i], 0, 1, dim, &v);
         float key = topk_key(s->tk, v);
         if (topk_wants(s->list, key, s->rows[i])) {
@@ -204,23 +211,23 @@ static float bound_of(const struct scan *s)
     return MIN(s->list->bound_key, FLT_MAX);
 }
 
-/* A bound that is no number bounds nothing. */
-static void usable(float *lows, uint32_t n)
+/* After codec_*_bound() of n codes: a bound that is no number bounds nothing. */
+static void bounded(struct scan *s, uint32_t n, float *lows)
 {
     for (uint32_t i = 0; i < n; i++) {
         lows[i] = lows[i] == lows[i] ? MIN(lows[i], FLT_MAX) : -INFINITY;
     }
-}
-
-static void bounds(struct scan *s, const uint8_t *codes, uint32_t n, float *keys, float *lows)
-{
-    (void)codec_rows_bound(s->fr->codec, s->own->pq, codes, s->fr->stride, n, keys, lows);
-    usable(lows, n);
     s->c->distances += n;
     s->c->bytes += n * s->fr->stride;
 }
 
 /* ---- Signs ---- */
+
+static void query_signs(struct scan *s)
+{
+    codec_query_signs(s->fr->codec, s->own->pq, s->own->signs, &s->signs);
+    s->zeros = s->signs.zeros / 2 + 1.5f * sqrtf(s->signs.zeros);
+}
 
 /* Signs of rows within spread that may differ from the query's while the rows are of interest. */
 static uint64_t limit_of(const struct scan *s, const struct fresh_spread *spread)
@@ -249,22 +256,33 @@ static uint64_t limit_of(const struct scan *s, const struct fresh_spread *spread
     return s->fr->limits[i] + (uint64_t)(s->fr->eases[i] * s->zeros);
 }
 
-/* Codes of the rows that signs did not rule out. */
+/* Codes of the rows that signs did not rule out, a piece at a time. */
 static void sift(struct scan *s)
 {
-    const size_t stride = s->fr->stride;
+    const uint32_t nsifted = s->nsifted;
     float keys[SIFT], lows[SIFT];
-    for (uint32_t i = 0; i < s->nsifted; i++) {
-        memcpy(s->own->codes + i * stride, fresh__code(s->fr, s->sifted[i]), stride);
-    }
-    uint32_t n = s->nsifted;
+    uint32_t ids[SIFT];
     s->nsifted = 0;
-    bounds(s, s->own->codes, n, keys, lows);
-    float bound = bound_of(s);
-    for (uint32_t i = 0; i < n; i++) {
-        float low = keys[i] + BOUND_SHARE * (lows[i] - keys[i]);
-        if (!(low > bound)) { /* a bound that is no number bounds nothing */
-            gather(s, s->sifted[i]);
+    for (uint32_t p = 0, done = 0; done < nsifted; p++) {
+        const uint32_t row0 = fresh__piece_row0(p), rows = fresh__piece_rows(p);
+        uint32_t n = 0;
+        for (uint32_t i = 0; i < nsifted; i++) {
+            ids[n] = s->sifted[i] - row0;
+            n += ids[n] < rows;
+        }
+        if (n == 0) {
+            continue;
+        }
+        done += n;
+        (void)codec_ids_bound(s->fr->codec, s->own->pq, s->fr->pieces[p], s->fr->stride, ids, n,
+                              keys, lows);
+        bounded(s, n, lows);
+        float bound = bound_of(s);
+        for (uint32_t i = 0; i < n; i++) {
+            float low = keys[i] + BOUND_SHARE * (lows[i] - keys[i]);
+            if (!(low > bound)) { /* a bound that is no number bounds nothing */
+                gather(s, row0 + ids[i]);
+            }
         }
     }
 }
@@ -286,6 +304,7 @@ static void finish(struct scan *s)
 
 /* ---- In order, with a bound ---- */
 
+/* What it leaves is for finish(). */
 static int scan_bounded(struct scan *s, uint32_t from, struct status *st)
 {
     const struct fresh *fr = s->fr;
@@ -309,7 +328,6 @@ static int scan_bounded(struct scan *s, uint32_t from, struct status *st)
         s->c->distances += n;
         s->c->bytes += n * fr->words * 8;
     }
-    finish(s);
 out:
     return rc;
 }
@@ -321,7 +339,9 @@ static void estimate_block(struct scan *s, uint32_t row, uint32_t n)
 {
     float keys[FRESH_BLOCK], *lows = s->own->lows + row;
     uint32_t near[FRESH_BLOCK];
-    bounds(s, fresh__code(s->fr, row), n, keys, lows);
+    (void)codec_rows_bound(s->fr->codec, s->own->pq, fresh__code(s->fr, row), s->fr->stride, n,
+                           keys, lows);
+    bounded(s, n, lows);
     if (s->q->allow) {
         for (uint32_t i = 0; i < n; i++) {
             if (!bit_get(s->q->allow, row + i)) {
@@ -572,23 +592,44 @@ static uint32_t take_cell(struct scan *s, const _Atomic uint32_t *cell, uint32_t
     return n;
 }
 
-/* All lists a cell at a time: what one list's next cell takes to come, the others fill. */
-static uint32_t rows_around(struct scan *s, const struct fresh_guide *g, uint32_t limit)
+static uint32_t near_count(const struct scan *s, const uint32_t **ret_rows)
 {
-    const uint32_t nnear = MIN(s->q->near->counts[s->j], NEAR_MAX);
-    const uint32_t *near = s->q->near->rows + (size_t)s->j * s->q->near->max;
-    uint32_t *refs = s->own->refs, nrefs = 0, n = 0, words;
-    for (uint32_t i = 0; i < nnear; i++) {
+    *ret_rows = s->q->near->rows + (size_t)s->j * s->q->near->max;
+    return MIN(s->q->near->counts[s->j], NEAR_MAX);
+}
+
+/* Three reads that wait for memory lie one behind the other: heads, cells, codes. What else a search
+ * has to do comes between them. */
+static void heads_ahead(const struct scan *s, const struct fresh_guide *g)
+{
+    const uint32_t *near, n = near_count(s, &near);
+    for (uint32_t i = 0; i < n; i++) {
         __builtin_prefetch((const void *)&g->heads[near[i] < g->nrows ? near[i] : 0]);
     }
-    for (uint32_t i = 0; i < nnear; i++) {
+}
+
+/* The first cells of all lists into own->refs; how many. */
+static uint32_t cells_ahead(struct scan *s, const struct fresh_guide *g)
+{
+    const uint32_t *near, n = near_count(s, &near);
+    uint32_t nrefs = 0, words;
+    for (uint32_t i = 0; i < n; i++) {
         uint32_t ref = near[i] < g->nrows
                            ? atomic_load_explicit(&g->heads[near[i]], memory_order_acquire) : 0;
         if (ref) {
             __builtin_prefetch((const void *)fresh__guide_cell(g, ref, &words));
-            refs[nrefs++] = ref;
+            s->own->refs[nrefs++] = ref;
         }
     }
+    s->c->lists += n;
+    return nrefs;
+}
+
+/* All lists a cell at a time: what one list's next cell takes to come, the others fill. */
+static uint32_t rows_around(struct scan *s, const struct fresh_guide *g, uint32_t nrefs,
+                            uint32_t limit)
+{
+    uint32_t *refs = s->own->refs, n = 0, words;
     while (nrefs > 0) {
         uint32_t left = 0;
         for (uint32_t i = 0; i < nrefs; i++) {
@@ -602,24 +643,30 @@ static uint32_t rows_around(struct scan *s, const struct fresh_guide *g, uint32_
         }
         nrefs = left;
     }
-    s->c->lists += nnear;
     return n;
 }
 
-static int scan_guided(struct scan *s, const struct fresh_guide *g, uint32_t limit,
-                       struct status *st)
+/* Rows that are attached, then all others. */
+static int scan_guided(struct scan *s, const struct fresh_guide *g, struct status *st)
 {
+    /* Before the heads: what is below stands in the cells they lead to. */
+    const uint32_t limit =
+        MIN(atomic_load_explicit(&g->attached, memory_order_acquire), s->q->nrows);
     int rc = 0;
     if (!room_for_rows(s->own, s->q->nrows)) {
         FAIL(st, ST_NO_MEMORY, "no memory to search %u growing rows", s->q->nrows);
     }
-    uint32_t n = rows_around(s, g, limit);
+    uint32_t nrefs = cells_ahead(s, g);
+    query_signs(s);
+    TRY(scan_bounded(s, limit, st));
+    TRY(check(s, scan_list(s, &g->outside, limit), st));
+    uint32_t n = rows_around(s, g, nrefs, limit);
     for (uint32_t i = 0; i < n; i++) {
         s->own->seen[s->own->around[i] >> 6] = 0;
         sift_later(s, s->own->around[i]);
     }
-    TRY(check(s, n + scan_list(s, &g->outside, limit), st));
     finish(s);
+    TRY(check(s, n, st));
 out:
     return rc;
 }
@@ -634,10 +681,9 @@ static struct fresh_scratch *borrow(struct fresh *fr)
         if (own) {
             memset(own, 0, sizeof *own);
             own->signs = alloc_try(fr->words * sizeof *own->signs);
-            own->codes = alloc_try_aligned(CACHE_LINE, SIFT * fr->stride);
         }
     }
-    if (own && (!own->signs || !own->codes)) {
+    if (own && !own->signs) {
         fresh__scratch_free(TAKE(own));
     }
     return own;
@@ -649,16 +695,15 @@ static int search_one(struct scan *s, struct status *st)
     const struct fresh_lists *fl = atomic_load_explicit(&s->fr->lists, memory_order_acquire);
     uint32_t limit = fl ? atomic_load_explicit(&fl->sorted, memory_order_acquire) : 0;
     int rc = 0;
-    codec_query(s->fr->codec, s->query, s->own->pq);
-    codec_query_signs(s->fr->codec, s->own->pq, s->own->signs, &s->signs);
-    s->zeros = s->signs.zeros / 2 + 1.5f * sqrtf(s->signs.zeros);
     if (g) {
-        limit = MIN(atomic_load_explicit(&g->attached, memory_order_acquire), s->q->nrows);
-        s->c->strategy = STRAT_LISTS;
-        TRY(scan_guided(s, g, limit, st));
-        TRY(scan_bounded(s, limit, st));
-        goto out;
+        heads_ahead(s, g);
     }
+    codec_query(s->fr->codec, s->query, s->own->pq);
+    if (g) {
+        s->c->strategy = STRAT_LISTS;
+        return scan_guided(s, g, st);
+    }
+    query_signs(s);
     limit = MIN(limit, s->q->nrows);
     if (s->q->whole || limit < FRESH_SORT_MIN / 2 || least(s, limit) > limit / 2) {
         limit = 0;
@@ -669,6 +714,7 @@ static int search_one(struct scan *s, struct status *st)
     }
     if (limit || s->list->bound_key < INFINITY) {
         TRY(scan_bounded(s, limit, st));
+        finish(s);
     } else {
         TRY(scan_unbounded(s, st));
     }
