@@ -34,7 +34,7 @@
 #define PAUSE_MS 200
 /* Rows attached in one call, and what the guide's index is searched with for them. */
 #define BATCH 64u
-#define ATTACH_EF "64"
+#define ATTACH_EF "48"
 /* Rows of the guide that tell what is usual. */
 #define SAMPLE 256u
 #define GUIDE_MIN_ROWS 4096
