@@ -24,8 +24,8 @@
 #define SAMPLES 256u
 #define NEAR GRAPH_TEN_IN_MAX /* rows of a neighbourhood */
 #define BEST 10u
-#define KEEP 0.985 /* of the best are to be among so many by their codes: sentence embeddings 12, */
-#define TEN_IN_MAX 20u /* SIFT 17, words in 50 dimensions 22 */
+#define KEEP 0.985 /* of the best are to be among so many by their codes, */
+#define TEN_IN_MAX 20u /* of 4 bits: sentence embeddings 12, SIFT 20 */
 /* Fewer rows are in a cache whatever their codes. */
 #define ROWS_MIN 4096u
 
@@ -123,7 +123,7 @@ out:
     mem_free(pq);
 }
 
-/* Among how many by their keys the ten best are; NEAR and more: too far. */
+/* Among how many by their keys the ten best are; NEAR: too far, 0: no neighbourhood could be judged. */
 static uint32_t ten_in(const struct judge *k)
 {
     double at[NEAR] = { 0 }, all = 0, kept = 0;
@@ -134,10 +134,10 @@ static uint32_t ten_in(const struct judge *k)
         }
     }
     uint32_t n = 0;
-    while (n < NEAR && !(all > 0 && kept >= KEEP * all)) {
+    while (n < NEAR && kept < KEEP * all) {
         kept += at[n++];
     }
-    return MAX(n, BEST);
+    return all > 0 ? MAX(n, BEST) : 0;
 }
 
 static int judge_codec(struct graph_builder *b, const struct codec *codec,
@@ -182,7 +182,7 @@ int graph__search_codec(struct graph_builder *b, const struct codec_spec *spec, 
     }
     if (want.kind >= CODEC_SQ8 && want.kind <= CODEC_SQ4) {
         TRY(judge_codec(b, own ? own : b->codec, ret, st));
-        if (choose && ret->ten_in > TEN_IN_MAX) {
+        if (choose && (ret->ten_in == 0 || ret->ten_in > TEN_IN_MAX)) {
             codec_free(TAKE(own));
             TRY(judge_codec(b, b->codec, ret, st));
         }
