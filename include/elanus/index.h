@@ -78,7 +78,7 @@ enum elanus_code {
     ELANUS_NO_SPACE = 5,    /* disk full */
     ELANUS_NO_MEMORY = 6,
     ELANUS_CANCELLED = 7,   /* the stop callback said so */
-    ELANUS_UNSUPPORTED = 8, /* known by name, not part of this library */
+    ELANUS_UNSUPPORTED = 8, /* a type known by name or a file's format, not this library's */
     ELANUS_INTERNAL = 9     /* a bug */
 };
 struct elanus_error {

@@ -20,10 +20,12 @@
 #include "index/scan/plan.h"
 #include "simd/simd.h"
 
-#define INDEX_OPS(name) &name,
-static const struct index_ops *const ops_table[] = {
+#define INDEX_OPS(name, format) { &name, format },
+static const struct {
+    const struct index_ops *ops;
+    uint16_t format;
+} types[] = {
 #include "index/index_table.def"
-    NULL
 };
 #undef INDEX_OPS
 
@@ -40,12 +42,22 @@ const char *index_strategy_name(enum index_strategy s)
 
 const struct index_ops *index__ops(enum index_type type)
 {
-    for (size_t i = 0; ops_table[i]; i++) {
-        if (ops_table[i]->type == type) {
-            return ops_table[i];
+    for (size_t i = 0; i < ARRAY_LEN(types); i++) {
+        if (types[i].ops->type == type) {
+            return types[i].ops;
         }
     }
     return NULL;
+}
+
+uint16_t index__format(enum index_type type)
+{
+    for (size_t i = 0; i < ARRAY_LEN(types); i++) {
+        if (types[i].ops->type == type) {
+            return types[i].format;
+        }
+    }
+    return 0;
 }
 
 void index_rows_f32(const struct index_rows *r, const uint32_t *ids, size_t first, size_t n,

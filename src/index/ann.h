@@ -78,8 +78,9 @@ struct index_source {
     int fd;          /* of the same file, for types that read pages themselves; -1: map only */
     bool trusted;    /* checksums of sections were checked before: do not read them all again */
 };
-/* Heap taken: index_memory(). Fails: ST_CORRUPT (names section and offset), ST_INVALID (rows are
- * not those of the file), ST_NO_MEMORY. */
+/* Heap taken: index_memory(). Fails: ST_CORRUPT (names section and offset), ST_UNSUPPORTED (of a
+ * format or type that this program does not read), ST_INVALID (rows are not those of the file); a
+ * file built anew will do. ST_NO_MEMORY. */
 int index_open(const struct index_source *src, const struct index_rows *rows,
                struct index **ret_ix, struct status *st);
 void index_free(struct index *ix);

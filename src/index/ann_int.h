@@ -51,12 +51,14 @@ struct index_filter {
 #define TYPES_DENSE \
     (TYPE_BIT(VEC_F32) | TYPE_BIT(VEC_F16) | TYPE_BIT(VEC_BF16) | TYPE_BIT(VEC_I8))
 
-#define INDEX_OPS(name) extern const struct index_ops name;
+#define INDEX_OPS(name, format) extern const struct index_ops name;
 #include "index/index_table.def"
 #undef INDEX_OPS
 
 /* NULL: no such type here. */
 const struct index_ops *index__ops(enum index_type type);
+/* Of the files the type writes and reads; 0: no such type here. */
+uint16_t index__format(enum index_type type);
 
 /* Raw scan of the allowed rows of query i into list i of tk. What STRAT_FLAT and finishing are. */
 int index__flat(const struct index *ix, const struct index_query *q, uint32_t query0, uint32_t nq,

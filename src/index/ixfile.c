@@ -24,6 +24,8 @@ struct ix_tail {
     uint32_t zero, crc; /* crc: of everything before it */
 };
 _Static_assert(sizeof(struct ix_head) <= IX_ALIGN, "the head is one page");
+_Static_assert(offsetof(struct ix_head, type) == 12 && offsetof(struct ix_head, crc) == 552,
+               "where they were before there was a format");
 _Static_assert(sizeof(struct ix_entry) == 24 && sizeof(struct ix_tail) == 32, "no padding");
 
 struct ixw {
@@ -59,6 +61,7 @@ int ixw_new(const struct index_rows *rows, const struct index_params *params, in
             void *sink_arg, struct ixw **ret_w, struct status *st)
 {
     struct ix_head head = { .version = IX_VERSION,
+                            .format = index__format(params->type),
                             .type = params->type,
                             .metric = rows->metric,
                             .vec_type = rows->type,
@@ -142,6 +145,29 @@ void ixw_free(struct ixw *w)
 
 /* ---- Reading ---- */
 
+/* After the sums: a number that was hit by accident is damage. */
+static int check_age(const struct ix_head *h, struct status *st)
+{
+    const uint32_t format = MAX(h->format, 1u);
+    uint32_t ours;
+    if (h->version != IX_VERSION) {
+        return st_fail(st, ST_UNSUPPORTED,
+                       "index file of version %u, this program reads %u: it has to be built anew",
+                       h->version, IX_VERSION);
+    }
+    if (h->type >= INDEX_TYPE_COUNT) {
+        return st_fail(st, ST_UNSUPPORTED,
+                       "index file of type %u, which this program does not know", h->type);
+    }
+    ours = index__format((enum index_type)h->type);
+    if (ours != 0 && format != ours) {
+        return st_fail(st, ST_UNSUPPORTED,
+                       "index file: %s of format %u, this program reads %u: it has to be built "
+                       "anew", index_type_name((enum index_type)h->type), format, ours);
+    }
+    return 0;
+}
+
 static int check_head(const struct ix_head *h, struct status *st)
 {
     if (memcmp(h->magic, head_magic, sizeof h->magic) != 0) {
@@ -150,11 +176,10 @@ static int check_head(const struct ix_head *h, struct status *st)
     if (h->crc != crc32c(0, h, offsetof(struct ix_head, crc))) {
         return st_fail(st, ST_CORRUPT, "index file: head at offset 0 is damaged");
     }
-    if (h->version != IX_VERSION) {
-        return st_fail(st, ST_UNSUPPORTED, "index file of format %u, this program reads %u",
-                       h->version, IX_VERSION);
+    if (check_age(h, st) != 0) {
+        return st->code;
     }
-    if (h->type >= INDEX_TYPE_COUNT || h->metric >= METRIC_COUNT || h->vec_type >= VEC_COUNT ||
+    if (h->metric >= METRIC_COUNT || h->vec_type >= VEC_COUNT ||
         h->nrows >= UINT64_C(1) << 31 || memchr(h->params, 0, sizeof h->params) == NULL) {
         return st_fail(st, ST_CORRUPT, "index file: head at offset 0 makes no sense");
     }

@@ -9,19 +9,24 @@
  * WRITING     Front to back, one section open at a time: nothing is ever rewritten, so any sink
  *             that appends will do.
  * READING     ix_file_open() checks head, table, bounds and (unless trusted) every section's sum.
+ * AGE         Two numbers in the head: the version of the container, and the format of the
+ *             sections, which each type counts for itself (index_table.def). A file of another
+ *             number than this program writes is ST_UNSUPPORTED, not damaged: whoever holds the rows
+ *             builds it anew.
  */
 #pragma once
 #include "index/ann.h"
 
 #define IX_ALIGN 4096u
 #define IX_SECTIONS_MAX 32
-#define IX_VERSION 1u
+#define IX_VERSION 1u /* the head keeps its places whatever becomes of the rest */
 #define IX_TAG(a, b, c, d) \
     ((uint32_t)(a) | (uint32_t)(b) << 8 | (uint32_t)(c) << 16 | (uint32_t)(d) << 24)
 
 struct ix_head {
     char magic[8]; /* "elanusIX" */
-    uint32_t version;
+    uint16_t version;
+    uint16_t format; /* of the type's sections; 0, in files from before it was written: 1 */
     uint32_t type, metric, vec_type; /* the enums' values */
     uint64_t dim, nrows;
     char params[512]; /* index_params_print(), zero-terminated */
@@ -40,6 +45,7 @@ struct ix_file {
     uint32_t nsections;
     const struct ix_entry *entries;
 };
+/* Fails: ST_CORRUPT; ST_UNSUPPORTED, of another version, format or type than this program reads. */
 int ix_file_open(const struct index_source *src, struct ix_file *ret, struct status *st);
 /* The section's bytes. ST_CORRUPT when it is absent or its size is not want (SIZE_MAX: any). */
 int ix_section(const struct ix_file *f, uint32_t tag, size_t want, const void **ret_p,

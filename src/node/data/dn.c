@@ -198,6 +198,7 @@ static int write_file(struct task *t, const struct index_rows *rows,
     TRY(index_build(&b, sink, &to, st));
     TRY(FAULT_POINT("index_before_file", st));
     t->resp->size_bytes = (int64_t)object_writer_size(to.ow);
+    t->resp->format_version = to.head.format;
     t->resp->params = arena_strndup(t->call->ar, to.head.params,
                                     strnlen(to.head.params, sizeof to.head.params));
     TRY(object_commit(TAKE(to.ow), st));
@@ -223,7 +224,6 @@ static int build(struct task *t, struct status *st)
     TRY(schema_new(t->req->collection->schema, &schema, st));
     TRY(seg_open(meta->id, meta->collection_id, meta->partition_id, schema, t->dn->opts.os,
                  meta->object_prefix, &seg, st));
-    t->resp->format_version = (int32_t)IX_VERSION;
     if (!seg_vectors(seg, t->req->index->field_id, &raw, &valid)) {
         goto out; /* the field was added after these rows */
     }
