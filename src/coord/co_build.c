@@ -11,12 +11,15 @@
  *            once, so a file that no record names is an orphan (co_gc.c), and a node that comes back
  *            late harms nobody. Then the query node that serves the segment is told.
  * FAILURE    Tried again after policy_build_pause_ms(), or given up; both only in memory: the next
- *            start tries everything, perhaps with a program that can. Query nodes report damaged
- *            files (reject_index): the record goes, the file is missing, it is built again.
+ *            start tries everything, perhaps with a program that can, and so does a node that
+ *            registers, once.
+ * REFUSED    A query node that opens a file and finds it damaged, or of a format that it does not
+ *            read, reports it (reject_index): the record goes, the file is missing, it is built
+ *            again. Successors that are refused too are given up (policy_refused_pause_ms).
  * THREADS    One that looks for work and sleeps without a timer when there is none; one for each
  *            running build, which waits for the data node. `lock` (RANK_LEAF) guards the list of
  *            builds; it is taken below `state`. A build's thread is the only one to change its entry
- *            while it runs, but for `cancel`.
+ *            while it runs, but for `cancel` and what a refusal or a registration changes.
  */
 #include "coord/co_int.h"
 #include "base/fault.h"
@@ -36,7 +39,8 @@ struct build {
     bool running, ended; /* ended: its thread can be joined */
     bool given_up;
     bool seen;           /* by the pass under way */
-    int tries;
+    int tries;           /* failed since a file was built */
+    int refused;         /* files that were built and could not be opened */
     int64_t due_ms;
     struct status why;
     _Atomic bool cancel;
@@ -52,7 +56,7 @@ struct co_builds {
     int64_t rows_min;
     size_t per_node;
     struct thread *thread;
-    struct measure *done, *failed, *rows;
+    struct measure *done, *failed, *rows, *refused;
 };
 
 const char *co__index_param(const Elanus__Index *idx, const char *key)
@@ -139,17 +143,35 @@ static void note_failure(struct build *t, const struct status *why)
     t->due_ms = clock_mono_ms() + MAX(pause, (int64_t)0);
 }
 
-void co__build_spoiled(struct coord *co, int64_t collection_id, int64_t index_id,
-                       int64_t segment_id, const struct status *why)
+/* The entry's build may still be said to run: it has committed the file and is telling of it. */
+int64_t co__build_refused(struct coord *co, int64_t collection_id, int64_t index_id,
+                          int64_t segment_id, const char *reason)
 {
     struct co_builds *b = co->builds;
+    int64_t pause;
     struct build *t;
 
     lock_acquire(&b->lock);
     t = find(b, index_id, segment_id);
     t = t ? t : add(co, collection_id, index_id, segment_id);
-    if (!t->running) {
-        note_failure(t, why);
+    pause = policy_refused_pause_ms(++t->refused);
+    st_clear(&t->why);
+    st_fail(&t->why, ST_CORRUPT, "index files are built and refused: %s", reason);
+    t->given_up = pause < 0;
+    t->due_ms = clock_mono_ms() + MAX(pause, (int64_t)0);
+    lock_release(&b->lock);
+    metric_add(b->refused, 1);
+    return pause;
+}
+
+/* Counts stay: what fails again is given up again, after that one build. */
+void co__builds_retry(struct coord *co)
+{
+    struct co_builds *b = co->builds;
+
+    lock_acquire(&b->lock);
+    for (size_t i = 0; i < b->n; i++) {
+        b->v[i]->given_up = false;
     }
     b->woken = true;
     cond_signal(&b->wake);
@@ -294,8 +316,8 @@ static void build_main(void *arg)
         LOG_W("index not built%s: coll=%" PRId64 " index=%" PRId64 " seg=%" PRId64 " try=%d "
               "error=\"%s\"", t->given_up ? ", given up" : "", t->collection_id, t->index_id,
               t->segment_id, t->tries, st.msg);
-    } else {
-        t->due_ms = 0;
+    } else if (rc == 0) {
+        t->tries = 0; /* due_ms is past, or of a refusal that came meanwhile */
     }
     t->ended = true;
     b->woken = true;
@@ -367,8 +389,8 @@ static bool there_are(struct coord *co, const struct build *t)
     return c && co__list_get(&c->indexes, t->index_id) && co__list_get(&c->segs, t->segment_id);
 }
 
-/* Entries whose file is there, or not wanted any more; running ones are told to stop. The tries of
- * a file that was found damaged are kept: it may happen to its successor. Holds: state, lock */
+/* Entries whose file is there, or not wanted any more; running ones are told to stop. Where a
+ * file was refused they are kept: it may happen to its successor. Holds: state, lock */
 static void forget_unseen(struct coord *co)
 {
     struct co_builds *b = co->builds;
@@ -379,7 +401,7 @@ static void forget_unseen(struct coord *co)
         if (t->running && !t->seen && !t->ended) {
             t->cancel = true;
         }
-        if (t->running || t->seen || (t->why.code == ST_CORRUPT && there_are(co, t))) {
+        if (t->running || t->seen || (t->refused > 0 && there_are(co, t))) {
             b->v[n++] = t;
         } else {
             mem_free(t);
@@ -517,6 +539,8 @@ void co__builds_new(struct coord *co)
                            "index files built for segments");
     b->rows = metric_get(METRIC_COUNTER, "elanus_index_built_rows_total", "",
                          "rows of the segments whose index files were built");
+    b->refused = metric_get(METRIC_COUNTER, "elanus_index_files_refused_total", "",
+                            "index files that query nodes could not open");
     co->builds = b;
 }
 

@@ -333,9 +333,10 @@ out:
     return rc;
 }
 
-/* The file's record goes, unless it names another file by now; then the file does. */
-static int forget_file(struct coord *co, const Elanus__SegmentIndex *file, struct arena *ar,
-                       bool *ret_done, struct status *st)
+/* The file's record goes, unless it names another file by now; then the file does. Counted before
+ * the record is gone, so that nobody builds what is given up. */
+static int refuse_file(struct coord *co, const Elanus__SegmentIndex *file, const char *reason,
+                       struct arena *ar, struct status *st)
 {
     const struct co_rec *idx, *rec, *seg;
     struct co_coll *c;
@@ -348,12 +349,17 @@ static int forget_file(struct coord *co, const Elanus__SegmentIndex *file, struc
     idx = c ? co__list_get(&c->indexes, file->index_id) : NULL;
     rec = idx ? co__list_get(&idx->files, file->segment_id) : NULL;
     seg = c ? co__list_get(&c->segs, file->segment_id) : NULL;
-    *ret_done = rec && seg && ((const Elanus__SegmentIndex *)rec->pb)->build_id == file->build_id;
-    if (*ret_done) {
+    if (rec && seg && ((const Elanus__SegmentIndex *)rec->pb)->build_id == file->build_id) {
         const char *prefix = co__index_prefix(seg->pb, file->index_id, ar);
+        int64_t pause = co__build_refused(co, c->id, idx->id, seg->id, reason);
         co__delete(&tx, CO_SEGINDEX, file);
         TRY(co__commit_locked(&tx, st));
         co__gc_prefix(co, arena_printf(ar, "%s%" PRId64 "/", prefix, file->build_id));
+        LOG_W("index file refused, %s: coll=%" PRId64 " index=%s seg=%" PRId64 " key=%s pause_ms=%"
+              PRId64 " error=\"%s\"",
+              pause < 0 ? "given up until a node registers" : "segment is searched exactly until "
+              "another is built", c->id, ((const Elanus__Index *)idx->pb)->name, seg->id,
+              file->object_key, MAX(pause, (int64_t)0), reason);
     }
 out:
     lock_release(&co->commit);
@@ -365,23 +371,14 @@ int co__data_reject_index(void *self, const struct call *call, const Elanus__Rej
                           Elanus__Empty *resp, struct status *st)
 {
     struct coord *co = self;
-    struct status why = STATUS_INIT;
-    bool done;
     int rc = 0;
 
     (void)resp;
     if (!req->file) {
         FAIL(st, ST_INVALID, "reject_index without a file");
     }
-    TRY(forget_file(co, req->file, call->ar, &done, st));
-    if (done) {
-        LOG_W("index file is damaged, it is built again: coll=%" PRId64 " seg=%" PRId64
-              " key=%s error=\"%s\"", req->file->collection_id, req->file->segment_id,
-              req->file->object_key, req->reason);
-        st_fail(&why, ST_CORRUPT, "%s", req->reason);
-        co__build_spoiled(co, req->file->collection_id, req->file->index_id,
-                          req->file->segment_id, &why);
-    }
+    TRY(refuse_file(co, req->file, req->reason, call->ar, st));
+    co__builds_wake(co);
 out:
     return rc;
 }

@@ -345,9 +345,12 @@ void co__builds_wake(struct coord *co);
 /* Why a build was given up, in ar; NULL: it was not. Holds: state */
 const char *co__build_failure(struct coord *co, int64_t index_id, int64_t segment_id,
                               struct arena *ar);
-/* A file was found damaged: its next build is one more try. */
-void co__build_spoiled(struct coord *co, int64_t collection_id, int64_t index_id,
-                       int64_t segment_id, const struct status *why);
+/* A file could not be opened and is about to be forgotten: counts. How long its successor is in
+ * coming, -1: it is given up. The caller wakes. */
+int64_t co__build_refused(struct coord *co, int64_t collection_id, int64_t index_id,
+                          int64_t segment_id, const char *reason);
+/* One more try for all that was given up. */
+void co__builds_retry(struct coord *co);
 /* The definition's own word for a parameter; "" when it has none. */
 const char *co__index_param(const Elanus__Index *idx, const char *key);
 /* Whether the segment is to have a file of the index. Holds: state */

@@ -273,9 +273,10 @@ int co__streaming_register_node(void *self, const struct call *call,
     if (role == CO_STREAMING) {
         TRY(take_shards(co, call, id, &term, st));
         serves(co, id, term);
-    } else if (role == CO_WORK) {
-        co__builds_wake(co);
-    } else if (again) {
+    } else {
+        co__builds_retry(co); /* it may be a newer program than those before */
+    }
+    if (role == CO_QUERY && again) {
         load_again(co, call);
     }
     resp->node_id = id;

@@ -36,3 +36,5 @@ size_t policy_build_next(const struct policy_build *builds, size_t n, int64_t no
                          int64_t *ret_next_ms);
 /* How long to wait after a build has failed for the tries-th time with this code; -1: for good. */
 int64_t policy_build_pause_ms(int tries, int code);
+/* The same after a file that was built has been refused by its query node for the n-th time. */
+int64_t policy_refused_pause_ms(int n);

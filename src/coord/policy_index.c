@@ -7,6 +7,11 @@
  * nobody; then the older segment. A build that the parameters or the data rule out is given up at
  * once, one that broke on damage after a few tries; what the surroundings were to blame for (room,
  * memory, a node that is away) is tried for ever, ever more rarely.
+ *
+ * A file that is refused when it is opened costs a whole build each time. One that aged or was
+ * damaged is built anew at once; if its successor is refused too, once more after a pause. Then data
+ * and query node do not agree on its format, or the storage spoils what is written, and no build
+ * mends that.
  */
 #include "coord/policy.h"
 #include "base/status.h"
@@ -16,6 +21,8 @@
 #define PAUSE_FIRST_MS 200
 #define PAUSE_MAX_MS 300000
 #define TRIES_MAX 8
+#define REFUSED_PAUSE_MS 3000
+#define REFUSED_MAX 3
 
 bool policy_index_has_file(const char *index_type, int64_t rows, int64_t rows_min)
 {
@@ -79,4 +86,12 @@ int64_t policy_build_pause_ms(int tries, int code)
         pause *= 2;
     }
     return MIN(pause, (int64_t)PAUSE_MAX_MS);
+}
+
+int64_t policy_refused_pause_ms(int n)
+{
+    if (n >= REFUSED_MAX) {
+        return -1;
+    }
+    return n <= 1 ? 0 : REFUSED_PAUSE_MS;
 }

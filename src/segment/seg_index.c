@@ -88,8 +88,8 @@ static int open_index(const struct segment *seg, const struct seg_index_file *f,
     }
     if (!index_type_find(f->index_type, &si->declared) ||
         !find_metric(f->metric_type, &si->metric)) {
-        FAIL(st, ST_UNSUPPORTED, "index type %s with metric %s is not served", f->index_type,
-             f->metric_type);
+        FAIL(st, ERR_INDEX_NOT_SUPPORTED, "index type %s with metric %s is not served",
+             f->index_type, f->metric_type);
     }
     rows.metric = si->metric;
     rows.type = raw.type;

@@ -90,7 +90,8 @@ struct seg_index_file {
 };
 /* Maps the file, checks it, warms it, and has searches of that field use it from then on.
  * *ret_opened is false when the field has an index already; that one stays. Sealed segments only.
- * Blocks on disk. Fails: ST_CORRUPT, ST_INVALID (the file is of other rows), ST_NOT_FOUND, ST_UNSUPPORTED,
+ * Blocks on disk. Fails: ST_CORRUPT, ST_INVALID (the file is of other rows), ST_NOT_FOUND,
+ * ST_UNSUPPORTED (of another format), ERR_INDEX_NOT_SUPPORTED (type or metric, whatever the file),
  * ST_NO_MEMORY, ST_IO. Thread: any. */
 int seg_index_open(struct segment *seg, const struct seg_index_file *f, struct object_store *os,
                    bool *ret_opened, struct status *st);

@@ -8,8 +8,9 @@
  * WHEN      After a segment has come into the table, and when the coordinator says that a file was
  *           committed. It says so after the commit, and this node asks after the segment is in the
  *           table: whichever is later finds the other done.
- * FAILURE   A file that is damaged or not there: reported, so that it is built anew; the segment
- *           goes on without. No memory, or no answer: asked again after a pause.
+ * FAILURE   A file that is damaged, not there, or of a format that is not read any more (or not
+ *           yet): reported, so that it is built anew; the segment goes on without. No memory, or no
+ *           answer, also to a report: asked again after a pause.
  * THREADS   One, started when first needed, for what nobody waits for. `lock` (RANK_LEAF) guards the
  *           list of wishes; nothing else is held over a call or I/O. Two that open the same file at
  *           once: one of them wins.
@@ -17,6 +18,7 @@
 #include "node/query/qn_int.h"
 #include "base/alloc.h"
 #include "base/log.h"
+#include "schema/errors.h"
 #include <inttypes.h>
 
 #define LOG_ROOM "node"
@@ -59,26 +61,36 @@ static const char *param(const Elanus__Index *idx, const char *key)
     return "";
 }
 
-/* Told or not: the file is of no use here. */
-static void reject(struct qn *qn, const Elanus__SegmentIndex *file, const struct status *why)
+/* Whether another build of the file may be of use where this one is not. */
+static bool is_refused(int rc)
+{
+    return rc == ST_CORRUPT || rc == ST_NOT_FOUND || rc == ST_INVALID || rc == ST_UNSUPPORTED;
+}
+
+/* Reports the file; *st: why it is refused, or, where that fails, why it was not reported. */
+static int reject(struct qn *qn, const Elanus__SegmentIndex *file, struct status *st)
 {
     struct arena *ar = arena_new(0);
     struct call call = call_internal(ar);
-    struct status st = STATUS_INIT;
+    struct status why = *st;
     Elanus__RejectIndexReq req;
     Elanus__Empty resp;
+    int rc;
 
-    LOG_E("index file cannot be used, segment is searched exactly: seg=%" PRId64 " key=%s "
-          "error=\"%s\"", file->segment_id, file->object_key, why->msg);
+    LOG_W("index file cannot be used, another is asked for: seg=%" PRId64 " error=\"%s\"",
+          file->segment_id, why.msg);
+    st_clear(st);
     call.cancel = &qn->indexes->stop;
     elanus__reject_index_req__init(&req);
     elanus__empty__init(&resp);
     req.file = (Elanus__SegmentIndex *)(uintptr_t)file;
-    req.reason = (char *)(uintptr_t)why->msg;
-    if (qn->opts.data->reject_index(qn->opts.data->self, &call, &req, &resp, &st) != 0) {
-        LOG_W("damaged index file not reported: key=%s error=\"%s\"", file->object_key, st.msg);
+    req.reason = why.msg;
+    rc = qn->opts.data->reject_index(qn->opts.data->self, &call, &req, &resp, st);
+    if (rc != 0) {
+        st_context(st, "%s is not reported", file->object_key);
     }
     arena_free(ar);
+    return rc;
 }
 
 static struct segment *take_segment(struct qn *qn, int64_t collection_id, int64_t id)
@@ -114,11 +126,9 @@ static int open_file(struct qn *qn, const Elanus__SegmentIndex *file, const Elan
         goto out;
     }
     rc = seg_index_open(seg, &f, qn->opts.os, &opened, st);
-    if (rc == ST_CORRUPT || rc == ST_NOT_FOUND || rc == ST_INVALID) {
-        reject(qn, file, st);
-        st_clear(st);
-        rc = 0;
-    } else if (rc == ST_UNSUPPORTED) { /* written by a program that knows more types */
+    if (is_refused(rc)) {
+        rc = reject(qn, file, st);
+    } else if (rc == ERR_INDEX_NOT_SUPPORTED) { /* as defined: another file would be no better */
         LOG_W("index file not opened: seg=%" PRId64 " error=\"%s\"", file->segment_id, st->msg);
         st_clear(st);
         rc = 0;

@@ -50,6 +50,7 @@ struct fx {
     size_t placements_at_open, segments_at_open;
     int64_t load_status, load_partitions;
     _Atomic bool build_hold;
+    _Atomic bool refuse_files; /* the query node reports each file it is told of, at once */
     _Atomic int building, most_building;
 };
 
@@ -76,6 +77,16 @@ static inline bool fx_told(struct fx *fx, const char *text)
     bool told = strstr(fx->log, text) != NULL;
     lock_release(&fx->log_lock);
     return told;
+}
+static inline int fx_count(struct fx *fx, const char *text)
+{
+    int n = 0;
+    lock_acquire(&fx->log_lock);
+    for (const char *at = fx->log; (at = strstr(at, text)) != NULL; at++) {
+        n++;
+    }
+    lock_release(&fx->log_lock);
+    return n;
 }
 static inline void fx_forget(struct fx *fx)
 {
@@ -201,6 +212,24 @@ static UNUSED int fx_release_segments(void *self, const struct call *call,
     fx_log(self, "release", text);
     return fx_fail(self, "release", st);
 }
+static UNUSED void fx_refuse_files(struct fx *fx, int64_t collection_id)
+{
+    struct arena *ar = arena_new(0);
+    struct call call = call_internal(ar);
+    struct status st = STATUS_INIT;
+    Elanus__SegmentIndexesReq req = ELANUS__SEGMENT_INDEXES_REQ__INIT;
+    Elanus__SegmentIndexesResp resp = ELANUS__SEGMENT_INDEXES_RESP__INIT;
+    Elanus__Empty none = ELANUS__EMPTY__INIT;
+    req.collection_id = collection_id;
+    ASSERT_OK(fx->data.segment_indexes(fx->data.self, &call, &req, &resp, &st));
+    for (size_t i = 0; i < resp.n_files; i++) {
+        Elanus__RejectIndexReq reject = ELANUS__REJECT_INDEX_REQ__INIT;
+        reject.file = resp.files[i];
+        reject.reason = "it aged";
+        ASSERT_OK(fx->data.reject_index(fx->data.self, &call, &reject, &none, &st));
+    }
+    arena_free(ar);
+}
 static UNUSED int fx_refresh_indexes(void *self, const struct call *call,
                                      const Elanus__RefreshIndexesReq *req, Elanus__Empty *resp,
                                      struct status *st)
@@ -209,6 +238,9 @@ static UNUSED int fx_refresh_indexes(void *self, const struct call *call,
     snprintf(text, sizeof text, "%zu,wait=%d", req->n_segment_ids, req->wait);
     fx_log(self, "refresh", text);
     fx_call_back(self);
+    if (((struct fx *)self)->refuse_files) {
+        fx_refuse_files(self, req->collection_id);
+    }
     return fx_fail(self, "refresh", st);
 }
 /* Builds take as long as the test says: build_hold keeps them from ending (until cancelled). */

@@ -277,6 +277,62 @@ static void test_file_when_rejected_then_built_anew_but_an_older_one_changes_not
     fx_free(fx);
 }
 
+static void test_file_when_rejected_then_its_rows_count_as_not_indexed_until_another_is_there(
+    void **state)
+{
+    struct fx *fx = fx_new();
+    struct coll c = make(fx, "c");
+    data_node(fx, DN_ID);
+    ASSERT_CALL(fx_index(fx, "c", "vec", "v", "HNSW"));
+    flush(c, 5, ROWS);
+    flush(c, 6, ROWS);
+    WAIT(finished(c, "v"));
+    fx->build_hold = true;
+    ASSERT_CALL(reject(fx, files(c)->files[1]));
+    WAIT(fx->building == 1); /* at once */
+    assert_int_equal(describe(c, "v")->indexed_rows, ROWS);
+    assert_int_equal(describe(c, "v")->total_rows, 2 * ROWS);
+    assert_string_equal(describe(c, "v")->failure, "");
+    fx->build_hold = false;
+    WAIT(finished(c, "v"));
+    assert_int_equal(fx_count(fx, "build(5,v)"), 1);
+    assert_int_equal(fx_count(fx, "build(6,v)"), 2);
+    WAIT(objects(fx, "segments/") == 2);
+    fx_free(fx);
+}
+
+/* The query node's answer comes while the build's own thread is telling it of the file. */
+static void test_files_when_all_are_rejected_then_given_up_until_a_node_registers(void **state)
+{
+    struct fx *fx = fx_new();
+    struct coll c = make(fx, "c");
+    struct status st = STATUS_INIT;
+    data_node(fx, DN_ID);
+    ASSERT_CALL(fx_index(fx, "c", "vec", "v", "HNSW"));
+    flush(c, 5, ROWS);
+    WAIT(finished(c, "v"));
+    fx->refuse_files = true;
+    ASSERT_CALL(fx_load(fx, "c", NULL));
+    WAIT(describe(c, "v")->failure[0]);
+    assert_string_equal(describe(c, "v")->failure, "index files are built and refused: it aged");
+    assert_int_equal(describe(c, "v")->indexed_rows, 0);
+    assert_int_equal(fx_count(fx, "build(5,v)"), 3);
+    usleep(300000);
+    assert_int_equal(fx_count(fx, "build(5,v)"), 3);
+    data_node(fx, DN2_ID); /* one more try, not three */
+    WAIT(fx_count(fx, "build(5,v)") == 4);
+    WAIT(describe(c, "v")->failure[0]);
+    usleep(300000);
+    assert_int_equal(fx_count(fx, "build(5,v)"), 4);
+    WAIT(objects(fx, "segments/") == 0);
+    fx->refuse_files = false;
+    ASSERT_OK(fx_register(fx, QN2_ID, "querynode", &st));
+    WAIT(finished(c, "v"));
+    assert_string_equal(describe(c, "v")->failure, "");
+    assert_int_equal(fx_count(fx, "build(5,v)"), 5);
+    fx_free(fx);
+}
+
 static void test_start_when_files_are_orphans_then_removed_and_named_ones_stay(void **state)
 {
     struct fx *fx = fx_new();
@@ -332,6 +388,9 @@ int main(void)
         cmocka_unit_test(test_build_when_it_cannot_be_then_failed_until_a_restart),
         cmocka_unit_test(test_build_when_it_failed_for_now_then_tried_again),
         cmocka_unit_test(test_file_when_rejected_then_built_anew_but_an_older_one_changes_nothing),
+        cmocka_unit_test(
+            test_file_when_rejected_then_its_rows_count_as_not_indexed_until_another_is_there),
+        cmocka_unit_test(test_files_when_all_are_rejected_then_given_up_until_a_node_registers),
         cmocka_unit_test(test_start_when_files_are_orphans_then_removed_and_named_ones_stay),
         cmocka_unit_test(test_stop_when_a_build_runs_then_cancelled_and_done_after_the_start),
     };

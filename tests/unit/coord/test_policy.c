@@ -124,6 +124,14 @@ static void test_build_pause_when_failed_then_doubles_ends_or_gives_up(void **st
     assert_int_equal(policy_build_pause_ms(8, ST_CORRUPT), -1);
 }
 
+static void test_refused_pause_when_first_then_none_and_the_third_is_the_last(void **state)
+{
+    assert_int_equal(policy_refused_pause_ms(1), 0);
+    assert_int_equal(policy_refused_pause_ms(2), 3000);
+    assert_int_equal(policy_refused_pause_ms(3), -1);
+    assert_int_equal(policy_refused_pause_ms(1000), -1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -136,6 +144,7 @@ int main(void)
         cmocka_unit_test(test_build_next_when_several_wait_then_loaded_unfailed_oldest_first),
         cmocka_unit_test(test_build_next_when_none_is_due_then_says_when),
         cmocka_unit_test(test_build_pause_when_failed_then_doubles_ends_or_gives_up),
+        cmocka_unit_test(test_refused_pause_when_first_then_none_and_the_third_is_the_last),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

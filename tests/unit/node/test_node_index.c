@@ -2,7 +2,10 @@
  * to files and processes. The type is exact, so that answers can be compared as text. */
 #include "roles.h"
 #include "base/fault.h"
+#include "base/hash.h"
+#include "index/ixfile.h"
 #include <stdio.h>
+#include <unistd.h>
 
 enum { ROWS = 600 };
 
@@ -92,7 +95,28 @@ static void damage(struct roles *r, const char *key)
     fclose(f);
 }
 
-static void test_file_when_damaged_or_gone_then_exact_answers_and_it_is_built_anew(void **state)
+/* As a program would have written it whose files are of another format. */
+static void age(struct roles *r, const char *key)
+{
+    char *path = arena_printf(r->ar, "%s/objects/%s", r->dir, key);
+    FILE *f = fopen(path, "r+b");
+    struct ix_head h;
+    assert_non_null(f);
+    assert_int_equal(fread(&h, sizeof h, 1, f), 1);
+    h.format += 7;
+    h.crc = crc32c(0, &h, offsetof(struct ix_head, crc));
+    rewind(f);
+    assert_int_equal(fwrite(&h, sizeof h, 1, f), 1);
+    fclose(f);
+}
+
+static void cut(struct roles *r, const char *key)
+{
+    char *path = arena_printf(r->ar, "%s/objects/%s", r->dir, key);
+    assert_int_equal(truncate(path, 5000), 0);
+}
+
+static void test_file_when_aged_damaged_or_gone_then_exact_answers_and_built_anew(void **state)
 {
     struct roles *r = start();
     struct rcoll *c = filled(r, 1);
@@ -100,12 +124,13 @@ static void test_file_when_damaged_or_gone_then_exact_answers_and_it_is_built_an
     struct status st = STATUS_INIT;
     int64_t build_id, id;
     rcoll_flush(c);
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < 4; i++) {
         R_WAIT(rcoll_indexed_segments(c) == 1);
         build_id = file_id(c);
         assert_true(build_id != 0);
-        if (i == 0) {
-            damage(r, files(c)->files[0]->object_key);
+        if (i < 3) {
+            void (*const how[])(struct roles *, const char *) = { damage, age, cut };
+            how[i](r, files(c)->files[0]->object_key);
         } else {
             ASSERT_OK(object_delete(r->os, slice_of(files(c)->files[0]->object_key), &st));
         }
@@ -177,7 +202,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_index_when_built_restarted_loaded_then_answers_are_identical),
-        cmocka_unit_test(test_file_when_damaged_or_gone_then_exact_answers_and_it_is_built_anew),
+        cmocka_unit_test(test_file_when_aged_damaged_or_gone_then_exact_answers_and_built_anew),
         cmocka_unit_test(test_build_when_a_step_fails_then_tried_again_and_one_file_is_left),
         cmocka_unit_test(test_index_when_collection_is_dropped_then_no_file_and_no_key_is_left),
     };

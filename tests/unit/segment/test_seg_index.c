@@ -280,7 +280,7 @@ static void test_open_when_file_is_wrong_then_refused_and_searches_go_on(void **
                      ST_INVALID);
     st_clear(&st);
     assert_int_equal(open_key(w->seg, w, PLAIN, "MAGIC", "L2", "good", &opened, &st),
-                     ST_UNSUPPORTED);
+                     ERR_INDEX_NOT_SUPPORTED);
     st_clear(&st);
     assert_int_equal(open_key(w->seg, w, 999, "FLAT", "L2", "good", &opened, &st), ST_INVALID);
     assert_false(opened);
