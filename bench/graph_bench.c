@@ -226,6 +226,7 @@ int main(int argc, char **argv)
     }
     for (int i = optind + 2; i < argc; i++) {
         double best = 1e9;
+        const double n = (double)(nq / batch * batch); /* what does not fill a call is left out */
         size_t hits = 0;
         struct index_counters c = { 0 };
         search.ef = (uint32_t)atoi(argv[i]);
@@ -256,11 +257,10 @@ int main(int argc, char **argv)
             }
             t = machine_now() - t - took;
             if (round == 0) {
-                printf("ef %4s recall %.4f ", argv[i], (double)hits / (double)(nq * k));
+                printf("ef %4s recall %.4f ", argv[i], (double)hits / (n * k));
             }
             best = t < best ? t : best;
         }
-        double n = (double)(nq / batch * batch);
         printf("%8.0f QPS %7.1f us  D %7.1f H %6.1f exact %5.1f KB %6.1f fallbacks %g\n", n / best,
                best / n * 1e6, (double)c.distances / n, (double)c.hops / n, (double)c.exact / n,
                (double)c.bytes / n / 1024, (double)c.fallbacks);

@@ -190,6 +190,22 @@ size_t graph__walk(const struct graph *g, struct graph_scratch *s, size_t nentri
 size_t graph__walk_past(const struct graph *g, struct graph_scratch *s, size_t nentries, size_t ef,
                         size_t keep, struct index_counters *c);
 
+/* A plain walk between two halves of a step: one waits for links, then for codes, and others may have
+ * their turns meanwhile. */
+struct graph_steps {
+    size_t ef, keep, n, cursor, m;
+    float tail;
+    bool asked; /* for the codes of m nodes in s->ids */
+    size_t distances, hops;
+};
+/* graph__walk_past() in turns: begin, turns until false, end. The same nodes and counts. An end
+ * before that leaves the scratch as it should be, too. */
+void graph__walk_begin(const struct graph *g, struct graph_scratch *s, size_t nentries, size_t ef,
+                       size_t keep, struct graph_steps *w);
+bool graph__walk_turn(const struct graph *g, struct graph_scratch *s, struct graph_steps *w);
+void graph__walk_end(const struct graph *g, struct graph_scratch *s, const struct graph_steps *w,
+                     struct index_counters *c);
+
 /* How a wide walk chooses what it keeps. */
 struct graph_wide {
     size_t ef;             /* results kept */

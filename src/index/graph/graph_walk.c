@@ -6,7 +6,8 @@
  *             ends when all of the ef best are. Two candidates are expanded at a time: since the
  *             walk ends only when everything in the pool is expanded, the second would have come
  *             anyway, and the misses of both overlap. The links of the next two are fetched
- *             meanwhile.
+ *             meanwhile. A step has two halves, before and after its codes have come, so that the
+ *             walks of several queries can take turns (struct graph_steps).
  *             The wide walk serves many results, filters and ranges: results and frontier are two
  *             heaps, nodes that may not be results still lead on.
  * INVARIANTS  s->visited is all zero between walks. No node number from a file is used before it
@@ -328,59 +329,139 @@ size_t graph__walk(const struct graph *g, struct graph_scratch *s, size_t nentri
     return graph__walk_past(g, s, nentries, ef, ef, c);
 }
 
+/* Lines of a code that are fetched. */
+static inline size_t code_lines(const struct graph *g)
+{
+    return MIN((g->stride + CACHE_LINE - 1) / CACHE_LINE, (size_t)CODE_LINES_MAX);
+}
+
+static inline void walk_enter(const struct graph *g, struct graph_scratch *s, size_t nentries,
+                              struct graph_steps *w)
+{
+    for (size_t i = 0; i < nentries; i++) {
+        const float tail = w->n < w->keep ? INFINITY : graph_cand_key(s->pool[w->n - 1]);
+        if (s->keys[i] <= tail && s->ids[i] < g->n && graph_visit(s, s->ids[i])) {
+            pool_insert(s->pool, &w->n, w->keep, graph_cand(s->keys[i], s->ids[i]));
+        }
+    }
+    for (size_t i = 0; i < MIN(w->n, (size_t)BEAM); i++) {
+        fetch_links(g, graph_cand_node(s->pool[i]));
+    }
+}
+
+/* Fetches the links of the next to be expanded, from position next on. */
+static inline void fetch_next(const struct graph *g, const struct graph_scratch *s,
+                              const struct graph_steps *w, size_t next)
+{
+    const size_t end = MIN(w->n, w->ef);
+    for (size_t ahead = 0; next < end && ahead < BEAM; next++) {
+        if (!(s->pool[next] & 1)) {
+            fetch_links(g, graph_cand_node(s->pool[next]));
+            ahead++;
+        }
+    }
+}
+
+/* First half of a step: expands a beam and asks for its neighbours' codes. */
+static inline void step_gather(const struct graph *g, struct graph_scratch *s,
+                               struct graph_steps *w, size_t lines)
+{
+    const size_t end = MIN(w->n, w->ef);
+    uint64_t *pool = s->pool;
+    size_t m = 0, next = w->cursor;
+    w->tail = w->n < w->keep ? INFINITY : graph_cand_key(pool[w->n - 1]);
+    for (int b = 0; b < BEAM; b++) {
+        while (next < end && (pool[next] & 1)) {
+            next++;
+        }
+        if (next == end) {
+            break;
+        }
+        pool[next] |= 1;
+        w->hops++;
+        m = gather(g, s, graph_cand_node(pool[next]), m, lines);
+    }
+    w->cursor = next;
+    w->m = m;
+}
+
+/* Second half: compares the codes. */
+static inline void step_compare(const struct graph *g, struct graph_scratch *s,
+                                struct graph_steps *w, const struct simd_ops *ops)
+{
+    const size_t m = w->m;
+    size_t cursor = w->cursor;
+    codec_ids(g->codec, s->pq, g->codes, g->stride, s->ids, m, s->keys);
+    w->distances += m;
+    remember(s, m);
+    size_t npick = ops->select_le(s->keys, m, w->tail, s->pick);
+    for (size_t i = 0; i < npick; i++) {
+        uint32_t at = s->pick[i];
+        size_t where = pool_insert(s->pool, &w->n, w->keep, graph_cand(s->keys[at], s->ids[at]));
+        cursor = where < cursor ? where : cursor;
+    }
+    w->cursor = cursor;
+}
+
+static inline void walk_count(const struct graph *g, const struct graph_steps *w,
+                              struct index_counters *c)
+{
+    c->distances += w->distances;
+    c->hops += w->hops;
+    c->bytes += w->distances * g->stride + w->hops * g->degree * sizeof *g->links;
+}
+
 size_t graph__walk_past(const struct graph *g, struct graph_scratch *s, size_t nentries, size_t ef,
                         size_t keep, struct index_counters *c)
 {
     const struct simd_ops *ops = simd_ops();
-    const size_t lines = MIN((g->stride + CACHE_LINE - 1) / CACHE_LINE, (size_t)CODE_LINES_MAX);
-    uint64_t *pool = s->pool;
-    size_t n = 0, cursor = 0, distances = 0, hops = 0;
-    for (size_t i = 0; i < nentries; i++) {
-        const float tail = n < keep ? INFINITY : graph_cand_key(pool[n - 1]);
-        if (s->keys[i] <= tail && s->ids[i] < g->n && graph_visit(s, s->ids[i])) {
-            pool_insert(pool, &n, keep, graph_cand(s->keys[i], s->ids[i]));
-        }
-    }
-    for (size_t i = 0; i < MIN(n, (size_t)BEAM); i++) {
-        fetch_links(g, graph_cand_node(pool[i]));
-    }
-    while (cursor < MIN(n, ef)) {
-        const size_t end = MIN(n, ef);
-        size_t m = 0, next = cursor;
-        float tail = n < keep ? INFINITY : graph_cand_key(pool[n - 1]);
-        for (int b = 0; b < BEAM; b++) {
-            while (next < end && (pool[next] & 1)) {
-                next++;
-            }
-            if (next == end) {
-                break;
-            }
-            pool[next] |= 1;
-            hops++;
-            m = gather(g, s, graph_cand_node(pool[next]), m, lines);
-        }
-        cursor = next;
-        for (size_t ahead = 0; next < end && ahead < BEAM; next++) {
-            if (!(pool[next] & 1)) {
-                fetch_links(g, graph_cand_node(pool[next]));
-                ahead++;
-            }
-        }
-        codec_ids(g->codec, s->pq, g->codes, g->stride, s->ids, m, s->keys);
-        distances += m;
-        remember(s, m);
-        size_t npick = ops->select_le(s->keys, m, tail, s->pick);
-        for (size_t i = 0; i < npick; i++) {
-            uint32_t at = s->pick[i];
-            size_t where = pool_insert(pool, &n, keep, graph_cand(s->keys[at], s->ids[at]));
-            cursor = where < cursor ? where : cursor;
-        }
+    const size_t lines = code_lines(g);
+    struct graph_steps w = { .ef = ef, .keep = keep };
+    walk_enter(g, s, nentries, &w);
+    while (w.cursor < MIN(w.n, ef)) {
+        step_gather(g, s, &w, lines);
+        fetch_next(g, s, &w, w.cursor);
+        step_compare(g, s, &w, ops);
     }
     graph__unvisit(s);
-    c->distances += distances;
-    c->hops += hops;
-    c->bytes += distances * g->stride + hops * g->degree * sizeof *g->links;
-    return n;
+    walk_count(g, &w, c);
+    return w.n;
+}
+
+void graph__walk_begin(const struct graph *g, struct graph_scratch *s, size_t nentries, size_t ef,
+                       size_t keep, struct graph_steps *w)
+{
+    *w = (struct graph_steps){ .ef = ef, .keep = keep };
+    walk_enter(g, s, nentries, w);
+}
+
+bool graph__walk_turn(const struct graph *g, struct graph_scratch *s, struct graph_steps *w)
+{
+    if (w->asked) {
+        step_compare(g, s, w, simd_ops());
+        w->asked = false;
+        while (w->cursor < MIN(w->n, w->ef) && (s->pool[w->cursor] & 1)) {
+            w->cursor++;
+        }
+        if (w->cursor == MIN(w->n, w->ef)) {
+            return false;
+        }
+        fetch_next(g, s, w, w->cursor);
+    } else {
+        step_gather(g, s, w, code_lines(g));
+        w->asked = true;
+    }
+    return true;
+}
+
+void graph__walk_end(const struct graph *g, struct graph_scratch *s, const struct graph_steps *w,
+                     struct index_counters *c)
+{
+    if (w->asked) {
+        remember(s, w->m);
+    }
+    graph__unvisit(s);
+    walk_count(g, w, c);
 }
 
 /* ---- The wide walk ---- */
