@@ -2,17 +2,18 @@
  * filter_grid.c - filtered search of a graph index: recall and time of every strategy, cell by
  * cell.
  *
- *     filter_grid [-c] [-o] [-p] [-f FIRST] [-n N] BASE.fvecs QUERY.fvecs METRIC [K [EF [INDEX]]]
+ *     filter_grid [-c] [-o] [-s STRATEGY] [-x LIE:RATE] [-r ROUNDS] [-p] [-f FIRST] [-n N] BASE.fvecs QUERY.fvecs METRIC [K [EF [INDEX]]]
  *     filter_grid [...] uniform ROWS DIM METRIC [K [EF]]
  *
  * Cells are pass rates times how the filter lies to the query: at random; the query's own
  * neighbourhood (near); everything but the nearest 30 % (far); one run of rows; stripes. A cell
  * prints, for each forced strategy and for the planner (auto), recall@K against exact search and
- * microseconds a query (CPU time, the best of rounds over all queries), the planner's choice, and how far it is from the best forced
- * strategy that reaches the recall of an unfiltered search less 0.01. INDEX, a file, keeps the index
+ * microseconds a query (CPU time, the best of rounds over all queries), the planner's choice, how far
+ * it is from the best forced strategy that reaches the recall of an unfiltered search less 0.01, and
+ * from that search, which is timed again before each cell. INDEX, a file, keeps the index
  * between runs. -f and -n choose the queries (those from 0 on were used to find the planner's
- * constants: judge it by others), -c takes few pass rates, -o only the planner, -p gives filters
- * prepared by index_filter_new(), as repeated ones are.
+ * constants: judge it by others), -c takes few pass rates, -x one cell, -s one strategy, -o only the
+ * planner; -p gives filters prepared by index_filter_new(), as repeated ones are.
  */
 #include <fcntl.h>
 #include <math.h>
@@ -34,7 +35,7 @@
 #include "simd/simd.h"
 
 #define QUERIES 100
-#define ROUNDS 3
+#define ROUNDS 7
 
 enum lie { RANDOM, NEAR, FAR, RUN, STRIPES, NLIES };
 static const char *const lie_names[] = { "random", "near", "far", "run", "stripes" };
@@ -71,7 +72,11 @@ struct world {
     size_t nq;
     struct index *ix;
     uint32_t k, ef;
-    bool coarse, only_auto, prepare;
+    uint64_t *bits; /* of the filter at hand: as in a segment they were written just before */
+    bool coarse, prepare;
+    const char *only; /* strategy that is measured; NULL: all are */
+    const char *cell; /* the only one, as LIE:RATE; NULL: all */
+    int rounds;
     uint32_t *order[QUERIES]; /* rows by exact score, best first */
     float *scores[QUERIES];   /* of row i */
 };
@@ -252,9 +257,10 @@ static double search(const struct world *w, size_t j, const uint64_t *allow, uin
     sp.ef = w->ef;
     sp.strategy = how;
     struct index_query q = { .queries = w->queries + j * w->rows.dim,
-                             .query_stride = w->rows.dim * 4, .nq = 1, .allow = allow,
+                             .query_stride = w->rows.dim * 4, .nq = 1, .allow = w->bits,
                              .allow_count = count, .filter = filter, .params = &sp };
     topk_reset(tk, NULL);
+    memcpy(w->bits, allow, bits_words(w->rows.nrows) * 8);
     double t0 = cpu_now();
     if (index_search(w->ix, &q, tk, c, &st) != 0) {
         die("search", st.msg);
@@ -303,9 +309,13 @@ static void run_cell(const struct world *w, struct asked *asked, struct topk *tk
         }
         cell->allowed += asked[j].count;
     }
-    for (int f = w->only_auto ? NFORCED - 1 : 0; f < NFORCED; f++) {
+    for (int f = 0; f < NFORCED; f++) {
         double all = 0;
-        for (int round = 0; round < ROUNDS && (round == 0 || all < 4e-3 * (double)w->nq); round++) {
+        if (w->only && strcmp(index_strategy_name(forced[f]), w->only) != 0) {
+            continue;
+        }
+        for (int round = 0; round < w->rounds && (round == 0 || all < 4e-3 * (double)w->nq);
+             round++) {
             for (size_t j = 0; j < w->nq; j++) {
                 struct index_counters c = { 0 };
                 struct asked *a = &asked[j];
@@ -388,12 +398,17 @@ static void run(struct world *w)
         die("topk", st.msg);
     }
     rank_rows(w);
+    w->bits = alloc_try_zero((bits_words(n) + 1) * 8);
     struct cell all = { 0 };
+    struct asked every[QUERIES]; /* without a filter: asked again before each cell, as noise passes */
     for (size_t j = 0; j < w->nq; j++) {
         asked[j] = (struct asked){ .allow = calloc(bits_words(n) + 1, 8), .count = n };
-        bits_fill(asked[j].allow, n, true);
+        every[j] = (struct asked){ .allow = calloc(bits_words(n) + 1, 8), .count = n };
+        bits_fill(every[j].allow, n, true);
     }
-    run_cell(w, asked, tk, &all);
+    struct world whole = *w;
+    whole.only = index_strategy_name(STRAT_AUTO);
+    run_cell(&whole, every, tk, &all);
     double target = all.recall[NFORCED - 1] / (double)w->nq;
     double free_us = all.us[NFORCED - 1] / (double)w->nq;
     printf("%u rows x %zu, %s, k %u, ef %u: unfiltered recall %.3f, %.0f us\n", n, w->rows.dim,
@@ -407,13 +422,18 @@ static void run(struct world *w)
                           : r == nrates    ? (double)w->k / n
                                            : (double)(w->k / 2) / n;
             struct cell cell = { 0 };
-            if (rate == 1) {
+            char name[64];
+            snprintf(name, sizeof name, "%s:%g", lie_names[lie], rate);
+            if (rate == 1 || (w->cell && strcmp(name, w->cell) != 0)) {
                 continue;
             }
             for (size_t j = 0; j < w->nq; j++) {
                 asked[j].count = make_filter(w, j, (enum lie)lie, rate, asked[j].allow);
             }
+            all = (struct cell){ 0 };
+            run_cell(&whole, every, tk, &all);
             run_cell(w, asked, tk, &cell);
+            free_us = all.us[NFORCED - 1] / (double)w->nq;
             print_cell(w, (enum lie)lie, rate, &cell, target, free_us, &sum);
         }
     }
@@ -423,17 +443,20 @@ static void run(struct world *w)
     topk_free(tk);
     for (size_t j = 0; j < w->nq; j++) {
         free(asked[j].allow);
+        free(every[j].allow);
     }
 }
 
 int main(int argc, char **argv)
 {
-    struct world w = { .k = 10, .ef = 64, .nq = 40 };
+    struct world w = { .k = 10, .ef = 64, .nq = 40, .rounds = ROUNDS };
     size_t n, dim, qdim, first = 0;
     const char *path = NULL;
-    for (int opt; (opt = getopt(argc, argv, "copf:n:")) != -1;) {
+    for (int opt; (opt = getopt(argc, argv, "cops:x:r:f:n:")) != -1;) {
         w.coarse |= opt == 'c';
-        w.only_auto |= opt == 'o';
+        w.only = opt == 's' ? optarg : opt == 'o' ? index_strategy_name(STRAT_AUTO) : w.only;
+        w.cell = opt == 'x' ? optarg : w.cell;
+        w.rounds = opt == 'r' ? atoi(optarg) : w.rounds;
         w.prepare |= opt == 'p';
         first = opt == 'f' ? strtoul(optarg, NULL, 10) : first;
         w.nq = opt == 'n' ? MIN(strtoul(optarg, NULL, 10), (size_t)QUERIES) : w.nq;

@@ -30,3 +30,17 @@ void bits_not(uint64_t *a, size_t nbits);
 size_t bits_count(const uint64_t *w, size_t nbits);
 /* First set bit at or after from, or nbits. */
 size_t bits_next(const uint64_t *w, size_t nbits, size_t from);
+/* Numbers of the bits of one word, from base on, into out, which has room for 64. Returns how many. Four
+ * at a time without asking: where few are set a branch for each is guessed wrong. */
+static inline size_t bits_list(uint64_t word, uint32_t base, uint32_t *out)
+{
+    size_t n = 0;
+    do {
+        for (int i = 0; i < 4; i++) {
+            out[n] = base + (uint32_t)__builtin_ctzll(word | UINT64_C(1) << 63);
+            n += word != 0;
+            word &= word - 1;
+        }
+    } while (word);
+    return n;
+}

@@ -104,7 +104,7 @@ enum index_strategy {
     STRAT_SCAN,     /* codes of the allowed rows, then raw rows of the best */
     STRAT_CLUSTERS, /* the same within the clusters near the query */
     STRAT_GRAPH,    /* walk everything, keep what is allowed */
-    STRAT_GRAPH2,   /* walk allowed rows, through others where needed */
+    STRAT_GRAPH2,   /* walk to the query, and on by allowed rows */
     STRAT_LISTS,    /* inverted lists */
     STRAT_TREES,    /* annoy */
     STRAT_COUNT

@@ -199,15 +199,15 @@ static void test_plan_when_the_filter_narrows_then_choices_move_from_walk_to_sca
     struct plan_search p = { .nrows = 1000000, .allowed = 900000, .nclusters = 1000, .degree = 32,
                              .k = 10, .ef = 64, .keep = 20, .row_bytes = 3072, .code_bytes = 768,
                              .local = -1 };
-    assert_int_equal(plan_filtered(&p).strategy, STRAT_GRAPH);
+    assert_int_equal(plan_filtered(&p).strategy, STRAT_GRAPH2);
     p.allowed = 20; /* all get exact scores anyway */
     assert_int_equal(plan_filtered(&p).strategy, STRAT_FLAT);
     p.allowed = 100000;
     enum index_strategy middle = plan_filtered(&p).strategy;
-    assert_true(middle == STRAT_CLUSTERS || middle == STRAT_GRAPH);
+    assert_true(middle == STRAT_CLUSTERS || middle == STRAT_GRAPH2);
     p.local = 0; /* the filter shuns the query: no walk */
     middle = plan_filtered(&p).strategy;
-    assert_true(middle != STRAT_GRAPH && middle != STRAT_GRAPH2);
+    assert_true(middle != STRAT_GRAPH2);
     double before = 0;
     for (p.allowed = 100; p.allowed < p.nrows; p.allowed *= 2) {
         assert_true(plan_cost(&p, STRAT_SCAN) > before);

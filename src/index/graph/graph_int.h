@@ -150,7 +150,7 @@ struct graph_scratch {
     size_t batch_cap;
     uint64_t *pool; /* pool_cap: results, sorted or as a heap */
     size_t pool_cap;
-    uint64_t *heap; /* heap_cap: frontier of wide walks */
+    uint64_t *heap; /* heap_cap: frontier of wide walks, what graph_reach.c found */
     size_t heap_cap;
     uint32_t *rows; /* pool_cap: for exact scores */
     void *pq;       /* prepared query */
@@ -161,6 +161,8 @@ struct graph_scratch {
 int graph__scratch_get(const struct graph *g, size_t ef, struct graph_scratch **ret_s,
                        struct status *st);
 void graph__scratch_put(const struct graph *g, struct graph_scratch *s);
+/* s->heap for n candidates; what is there stays. */
+int graph__heap_room(const struct graph *g, struct graph_scratch *s, size_t n, struct status *st);
 void graph__scratch_free(struct graph_scratch *s);
 /* Marks node; false when it was marked before. */
 static inline bool graph_visit(struct graph_scratch *s, uint32_t node)
@@ -257,6 +259,13 @@ int graph__build(const struct index_build *in, struct ixw *w, struct status *st)
 
 /* allow, bits by row, as bits by node. */
 void graph__filter(const struct index *ix, const uint64_t *allow, uint64_t *bits);
+/* Nodes of allowed rows, from the allow's word *word on, which moves: as many as there is room for, at
+ * least 64. */
+size_t graph__allowed_nodes(const struct graph *g, const uint64_t *allow, size_t *word,
+                            uint32_t *nodes, size_t room);
+/* Sets the bits of the nodes whose rows are in allow; bits has none set. For few rows that is less
+ * work than looking every node up. */
+void graph__turn(const struct graph *g, const uint64_t *allow, uint64_t *bits);
 /* Whether node may be a result. */
 static inline bool graph_allowed(const struct graph *g, const struct index_query *q, uint32_t node)
 {

@@ -2,21 +2,17 @@
  * graph_plan.c - the strategy of a filtered graph search.
  *
  * WHAT        Such a search can score all allowed rows, raw or coded; those of the clusters near
- *             the query; walk the graph over all nodes and keep the allowed ones; or walk over the
- *             allowed ones and through others only where needed. plan_cost() estimates each from
- *             counts of memory accesses, and the least is taken, under these guards:
+ *             the query; or walk to the query and on by allowed neighbours. plan_cost() estimates
+ *             each from counts of memory accesses, and the least is taken, under these guards:
  *
  *                 not many more rows allowed than a walk would find: they are all scored
  *                 far fewer allowed among the query's entries than elsewhere: the filter shuns the
  *                 query, and a walk would end before it reaches the allowed rows
- *
- *             A walk that has spent a part of the complete scan's cost gives up (graph_filter.c),
- *             so the worst case is bounded by that scan and a fraction.
  * THREADS     No state.
  * WHY         Costs are memory's, so one table of constants serves: they were measured on an Intel
- *             core with 2 MB of second-level cache, and ratios between a random line, a streamed byte and a looked-up bit differ
- *             little between servers. Calibrating on each machine was left out: its noise moved
- *             choices more than machines do.
+ *             core with 2 MB of second-level cache, walks on Zen 4, and ratios between a random line,
+ *             a streamed byte and a looked-up bit differ little between servers. Calibrating on each
+ *             machine was left out: its noise moved choices more than machines do.
  */
 #include "index/graph/graph_plan.h"
 
@@ -39,12 +35,15 @@
 #define PASS_EF 14.0      /* and for each of ef */
 #define SCATTERED 8.0     /* more for a code where the one before was far away */
 #define WORD 0.7          /* 64 bits, few set; */
-#define BIT_SET 6.0       /* one that is set, to the node */
+#define BIT_SET 1.6       /* a bit that is set, brought to its node's place, */
+#define BIT_SET_FAR 4.0   /* and more where those are far apart */
 #define BIT_FAR 3.0       /* the same for neighbours */
 #define HOP 90.0          /* a node taken from the frontier: its links, the heaps */
 #define WALK_PART 0.7     /* neighbours of one node lie near each other */
 #define POOL 0.012        /* to put a node among so many in order, each */
-#define START 4000.0      /* entries of a walk */
+#define SPARE_POWER 0.4
+#define START 4000.0      /* entries of a walk; a query's bits */
+#define HOP_ALLOWED 130.0 /* a node whose allowed neighbours are looked for */
 
 /* Walks go on beyond what the share promises, by this much on average. */
 #define REACH_MORE 1.1
@@ -53,6 +52,7 @@
 #define UNSURE 1.1
 
 #define SHUNNED_MOST 0.25
+#define SHUNNED_OF 8 /* where fewer are allowed near the query than one of so many promised */
 
 /* A try that costs less than one part of so many of what it may spare. */
 #define LONG_SHOT 3
@@ -98,10 +98,10 @@ static double walk_distances(double ef, const struct plan_search *p)
 
 /* k / share nodes hold k allowed ones, more or less; what ef is above k makes up for where the walk
  * goes astray, and serves many nearly as it serves k. Sentence embeddings keep their recall with
- * ef - k nodes more at any share; SIFT loses .02 at a fifth with a power of 0.7 in place of the root. */
+ * ef - k nodes more at any share; SIFT loses .02 at a fifth with a power of 0.7, .015 at a 30th with 0.5. */
 static double spare(const struct plan_search *p, double share)
 {
-    return p->ef > p->k ? (double)(p->ef - p->k) * sqrt(fmin(share, 1)) : 0;
+    return p->ef > p->k ? (double)(p->ef - p->k) * pow(fmin(share, 1), SPARE_POWER) : 0;
 }
 
 static double walk_ef(const struct plan_search *p, double share)
@@ -125,63 +125,72 @@ size_t plan_walk_allowed(const struct plan_search *p)
     return p->k + (size_t)ceil(spare(p, share_of(p)));
 }
 
-static double cost_reach(const struct plan_search *p, double ef)
+/* All neighbours of `full` nodes are scored, then the allowed ones of `limit` nodes. */
+static double cost_reach(const struct plan_search *p, double full, double limit, double share)
 {
-    double d = walk_distances(ef, p);
-    return START + d * (WALK_PART * by_id(p, p->code_bytes) + BIT_FAR + POOL * ef) +
-           d / (0.375 * p->degree) * HOP;
+    const double d = walk_distances(full, p), code = by_id(p, p->code_bytes);
+    return START + d * (WALK_PART * code + BIT_FAR + POOL * full) + d / (0.375 * p->degree) * HOP +
+           fmax(limit - full, 0) * (HOP_ALLOWED + 0.1 * p->degree * share * code);
+}
+
+bool plan_shunned(const struct plan_search *p)
+{
+    return p->local >= 0 && p->local * SHUNNED_OF * p->nrows < p->allowed;
+}
+
+size_t plan_walk_full(const struct plan_search *p, size_t limit)
+{
+    return plan_shunned(p) || limit < 2 * p->ef ? limit : p->ef;
 }
 
 static double cost_walk(const struct plan_search *p, double local)
 {
-    return cost_reach(p, REACH_MORE * walk_ef(p, local));
+    const double limit = walk_ef(p, local), full = (double)plan_walk_full(p, (size_t)limit);
+    return cost_reach(p, full, REACH_MORE * limit, local);
 }
 
 bool plan_long_shot(const struct plan_search *p, const struct plan_choice *c)
 {
-    return c->strategy != STRAT_GRAPH && c->strategy != STRAT_GRAPH2 &&
-           c->ns > LONG_SHOT * cost_reach(p, PLAN_PLAIN_EF);
+    return c->strategy != STRAT_GRAPH2 &&
+           c->ns > LONG_SHOT * cost_reach(p, PLAN_PLAIN_EF, PLAN_PLAIN_EF, 1);
 }
 
-static double cost_two_hops(const struct plan_search *p, double local)
+/* Bringing all bits into the order of nodes. */
+static double turn_bits(const struct plan_search *p)
 {
-    double share = fmax(local, 1.0 / p->nrows), r = p->degree;
-    double d = walk_distances(1.5 * (double)p->ef, p), hops = 2 * (double)p->ef + 20;
-    /* Links looked through at a hop: until r allowed nodes are found, of r (1 - share) lists; on
-     * the later hops most of them were seen before. */
-    double lists = fmin(r * (1 - share), 0.7 / share);
-    return START + d * by_id(p, p->code_bytes) +
-           hops * (HOP + r * BIT_FAR + lists * (FETCH_FAR + LINE_FAR * r * 4 / 64 + r * BIT_FAR));
+    return p->allowed * (BIT_SET + BIT_SET_FAR * far_part(p, 5)) + p->nrows / 64.0 * WORD;
 }
 
-/* Finding the allowed among so many nodes of some clusters. */
+/* Finding the allowed among so many nodes. */
 static double find_bits(const struct plan_search *p, double look)
 {
-    const double all = p->nrows, n = p->allowed;
-    return p->prepared                 ? look / 64 * WORD
-           : n * PLAN_FEWER_OF < all ? n * BIT_SET + all / 64 * WORD
-                                       : look * BIT;
+    return p->prepared ? look / 64 * WORD : fmin(turn_bits(p) + look / 64 * WORD, look * BIT);
 }
 
-static double cost_clusters(const struct plan_search *p, double local)
+/* Nodes of the clusters that are looked through. */
+static double cluster_nodes(const struct plan_search *p, double local)
 {
     /* How far the right clusters reach: to 30 of 117 of sentence embeddings and 42 of 1000 of SIFT
      * when a tenth is allowed, to twice and three times as many when one in three hundred is. */
     double share = fmax(local, 0.5 / p->nrows), clusters = fmax(p->nclusters, 1);
     double size = (double)p->nrows / clusters, near = 2 * sqrt(clusters) * pow(0.1 / share, 0.2);
     const double reach = fmin(0.39 + (double)p->ef / 53, 2);
-    double look = fmin(fmin(near, 0.6 * clusters) * reach + 8 + (double)p->ef / 8, clusters) * size;
-    return START + clusters * (0.1 * (double)p->code_bytes + 20) + find_bits(p, look) +
-           scanned(p, look * fmin(share, 1));
+    return fmin(fmin(near, 0.6 * clusters) * reach + 8 + (double)p->ef / 8, clusters) * size;
 }
 
-/* Finding the allowed nodes, all of them. */
-static double scan_bits(const struct plan_search *p)
+static double cost_clusters(const struct plan_search *p, double local)
 {
-    double all = p->nrows, n = p->allowed;
-    return p->prepared                   ? all / 64 * WORD + n
-           : n * PLAN_FEW_OF < all ? all / 64 * WORD + n * BIT_SET
-                                         : all * BIT;
+    const double look = cluster_nodes(p, local), clusters = fmax(p->nclusters, 1);
+    return (p->bit_bytes ? 2 : 1) * START + clusters * (0.1 * (double)p->code_bytes + 20) +
+           find_bits(p, look) +
+           scanned(p, look * fmin(fmax(local, 0.5 / p->nrows), 1));
+}
+
+bool plan_turns(const struct plan_search *p, bool clusters)
+{
+    const double local = p->local < 0 ? (double)p->allowed / fmax(p->nrows, 1) : p->local;
+    const double look = clusters ? cluster_nodes(p, local) : p->nrows;
+    return !p->prepared && turn_bits(p) < look * BIT;
 }
 
 double plan_cost(const struct plan_search *p, enum index_strategy s)
@@ -194,14 +203,13 @@ double plan_cost(const struct plan_search *p, enum index_strategy s)
         return fmin(n * by_id(p, p->row_bytes), all * streamed(p, p->row_bytes)) +
                all / 64 * WORD;
     case STRAT_SCAN:
-        return scan_bits(p) + scanned(p, n) + exact +
+        return (p->bit_bytes ? START : 0) +
+               (n * PLAN_FEW_OF < all ? turn_bits(p) : find_bits(p, all)) + scanned(p, n) + exact +
                (p->prepared || p->bit_bytes ? 0 : n * SCATTERED * far_part(p, p->code_bytes));
     case STRAT_CLUSTERS:
         return cost_clusters(p, local) + exact;
-    case STRAT_GRAPH:
-        return cost_walk(p, local) + exact;
     default:
-        return cost_two_hops(p, local) + exact;
+        return cost_walk(p, local) + exact;
     }
 }
 
@@ -217,13 +225,13 @@ struct plan_choice plan_filtered(const struct plan_search *p)
         return best;
     }
     double local = p->local < 0 ? share : p->local;
-    const enum index_strategy walks[] = { STRAT_CLUSTERS, STRAT_GRAPH };
+    const enum index_strategy walks[] = { STRAT_CLUSTERS, STRAT_GRAPH2 };
     for (size_t i = 0; i < ARRAY_LEN(walks); i++) {
         /* A walk that has found enough has found the right ones, whatever lies between. Where a
          * filter shuns the query's neighbourhood nobody can tell how far clusters must reach: with
          * bits that is tried, on a small budget, unless so many are allowed elsewhere that the
          * nearest of them must be thousands, all as far. */
-        if (walks[i] == STRAT_GRAPH && walk_ef(p, local) > PLAN_PLAIN_EF) {
+        if (walks[i] == STRAT_GRAPH2 && walk_ef(p, local) > PLAN_PLAIN_EF) {
             continue;
         }
         if (walks[i] == STRAT_CLUSTERS &&
@@ -238,15 +246,4 @@ struct plan_choice plan_filtered(const struct plan_search *p)
         }
     }
     return best;
-}
-
-double plan_walk_ns(const struct plan_search *p, size_t distances, size_t looked_up, size_t hops)
-{
-    return (double)distances * by_id(p, p->code_bytes) + (double)looked_up * BIT_FAR +
-           (double)hops * HOP;
-}
-
-double plan_clusters_ns(const struct plan_search *p, size_t distances, size_t looked_at)
-{
-    return scanned(p, (double)distances) + find_bits(p, (double)looked_at);
 }

@@ -15,16 +15,12 @@ struct plan_search {
 struct plan_choice {
     enum index_strategy strategy;
     double ns;      /* what it should take */
-    double scan_ns; /* what the cheapest complete scan would take: a walk's budget is a part of
-    it */
+    double scan_ns; /* and the cheapest complete scan */
     enum index_strategy scan;
 };
 /* Estimated costs in ns of a core of today; only their ratios matter. */
 double plan_cost(const struct plan_search *p, enum index_strategy s);
 struct plan_choice plan_filtered(const struct plan_search *p);
-/* Of a walk so far, for its budget. */
-double plan_clusters_ns(const struct plan_search *p, size_t distances, size_t looked_at);
-double plan_walk_ns(const struct plan_search *p, size_t distances, size_t looked_up, size_t hops);
 /* How many nodes a walk should find so that the allowed ones among them do as well as ef would without
  * a filter, how many of them should be allowed, and up to how many such walks go. */
 size_t plan_walk_allowed(const struct plan_search *p);
@@ -33,8 +29,13 @@ size_t plan_walk_ef(const struct plan_search *p);
 /* Whether the choice scans for so long that the widest of them is worth a try before it: where the
  * filter shuns the query's next neighbours and not those behind them, it ends the search. */
 bool plan_long_shot(const struct plan_search *p, const struct plan_choice *c);
+/* So few are allowed near the query that they are excluded on purpose. */
+bool plan_shunned(const struct plan_search *p);
+/* Of limit nodes, those whose neighbours are all scored, allowed or not. Where the filter shuns the
+ * query all are: the way to what is allowed leads through what is not. */
+size_t plan_walk_full(const struct plan_search *p, size_t limit);
 /* Fewer allowed than one of so many: a complete scan finds them by their rows. */
-#define PLAN_FEW_OF 16u
-/* So few that their bits are sooner brought into the order of nodes than clusters are looked
- * through. */
-#define PLAN_FEWER_OF 64u
+#define PLAN_FEW_OF 64u
+/* Whether a scan, of all or by clusters, brings all bits into the order of nodes first: that is less
+ * than looking up every node. */
+bool plan_turns(const struct plan_search *p, bool clusters);

@@ -101,31 +101,26 @@ void graph__select(uint64_t *v, size_t n, size_t k)
 {
     size_t lo = 0, hi = n;
     while (hi - lo > 1) {
-        uint64_t pivot = v[lo + (hi - lo) / 2];
-        size_t i = lo, j = hi - 1;
-        for (;;) {
-            while (v[i] < pivot) {
-                i++;
-            }
-            while (v[j] > pivot) {
-                j--;
-            }
-            if (i >= j) {
-                break;
-            }
-            uint64_t t = v[i];
-            v[i++] = v[j];
-            v[j--] = t;
+        const uint64_t a = v[lo], b = v[lo + (hi - lo) / 2], c = v[hi - 1];
+        const size_t mid = (a < b) == (b < c)   ? lo + (hi - lo) / 2
+                           : (b < a) == (a < c) ? lo
+                                                : hi - 1;
+        const uint64_t pivot = v[mid];
+        size_t less = lo;
+        v[mid] = c;
+        for (size_t i = lo; i < hi - 1; i++) { /* always a swap, never a branch to guess */
+            const uint64_t x = v[i];
+            v[i] = v[less];
+            v[less] = x;
+            less += x < pivot;
         }
-        size_t cut = i > lo ? i : lo + 1;
-        if (cut == k) {
+        v[hi - 1] = v[less];
+        v[less] = pivot;
+        if (less == k || less + 1 == k) {
             return;
         }
-        if (cut > k) {
-            hi = cut;
-        } else {
-            lo = cut;
-        }
+        hi = less > k ? less : hi;
+        lo = less > k ? lo : less + 1;
     }
 }
 
@@ -252,10 +247,7 @@ static void scan_bits(struct survivors *v, uint32_t first, uint32_t end)
         uint32_t *ids = v->s->ids + v->waiting;
         left &= w == first / 64 ? UINT64_MAX << (first % 64) : UINT64_MAX;
         left &= w == end / 64 ? ~(UINT64_MAX << (end % 64)) : UINT64_MAX;
-        size_t n = 0;
-        for (; left; left &= left - 1) {
-            ids[n++] = w * 64 + (uint32_t)__builtin_ctzll(left);
-        }
+        const size_t n = bits_list(left, w * 64, ids);
         add(v, n);
     }
 }
@@ -275,23 +267,10 @@ static void scan_run(struct survivors *v, uint32_t first, uint32_t end)
     }
 }
 
-/* Brings the filter's bits into the order of nodes, by its rows: where few are set that is less
- * than looking every node up. */
+/* Brings the filter's bits into the order of nodes. */
 static void turn_bits(struct survivors *v)
 {
-    const struct graph *g = v->g;
-    const uint64_t *allow = v->q->allow;
-    const size_t words = bits_words(g->n);
-    uint64_t *bits = v->s->visited;
-    for (size_t w = 0; w < words; w++) {
-        for (uint64_t left = allow[w]; left; left &= left - 1) {
-            const size_t row = w * 64 + (size_t)__builtin_ctzll(left);
-            const uint32_t node = row < g->n ? g->node_of[row] : GRAPH_NONE;
-            if (node < g->n) {
-                bits[node / 64] |= UINT64_C(1) << (node % 64);
-            }
-        }
-    }
+    graph__turn(v->g, v->q->allow, v->s->visited);
     v->bits = v->s->visited;
 }
 
@@ -303,24 +282,16 @@ static void end(struct survivors *v)
     graph__scratch_put(v->g, v->s);
 }
 
-/* All allowed nodes by their rows: where few are, nobody looks at the others. */
+/* All allowed nodes by their rows. */
 static int scan_rows(struct survivors *v, struct status *st)
 {
     const struct graph *g = v->g;
-    const uint64_t *allow = v->q->allow;
-    size_t words = bits_words(g->n);
     int rc = 0;
-    for (size_t w = 0; w < words; w++) {
-        uint32_t *ids = v->s->ids + v->waiting;
-        size_t n = 0;
-        for (uint64_t left = allow[w]; left; left &= left - 1) {
-            size_t row = w * 64 + (size_t)__builtin_ctzll(left);
-            ids[n] = row < g->n ? g->node_of[row] : GRAPH_NONE;
-            n += ids[n] < g->n;
-        }
-        add(v, n);
-        if ((w & 1023) == 1023 && v->q->check) {
+    for (size_t w = 0, before = 0; w < bits_words(g->n);) {
+        add(v, graph__allowed_nodes(g, v->q->allow, &w, v->s->ids + v->waiting, PICK_NODES));
+        if (w - before >= RUN_NODES && v->q->check) {
             TRY(v->q->check(v->q->check_arg, st));
+            before = w;
         }
     }
 out:
@@ -418,17 +389,19 @@ static void settle(struct survivors *v)
 }
 
 int graph__survivors_all(const struct graph *g, const struct index_query *q, uint32_t j,
-                         size_t keep, size_t ef, struct topk *tk, struct index_counters *c,
-                         struct status *st)
+                         const struct plan_search *plan, struct topk *tk,
+                         struct index_counters *c, struct status *st)
 {
     struct survivors v = { 0 };
     int rc = 0;
-    TRY(begin(g, q, j, keep, ef, 0, tk, c, &v, st));
+    TRY(begin(g, q, j, plan->keep, plan->ef, 0, tk, c, &v, st));
     c->strategy = STRAT_SCAN;
     _Static_assert(SCORE_NODES + PICK_NODES + SIMD_PICK_MORE <= 256, "the least room of s->ids");
     const bool few = !q->filter && q->allow_count < g->n / PLAN_FEW_OF;
     if (few) {
         TRY(scan_rows(&v, st));
+    } else if (plan_turns(plan, false)) {
+        turn_bits(&v);
     }
     for (uint32_t at = 0; !few && at < g->n; at += RUN_NODES) {
         scan_run(&v, at, MIN(at + RUN_NODES, g->n));
@@ -496,24 +469,21 @@ static uint64_t *order_clusters(struct survivors *v, uint32_t j)
 }
 
 int graph__survivors_near(const struct graph *g, const struct index_query *q, uint32_t j,
-                          const struct plan_search *plan, double budget_ns, struct topk *tk,
-                          bool *ret_done, struct index_counters *c, struct status *st)
+                          const struct plan_search *plan, struct topk *tk,
+                          struct index_counters *c, struct status *st)
 {
     struct survivors v = { 0 };
     int rc = 0;
     TRY(begin(g, q, j, plan->keep, plan->ef, g->nclusters, tk, c, &v, st));
-    *ret_done = false;
     c->strategy = STRAT_CLUSTERS;
     uint64_t *order = order_clusters(&v, j);
-    const bool turned = !q->filter && q->allow_count < g->n / PLAN_FEWER_OF;
-    if (turned) {
+    if (plan_turns(plan, true)) {
         turn_bits(&v);
     }
     size_t left = g->nclusters;
-    const uint32_t patience = PATIENCE + (uint32_t)MIN(plan->ef / PATIENCE_EF, 30u);
+    const uint32_t patience = (PATIENCE + (uint32_t)MIN(plan->ef / PATIENCE_EF, 30u)) *
+                              (plan_shunned(plan) ? 2 : 1); /* what is far lies anywhere */
     uint32_t with = 0, dry = 0, held = 0;
-    size_t looked = 0;
-    bool over = false; /* the budget is spent */
     v.near[0] = UINT64_MAX;
     while (left) {
         uint32_t k = graph_cand_node(order[0]), first = g->cluster_first[k];
@@ -530,11 +500,6 @@ int graph__survivors_near(const struct graph *g, const struct index_query *q, ui
         }
         scan_run(&v, first, g->cluster_first[k + 1]);
         c->lists++;
-        looked += g->cluster_first[k + 1] - first;
-        over = over || plan_clusters_ns(plan, v.seen, looked) > budget_ns;
-        if (over && !v.settled) {
-            goto out;
-        }
         held += v.seen != before || v.waiting != waiting;
         if (v.seen == before) { /* nothing was scored */
             continue;
@@ -542,7 +507,7 @@ int graph__survivors_near(const struct graph *g, const struct index_query *q, ui
         with += held;
         dry = v.near[0] < worst || v.nnear < v.sure ? 0 : dry + held;
         held = 0;
-        if (!over && dry >= patience + with / PATIENCE_PART) {
+        if (dry >= patience + with / PATIENCE_PART) {
             break;
         }
         if (q->check) {
@@ -552,7 +517,6 @@ int graph__survivors_near(const struct graph *g, const struct index_query *q, ui
     score(&v);
     score_held(&v);
     rerank(&v);
-    *ret_done = true;
 out:
     end(&v);
     return rc;

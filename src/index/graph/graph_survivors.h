@@ -8,13 +8,11 @@
 
 /* Of all nodes. Hits go to list j. Fails: ST_NO_MEMORY, what check returned. */
 int graph__survivors_all(const struct graph *g, const struct index_query *q, uint32_t j,
-                         size_t keep, size_t ef, struct topk *tk, struct index_counters *c,
-                         struct status *st);
-/* Cluster by cluster, nearest first, until clusters stop to matter; at least min(k, allowed) rows.
- * *ret_done false: budget_ns of plan_clusters_ns() went without an end in sight, and nothing was
- * pushed; once something was, all clusters are scanned instead. */
+                         const struct plan_search *plan, struct topk *tk,
+                         struct index_counters *c, struct status *st);
+/* Cluster by cluster, nearest first, until clusters stop to matter; at least min(k, allowed) rows. */
 int graph__survivors_near(const struct graph *g, const struct index_query *q, uint32_t j,
-                          const struct plan_search *plan, double budget_ns, struct topk *tk,
-                          bool *ret_done, struct index_counters *c, struct status *st);
+                          const struct plan_search *plan, struct topk *tk,
+                          struct index_counters *c, struct status *st);
 /* Moves the k smallest of n distinct values to the front. 0 < k < n. */
 void graph__select(uint64_t *v, size_t n, size_t k);

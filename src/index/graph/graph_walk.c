@@ -153,6 +153,27 @@ out:
     return rc;
 }
 
+int graph__heap_room(const struct graph *g, struct graph_scratch *s, size_t n, struct status *st)
+{
+    struct graph *mine = (struct graph *)(uintptr_t)g;
+    size_t cap = s->heap_cap ? s->heap_cap : 1024;
+    while (cap < n) {
+        cap *= 2;
+    }
+    if (cap > s->heap_cap) {
+        const size_t more = (cap - s->heap_cap) * sizeof *s->heap;
+        uint64_t *heap = realloc_try(s->heap, cap * sizeof *heap);
+        if (!heap) {
+            return st_fail(st, ST_NO_MEMORY, "no memory for %zu nodes that a search has found", cap);
+        }
+        s->bytes += more;
+        atomic_fetch_add_explicit(&mine->scratch_bytes, more, memory_order_relaxed);
+        s->heap = heap;
+        s->heap_cap = cap;
+    }
+    return 0;
+}
+
 void graph__scratch_put(const struct graph *g, struct graph_scratch *s)
 {
     struct graph *mine = (struct graph *)(uintptr_t)g;
@@ -164,7 +185,7 @@ void graph__scratch_put(const struct graph *g, struct graph_scratch *s)
 
 void graph__unvisit(struct graph_scratch *s)
 {
-    if (s->nseen > s->seen_cap) {
+    if (s->nseen > MIN(s->seen_cap, s->nwords / 4)) { /* so many stores take longer than all */
         memset(s->visited, 0, s->nwords * 8);
     } else {
         for (size_t i = 0; i < s->nseen; i++) {
@@ -501,21 +522,13 @@ struct wide {
 static int frontier_push(struct wide *w, uint64_t x, struct status *st)
 {
     struct graph_scratch *s = w->s;
+    int rc = 0;
     if (w->nfrontier == s->heap_cap) {
-        struct graph *mine = (struct graph *)(uintptr_t)w->g;
-        const size_t cap = s->heap_cap ? s->heap_cap * 2 : 1024;
-        const size_t more = (cap - s->heap_cap) * sizeof *s->heap;
-        uint64_t *heap = realloc_try(s->heap, cap * sizeof *heap);
-        if (!heap) {
-            return st_fail(st, ST_NO_MEMORY, "no memory for a search's frontier of %zu nodes", cap);
-        }
-        s->bytes += more;
-        atomic_fetch_add_explicit(&mine->scratch_bytes, more, memory_order_relaxed);
-        s->heap = heap;
-        s->heap_cap = cap;
+        TRY(graph__heap_room(w->g, s, s->heap_cap + 1, st));
     }
     heap_up(s->heap, w->nfrontier++, x, NEAREST_FIRST);
-    return 0;
+out:
+    return rc;
 }
 
 static float wide_bound(const struct wide *w)
