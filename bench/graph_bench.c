@@ -221,6 +221,7 @@ int main(int argc, char **argv)
            (double)mem.resident * 1e-6, (double)rows.nrows * (double)rows.stride * 1e-6);
     struct topk *tk;
     bool larger = metric_larger_is_better(rows.metric);
+    batch = MIN(batch, (uint32_t)nq);
     if (topk_new(batch, k, larger, NULL, &tk, &st) != 0) {
         die("topk");
     }

@@ -30,6 +30,7 @@
 #include "base/log.h"
 
 #define FILE_NAME "vectors.ix"
+#define REFUSED_FORGET_MS 600000 /* a refusal after so long has nothing to do with those before */
 
 /* One that runs, waits after a failure, or was given up. */
 struct build {
@@ -40,7 +41,8 @@ struct build {
     bool given_up;
     bool seen;           /* by the pass under way */
     int tries;           /* failed since a file was built */
-    int refused;         /* files that were built and could not be opened */
+    int refused;         /* files that were built and could not be opened, */
+    int64_t refused_ms;  /* the last of them */
     int64_t due_ms;
     struct status why;
     _Atomic bool cancel;
@@ -154,14 +156,34 @@ int64_t co__build_refused(struct coord *co, int64_t collection_id, int64_t index
     lock_acquire(&b->lock);
     t = find(b, index_id, segment_id);
     t = t ? t : add(co, collection_id, index_id, segment_id);
+    if (clock_mono_ms() - t->refused_ms > REFUSED_FORGET_MS) { /* another trouble than then */
+        t->refused = 0;
+    }
+    t->refused_ms = clock_mono_ms();
     pause = policy_refused_pause_ms(++t->refused);
     st_clear(&t->why);
     st_fail(&t->why, ST_CORRUPT, "index files are built and refused: %s", reason);
     t->given_up = pause < 0;
     t->due_ms = clock_mono_ms() + MAX(pause, (int64_t)0);
     lock_release(&b->lock);
-    metric_add(b->refused, 1);
     return pause;
+}
+
+void co__build_refused_end(struct coord *co, int64_t index_id, int64_t segment_id, bool gone)
+{
+    struct co_builds *b = co->builds;
+
+    if (gone) {
+        metric_add(b->refused, 1);
+        return;
+    }
+    lock_acquire(&b->lock);
+    struct build *t = find(b, index_id, segment_id);
+    if (t && t->refused > 0) {
+        t->refused--;
+        t->given_up = false;
+    }
+    lock_release(&b->lock);
 }
 
 /* Counts stay: what fails again is given up again, after that one build. */

@@ -353,7 +353,11 @@ static int refuse_file(struct coord *co, const Elanus__SegmentIndex *file, const
         const char *prefix = co__index_prefix(seg->pb, file->index_id, ar);
         int64_t pause = co__build_refused(co, c->id, idx->id, seg->id, reason);
         co__delete(&tx, CO_SEGINDEX, file);
-        TRY(co__commit_locked(&tx, st));
+        rc = co__commit_locked(&tx, st);
+        co__build_refused_end(co, idx->id, seg->id, rc == 0);
+        if (rc != 0) {
+            goto out;
+        }
         co__gc_prefix(co, arena_printf(ar, "%s%" PRId64 "/", prefix, file->build_id));
         LOG_W("index file refused, %s: coll=%" PRId64 " index=%s seg=%" PRId64 " key=%s pause_ms=%"
               PRId64 " error=\"%s\"",

@@ -349,6 +349,8 @@ const char *co__build_failure(struct coord *co, int64_t index_id, int64_t segmen
  * coming, -1: it is given up. The caller wakes. */
 int64_t co__build_refused(struct coord *co, int64_t collection_id, int64_t index_id,
                           int64_t segment_id, const char *reason);
+/* The file's record is gone, or it could not be removed: then nothing was refused. */
+void co__build_refused_end(struct coord *co, int64_t index_id, int64_t segment_id, bool gone);
 /* One more try for all that was given up. */
 void co__builds_retry(struct coord *co);
 /* The definition's own word for a parameter; "" when it has none. */

@@ -60,8 +60,9 @@ static int align_up(struct ixw *w, struct status *st)
 int ixw_new(const struct index_rows *rows, const struct index_params *params, index_sink_fn *sink,
             void *sink_arg, struct ixw **ret_w, struct status *st)
 {
+    const uint16_t format = index__format(params->type);
     struct ix_head head = { .version = IX_VERSION,
-                            .format = index__format(params->type),
+                            .format = format > 1 ? format : 0, /* as before formats were counted */
                             .type = params->type,
                             .metric = rows->metric,
                             .vec_type = rows->type,

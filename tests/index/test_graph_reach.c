@@ -141,12 +141,81 @@ static void test_filtered_when_prepared_then_hits_are_the_same(void **state)
     cf_set_done(&s);
 }
 
+/* The rows nearest to query j of s, best first. */
+static uint64_t *all_but_nearest(const struct cf_set *s, uint32_t j, uint32_t excluded)
+{
+    struct cf_set one = *s;
+    one.queries += j * s->query_stride;
+    one.nq = 1;
+    uint64_t *allow = xalloc((bits_words(s->rows.nrows)) * 8);
+    struct topk *near = cf_truth(&one, excluded, NULL, NULL);
+    bits_fill(allow, s->rows.nrows, true);
+    for (uint32_t i = 0; i < topk_count(near, 0); i++) {
+        bit_clear(allow, topk_row(near, 0, i));
+    }
+    topk_free(near);
+    return allow;
+}
+
+/* What was shown before is left out: the walk goes a little farther, and no scan begins. Where so
+ * many are left out that the walk is given up, it does not name where it went. */
+static void test_walk_when_the_nearest_are_excluded_then_it_goes_on_or_says_so(void **state)
+{
+    static const uint32_t counts[] = { 15, 20, 40, 100, 600, 3000 };
+    struct status st = STATUS_INIT;
+    struct cf_set s;
+    struct cf_index x;
+    uint32_t given_up = 0;
+    cf_set_new(&s, METRIC_L2, VEC_F32, 48, 12000, 6, 300, 3);
+    cf_index_new(&x, &s, INDEX_HNSW);
+    for (size_t i = 0; i < ARRAY_LEN(counts); i++) {
+        for (uint32_t j = 0; j < s.nq; j++) {
+            uint64_t *allow = all_but_nearest(&s, j, counts[i]);
+            struct cf_set one = s;
+            struct index_counters c = { 0 };
+            struct index_search_params sp;
+            struct topk *tk, *truth;
+            uint32_t rows[24], count = 0;
+            float key = 0;
+            struct index_near near = { .rows = rows, .max = 24, .counts = &count, .keys = &key };
+            one.queries += j * s.query_stride;
+            one.nq = 1;
+            index_search_params_init(&sp);
+            sp.ef = 14;
+            struct index_query q = { .queries = one.queries, .query_stride = one.query_stride,
+                                     .nq = 1, .allow = allow, .params = &sp, .near = &near,
+                                     .allow_count = 12000 - counts[i] };
+            ASSERT_OK(topk_new(1, 10, cf_larger(&s), NULL, &tk, &st));
+            ASSERT_OK(index_search(x.ix, &q, tk, &c, &st));
+            topk_finish(tk);
+            truth = cf_truth(&one, 10, allow, NULL);
+            assert_int_equal(topk_count(tk, 0), 10);
+            if (counts[i] <= 40) {
+                assert_int_equal(c.strategy, STRAT_GRAPH2);
+                assert_true(c.distances < 3000);
+            }
+            if (c.strategy != STRAT_GRAPH2) {
+                assert_int_equal(count, 0);
+                given_up++;
+            }
+            assert_true(cf_recall(&one, tk, truth, allow) >= 0.6);
+            topk_free(tk);
+            topk_free(truth);
+            mem_free(allow);
+        }
+    }
+    assert_true(given_up > 0);
+    cf_index_done(&x);
+    cf_set_done(&s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_select_when_order_varies_then_the_smallest_are_in_front),
         cmocka_unit_test(test_turn_when_rows_are_odd_then_bits_are_those_of_a_prepared_filter),
         cmocka_unit_test(test_filtered_when_prepared_then_hits_are_the_same),
+        cmocka_unit_test(test_walk_when_the_nearest_are_excluded_then_it_goes_on_or_says_so),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

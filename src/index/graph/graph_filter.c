@@ -30,7 +30,6 @@
 #define SCORE_MORE 4u  /* then so many at a time */
 #define TURN_NODES 512u /* brought into the order of nodes together */
 #define FEW 8          /* allowed entries tell little */
-#define REACH_MORE 8u  /* times as many nodes as promised are looked at until the walk gives up */
 #define ROUNDS 3 /* walks, each for more, until another way is taken */
 /* A scan as cheap as looking at the entries is not worth the look. */
 #define LOOK_NS 20000
@@ -173,17 +172,21 @@ static int search_reach(const struct graph *g, const struct index_query *q, uint
     const size_t enough = MIN(tk->k, (size_t)q->allow_count);
     struct graph_reach how = { .full = plan_walk_full(plan, limit),
                                .limit = limit,
-                               .most = MIN(REACH_MORE * limit, MAX(limit, (size_t)PLAN_PLAIN_EF)),
+                               .most = MAX(limit, (size_t)PLAN_PLAIN_EF),
+                               .least = enough,
                                .want = MIN(plan_walk_allowed(plan), (size_t)q->allow_count) };
     struct graph_reached got;
     int rc = 0;
     how.max = graph_reach_max(how.most);
     c->strategy = STRAT_GRAPH2;
     TRY(graph__reach(g, q, j, s, nentries, &how, &got, c, st));
-    *ret_done = got.n >= enough && score_results(g, q, j, plan, s, got.n, tk, c);
+    *ret_done = got.n >= enough && got.covered && score_results(g, q, j, plan, s, got.n, tk, c);
+    if (q->near && !*ret_done) { /* where it ended is not where the hits are */
+        q->near->counts[j] = 0;
+    }
     *ret_share = got.n >= enough || got.looked_at < limit
                      ? -1
-                     : (double)got.allowed / (double)got.looked_at;
+                     : ((double)got.allowed + 0.5) / ((double)got.looked_at + 1);
 out:
     return rc;
 }

@@ -151,7 +151,7 @@ static double cost_walk(const struct plan_search *p, double local)
 
 bool plan_long_shot(const struct plan_search *p, const struct plan_choice *c)
 {
-    return c->strategy != STRAT_GRAPH2 &&
+    return c->strategy != STRAT_GRAPH2 && p->k <= PLAN_PLAIN_EF &&
            c->ns > LONG_SHOT * cost_reach(p, PLAN_PLAIN_EF, PLAN_PLAIN_EF, 1);
 }
 

@@ -27,11 +27,15 @@
 
 #define BEAM 2u          /* candidates expanded together on the way to the query, */
 #define BEAM_ALLOWED 16u /* and after: few neighbours of each are scored */
+#define BEAM_WIDE 4u
+#define WIDEN 32u        /* candidates chosen together when too few were scored */
+#define MORE_OF 3u       /* more are wanted where the limit had to grow */
 #define SURE_OF 4u       /* so many allowed in the pool tell how far to go */
 #define FETCH_MAX 512u   /* bytes of a code asked for; the rest follows in the hardware's stream */
 
 struct walk {
     const struct graph *g;
+    const struct index_query *q;
     const struct graph_reach *how;
     struct graph_scratch *s;
     const uint64_t *allow;  /* bits by row, */
@@ -180,6 +184,9 @@ static int approach(struct walk *w, struct status *st)
         TRY(score(w, st));
         pool_add(w, m);
         w->hops += taken;
+        if ((w->hops & 63) < taken && w->q->check) {
+            TRY(w->q->check(w->q->check_arg, st));
+        }
     }
 out:
     return rc;
@@ -230,8 +237,32 @@ static size_t count_allowed(const struct walk *w, size_t first)
     return n;
 }
 
+/* Where few were scored on the way, as in a part of the graph of its own, the nearest of all would not be
+ * among them: all neighbours of the next ones are scored, too. */
+static int widen(struct walk *w, size_t least, struct status *st)
+{
+    const size_t beam = MAX(MIN((size_t)BEAM_WIDE, w->s->batch_cap / w->g->degree), (size_t)1);
+    int rc = 0;
+    while (w->nfound < least && w->chosen < w->nfound) {
+        choose(w, w->chosen + WIDEN);
+        while (w->done < w->chosen) {
+            const size_t end = MIN(w->done + beam, w->chosen);
+            for (size_t i = end; i < MIN(end + beam, w->chosen); i++) {
+                fetch_links(w, w->s->heap[i]);
+            }
+            for (; w->done < end; w->done++) {
+                gather(w, graph_cand_node(w->s->heap[w->done]));
+                w->hops++;
+            }
+            TRY(score(w, st));
+        }
+    }
+out:
+    return rc;
+}
+
 /* Expands what is chosen. Allowed neighbours no farther than last are chosen, too, up to max. */
-static int spread(struct walk *w, uint64_t near, uint64_t last, size_t max, struct status *st)
+static int spread(struct walk *w, uint64_t last, size_t max, struct status *st)
 {
     struct graph_scratch *s = w->s;
     const size_t beam = MAX(MIN((size_t)BEAM_ALLOWED, s->batch_cap / w->g->degree), (size_t)1);
@@ -241,14 +272,12 @@ static int spread(struct walk *w, uint64_t near, uint64_t last, size_t max, stru
         for (size_t i = end; i < ahead; i++) {
             fetch_links(w, s->heap[i]);
         }
-        uint64_t nodes[BEAM_ALLOWED];
-        size_t n = 0;
-        for (; w->done < end; w->done++) { /* others were expanded on the way to the query */
-            nodes[n] = s->heap[w->done];
-            n += s->heap[w->done] > near;
+        gather_allowed(w, s->heap + w->done, end - w->done);
+        w->hops += end - w->done;
+        w->done = end;
+        if ((w->hops & 255) < BEAM_ALLOWED && w->q->check) {
+            TRY(w->q->check(w->q->check_arg, st));
         }
-        gather_allowed(w, nodes, n);
-        w->hops += n;
         size_t i = w->nfound;
         TRY(score(w, st));
         uint64_t *found = s->heap; /* it may have moved */
@@ -270,6 +299,7 @@ int graph__reach(const struct graph *g, const struct index_query *q, uint32_t j,
 {
     int rc = 0;
     struct walk w = { .g = g,
+                      .q = q,
                       .how = how,
                       .s = s,
                       .allow = q->filter ? q->filter->bits : q->allow,
@@ -286,32 +316,38 @@ int graph__reach(const struct graph *g, const struct index_query *q, uint32_t j,
     }
     TRY(approach(&w, st));
     const uint64_t near = w.npool < how->full ? UINT64_MAX : s->pool[w.npool - 1] & ~UINT64_C(1);
-    size_t limit = how->limit, got = 0;
+    size_t limit = how->limit, want = how->want, got = 0;
     choose_pool(&w, near);
+    w.done = w.chosen; /* they were expanded on the way */
     ret->looked_at = w.chosen;
     ret->allowed = count_allowed(&w, 0);
     if (ret->allowed >= SURE_OF) { /* the pool knows better */
         limit = MIN(limit, w.chosen * how->want * 3 / (2 * ret->allowed) + 1);
     }
+    const size_t pool = w.chosen;
+    TRY(widen(&w, limit + limit / 2, st));
+    ret->looked_at = w.chosen;
+    ret->allowed += count_allowed(&w, pool);
     for (;;) {
         const size_t known = w.chosen;
         const uint64_t last = choose(&w, limit);
         const size_t chosen = w.chosen;
         ret->looked_at += chosen - known;
         ret->allowed += count_allowed(&w, known);
-        TRY(spread(&w, near, last, how->max, st));
+        TRY(spread(&w, last, how->max, st));
         ret->spread += w.chosen - chosen;
         got = ret->allowed + ret->spread;
-        const bool hopeless = w.chosen * how->want > how->most * (got + 1);
-        if (got >= how->want || limit >= how->most || w.chosen == w.nfound || hopeless ||
+        const bool hopeless = w.chosen * how->least > how->most * (got + 1);
+        ret->covered = w.chosen >= limit || w.npool < how->full;
+        if (got >= want || limit >= how->most || w.chosen == w.nfound || hopeless ||
             w.chosen >= how->max) {
             break;
         }
         limit = MAX(limit, w.chosen);
-        limit = MIN(limit + limit * (how->want - got) / how->want + 4, how->most);
-        if (q->check) {
-            TRY(q->check(q->check_arg, st));
+        if (want == how->want) { /* the share was not as promised: what is nearer may be, too */
+            want += want / MORE_OF;
         }
+        limit = MIN(limit + limit * (want - got) / want + 4, how->most);
     }
     for (size_t i = 0; i < w.chosen; i++) {
         s->pool[ret->n] = s->heap[i];
