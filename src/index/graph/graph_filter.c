@@ -28,6 +28,7 @@
 
 #define SCORE_FIRST 2u /* rows scored exactly: k and so many, */
 #define SCORE_MORE 4u  /* then so many at a time */
+#define SCORE_SLACK 2.0f /* how much more than seen so far codes may be off by */
 #define TURN_NODES 512u /* brought into the order of nodes together */
 #define FEW 8          /* allowed entries tell little */
 #define ROUNDS 3 /* walks, each for more, until another way is taken */
@@ -135,7 +136,8 @@ static bool score_results(const struct graph *g, const struct index_query *q, ui
     size_t m = 0, nbest = 0;
     float off = 0, last = graph_cand_key(s->pool[n - 1]);
     while (m < n && (m < least || nbest < k ||
-                     graph_cand_key(s->pool[m]) - off <= graph_cand_key(best[nbest - 1]))) {
+                     graph_cand_key(s->pool[m]) - SCORE_SLACK * off <=
+                         graph_cand_key(best[nbest - 1]))) {
         const size_t part = MIN(n - m, m ? (size_t)SCORE_MORE : least);
         for (size_t i = m; i < m + part; i++) {
             s->rows[i] = graph_row(g, graph_cand_node(s->pool[i]));
