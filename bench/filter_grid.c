@@ -2,7 +2,8 @@
  * filter_grid.c - filtered search of a graph index: recall and time of every strategy, cell by
  * cell.
  *
- *     filter_grid [-c] [-o] [-s STRATEGY] [-x LIE:RATE] [-r ROUNDS] [-p] [-f FIRST] [-n N] BASE.fvecs QUERY.fvecs METRIC [K [EF [INDEX]]]
+ *     filter_grid [-c] [-o] [-p] [-s STRATEGY] [-x LIE:RATE] [-r ROUNDS] [-f FIRST] [-n N]
+ *                 BASE.fvecs QUERY.fvecs METRIC [K [EF [INDEX]]]
  *     filter_grid [...] uniform ROWS DIM METRIC [K [EF]]
  *
  * Cells are pass rates times how the filter lies to the query: at random; the query's own

@@ -26,7 +26,7 @@
 struct ix_head {
     char magic[8]; /* "elanusIX" */
     uint16_t version;
-    uint16_t format; /* of the type's sections; 0, in files from before it was written: 1 */
+    uint16_t format; /* of the type's sections; 1 is written as 0, as before formats were counted */
     uint32_t type, metric, vec_type; /* the enums' values */
     uint64_t dim, nrows;
     char params[512]; /* index_params_print(), zero-terminated */

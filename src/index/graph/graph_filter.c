@@ -34,6 +34,7 @@
 #define ROUNDS 3 /* walks, each for more, until another way is taken */
 /* A scan as cheap as looking at the entries is not worth the look. */
 #define LOOK_NS 20000
+
 void graph__filter(const struct index *ix, const uint64_t *allow, uint64_t *bits)
 {
     const struct graph *g = CONTAINER_OF(ix, const struct graph, head);
@@ -146,7 +147,7 @@ static bool score_results(const struct graph *g, const struct index_query *q, ui
         for (size_t i = m; i < m + part; i++) {
             float key = topk_key(tk, s->keys[i]);
             off = fmaxf(off, fabsf(graph_cand_key(s->pool[i]) - key));
-            pool_put(best, &nbest, k, graph_cand(key, (uint32_t)i));
+            pool_insert(best, &nbest, k, graph_cand(key, (uint32_t)i));
         }
         m += part;
     }

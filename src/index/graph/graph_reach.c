@@ -7,13 +7,14 @@
  *             filter, its pool `full` nodes wide, and keeps whatever it scored; then it takes the
  *             `limit` nearest of those, in no order, and of their links scores only the allowed.
  *             These lead on in the same way where they are near enough. A link that is not allowed
- *             costs two bits where a score costs lines of memory.
+ *             costs two bits where a score costs lines of memory. Where fewer than half as many again as
+ *             `limit` were scored on the way, all neighbours of more nodes are scored first (widen).
  *             When too few allowed are found the limit grows, without beginning anew.
  * INVARIANTS  found[0 .. chosen) are the nearest, of which [0 .. done) were expanded; s->visited
- *             marks scored nodes and is zero between walks.
+ *             marks nodes that were scored or asked about and is zero between walks.
  * THREADS     The graph is only read; the scratch belongs to the caller.
- * WHY         A sorted pool of `limit` candidates cost more than the scores: 800 go into it to
- *             the left of most others. All steps here take constant time a node.
+ * WHY         A sorted pool of `limit` candidates cost more than the scores: most of what is scored
+ *             goes into it ahead of others. Here a node is appended, and the nearest are selected.
  */
 #include "index/graph/graph_reach.h"
 
@@ -27,7 +28,7 @@
 
 #define BEAM 2u          /* candidates expanded together on the way to the query, */
 #define BEAM_ALLOWED 16u /* and after: few neighbours of each are scored */
-#define BEAM_WIDE 4u
+#define BEAM_WIDE 4u     /* where all neighbours of more nodes are scored */
 #define WIDEN 32u        /* candidates chosen together when too few were scored */
 #define MORE_OF 3u       /* more are wanted where the limit had to grow */
 #define SURE_OF 4u       /* so many allowed in the pool tell how far to go */
@@ -41,7 +42,7 @@ struct walk {
     const uint64_t *allow;  /* bits by row, */
     const uint32_t *row_of; /* which nodes have; NULL: bits by node */
     size_t npool;           /* the way to the query: s->pool, sorted, */
-    size_t cursor;          /* expanded up to here; then results */
+    size_t cursor;          /* expanded up to here */
     size_t nfound, chosen, done; /* in s->heap */
     size_t m;               /* nodes in s->ids that wait for their scores */
     size_t fetch, distances, hops;
@@ -155,7 +156,7 @@ static void pool_add(struct walk *w, size_t m)
     const size_t npick = simd_ops()->select_le(s->keys, m, tail, s->pick);
     for (size_t i = 0; i < npick; i++) {
         const uint64_t x = graph_cand(s->keys[s->pick[i]], s->ids[s->pick[i]]);
-        w->cursor = MIN(w->cursor, pool_put(s->pool, &w->npool, max, x));
+        w->cursor = MIN(w->cursor, pool_insert(s->pool, &w->npool, max, x));
     }
 }
 
@@ -311,7 +312,7 @@ int graph__reach(const struct graph *g, const struct index_query *q, uint32_t j,
         if (s->ids[i] < g->n && s->keys[i] == s->keys[i] && graph_visit(s, s->ids[i])) {
             const uint64_t x = graph_cand(s->keys[i], s->ids[i]);
             s->heap[w.nfound++] = x;
-            pool_put(s->pool, &w.npool, how->full, x);
+            pool_insert(s->pool, &w.npool, how->full, x);
         }
     }
     TRY(approach(&w, st));

@@ -26,14 +26,13 @@
 #include "base/alloc.h"
 #include "base/bitset.h"
 #include "index/graph/graph_int.h"
+#include "index/graph/graph_pool.h"
 #include "simd/simd.h"
 
 /* Candidates expanded together. */
 #define BEAM 2
 /* Lines of a code fetched ahead; the rest follows in the hardware's stream. */
 #define CODE_LINES_MAX 8
-/* Up to here items are moved one by one to make room in a pool. */
-#define SHORT_POOL 64
 /* Supers and clusters looked into for entries, and entries a walk starts from. */
 #define ENTRY_SUPERS 3
 #define ENTRY_CLUSTERS 2
@@ -263,38 +262,6 @@ size_t graph__entries(const struct graph *g, struct graph_scratch *s, struct ind
 }
 
 /* ---- The plain walk ---- */
-
-/* Into a sorted pool of *n items, at most ef; returns where. */
-static inline size_t pool_insert(uint64_t *pool, size_t *n, size_t ef, uint64_t x)
-{
-    size_t lo = 0, len = *n;
-    if (len == ef && x > pool[ef - 1]) {
-        return ef;
-    }
-    if (len <= SHORT_POOL) {
-        size_t at = len < ef ? len : ef - 1;
-        *n = at + 1;
-        for (; at > 0 && pool[at - 1] > x; at--) {
-            pool[at] = pool[at - 1];
-        }
-        pool[at] = x;
-        return at;
-    }
-    while (len > 1) { /* branch-free: a conditional move per step */
-        size_t half = len / 2;
-        lo += pool[lo + half - 1] < x ? half : 0;
-        len -= half;
-    }
-    lo += len == 1 && pool[lo] < x;
-    if (lo >= ef) {
-        return lo;
-    }
-    size_t move = (*n < ef ? *n : ef - 1) - lo;
-    memmove(pool + lo + 1, pool + lo, move * sizeof *pool);
-    pool[lo] = x;
-    *n += *n < ef;
-    return lo;
-}
 
 static inline void fetch_code(const uint8_t *code, size_t lines)
 {
