@@ -1,5 +1,6 @@
 /* test_coord_build.c - index files: who builds them when, what describe says, what is left. */
 #include "coord_fixture.h"
+#include "base/fault.h"
 #include <unistd.h>
 
 enum { ROWS = 5000 };
@@ -333,6 +334,32 @@ static void test_files_when_all_are_rejected_then_given_up_until_a_node_register
     fx_free(fx);
 }
 
+/* The query node reports again until it is heard: no build was refused meanwhile. */
+static void test_file_when_its_rejection_does_not_commit_then_it_is_not_counted(void **state)
+{
+#ifdef ELANUS_FAULTS
+    struct fx *fx = fx_new();
+    struct coll c = make(fx, "c");
+    data_node(fx, DN_ID);
+    ASSERT_CALL(fx_index(fx, "c", "vec", "v", "HNSW"));
+    flush(c, 5, ROWS);
+    WAIT(finished(c, "v"));
+    for (int i = 0; i < 4; i++) {
+        fault_arm("meta_txn_before_commit:error");
+        assert_int_not_equal(reject(fx, files(c)->files[0]), 0);
+        assert_int_equal(files(c)->n_files, 1);
+    }
+    fault_arm(NULL);
+    ASSERT_CALL(reject(fx, files(c)->files[0]));
+    WAIT(fx_count(fx, "build(5,v)") == 2);
+    WAIT(finished(c, "v"));
+    assert_string_equal(describe(c, "v")->failure, "");
+    fx_free(fx);
+#else
+    skip(); /* needs -Dfaults=true */
+#endif
+}
+
 static void test_start_when_files_are_orphans_then_removed_and_named_ones_stay(void **state)
 {
     struct fx *fx = fx_new();
@@ -391,6 +418,7 @@ int main(void)
         cmocka_unit_test(
             test_file_when_rejected_then_its_rows_count_as_not_indexed_until_another_is_there),
         cmocka_unit_test(test_files_when_all_are_rejected_then_given_up_until_a_node_registers),
+        cmocka_unit_test(test_file_when_its_rejection_does_not_commit_then_it_is_not_counted),
         cmocka_unit_test(test_start_when_files_are_orphans_then_removed_and_named_ones_stay),
         cmocka_unit_test(test_stop_when_a_build_runs_then_cancelled_and_done_after_the_start),
     };
