@@ -82,6 +82,28 @@ int seg_open(int64_t id, int64_t collection_id, int64_t partition_id, const stru
 /* Every structure against itself and every checksum, blocks included; names what is wrong. */
 int seg_validate(const struct segment *seg, struct status *st);
 
+/* Rows of sealed segments as the file of a new one. Order: from's, then as they lie. */
+struct seg_merge {
+    struct segment *const *from; /* of one partition of one shard, deletes applied (seg_delete) */
+    size_t nfrom;
+    const struct schema *schema; /* of the new file: what a source lacks gets its default, or null */
+    int64_t id, collection_id, partition_id;
+    hts gone_before;             /* rows deleted at or before are left out; 0: none */
+    hts expired_before;          /* rows inserted before are left out; 0: none */
+    index_check_fn *check;       /* asked now and then whether to go on; may be NULL */
+    void *check_arg;
+};
+struct seg_merged {
+    uint32_t nrows;              /* 0: nothing is left, nothing was written */
+    uint64_t bytes;
+    hts min_ts, max_ts;
+};
+/* Writes it under `prefix`. Deletes that took no row with them still apply to the new segment, and
+ * have to be applied to it again when it is opened. Fails: ST_CORRUPT (a source), ST_TOO_LARGE (more
+ * rows than a segment holds), ST_CANCELLED, ST_NO_MEMORY, ST_IO. Thread: any. */
+int seg_merge_files(const struct seg_merge *m, struct object_store *os, const char *prefix,
+                    struct seg_merged *ret, struct status *st);
+
 /* An index file of one field, and what its index is called and compares by in the definition. */
 struct seg_index_file {
     int64_t field_id, build_id;

@@ -18,6 +18,12 @@
 #define DESC_CollectionInfo &elanus__collection_info__descriptor
 #define DESC_CollectionList &elanus__collection_list__descriptor
 #define DESC_CommitFlushReq &elanus__commit_flush_req__descriptor
+#define DESC_CompactReq &elanus__compact_req__descriptor
+#define DESC_CompactResp &elanus__compact_resp__descriptor
+#define DESC_CompactSegmentsReq &elanus__compact_segments_req__descriptor
+#define DESC_CompactSegmentsResp &elanus__compact_segments_resp__descriptor
+#define DESC_CompactionStateReq &elanus__compaction_state_req__descriptor
+#define DESC_CompactionStateResp &elanus__compaction_state_resp__descriptor
 #define DESC_CreateCollectionReq &elanus__create_collection_req__descriptor
 #define DESC_CreateDatabaseReq &elanus__create_database_req__descriptor
 #define DESC_CreateIndexReq &elanus__create_index_req__descriptor
@@ -57,6 +63,7 @@
 #define DESC_ReleaseReq &elanus__release_req__descriptor
 #define DESC_ReleaseSegmentsReq &elanus__release_segments_req__descriptor
 #define DESC_RenameCollectionReq &elanus__rename_collection_req__descriptor
+#define DESC_ReplaceSegmentsReq &elanus__replace_segments_req__descriptor
 #define DESC_SealReq &elanus__seal_req__descriptor
 #define DESC_SealResp &elanus__seal_resp__descriptor
 #define DESC_SearchReq &elanus__search_req__descriptor
