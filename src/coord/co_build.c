@@ -135,6 +135,19 @@ const char *co__build_failure(struct coord *co, int64_t index_id, int64_t segmen
     return why;
 }
 
+bool co__build_given_up(struct coord *co, int64_t index_id, int64_t segment_id)
+{
+    struct co_builds *b = co->builds;
+    const struct build *t;
+    bool given_up;
+
+    lock_acquire(&b->lock);
+    t = find(b, index_id, segment_id);
+    given_up = t && t->given_up;
+    lock_release(&b->lock);
+    return given_up;
+}
+
 /* Holds: lock */
 static void note_failure(struct build *t, const struct status *why)
 {
@@ -325,7 +338,8 @@ out:
 static void build_main(void *arg)
 {
     struct build *t = arg;
-    struct co_builds *b = t->co->builds;
+    struct coord *co = t->co;
+    struct co_builds *b = co->builds;
     struct arena *ar = arena_new(0);
     struct status st = STATUS_INIT;
     int rc = build_one(t, ar, &st);
@@ -345,6 +359,7 @@ static void build_main(void *arg)
     b->woken = true;
     cond_signal(&b->wake);
     lock_release(&b->lock);
+    co__compacts_wake(co); /* a segment may have waited for its index */
 }
 
 /* ---- looking for work ---- */

@@ -326,7 +326,7 @@ int co__data_commit_flush(void *self, const struct call *call, const Elanus__Com
     }
     TRY(rc);
     forget_sealing(co, c, req);
-    co__builds_wake(co);
+    co__work_wake(co);
 out:
     lock_release(&co->commit);
     co__txn_done(&tx);

@@ -105,7 +105,7 @@ int co__data_create_index(void *self, const struct call *call, const Elanus__Cre
     co__put(&tx, CO_INDEX, &idx);
     co__notice(&no, c);
     TRY(co__commit(&tx, st));
-    co__builds_wake(co);
+    co__work_wake(co);
 out:
     co__txn_done(&tx);
     co__ddl_end(co, &no);
@@ -174,7 +174,7 @@ int co__data_drop_index(void *self, const struct call *call, const Elanus__Index
     if (tx.n > 0) {
         co__notice(&no, c);
         TRY(co__commit(&tx, st));
-        co__builds_wake(co);
+        co__work_wake(co);
     }
     for (size_t i = 0; i < n; i++) {
         for (size_t j = 0; j < nfiles[i]; j++) {
@@ -382,7 +382,7 @@ int co__data_reject_index(void *self, const struct call *call, const Elanus__Rej
         FAIL(st, ST_INVALID, "reject_index without a file");
     }
     TRY(refuse_file(co, req->file, req->reason, call->ar, st));
-    co__builds_wake(co);
+    co__work_wake(co);
 out:
     return rc;
 }

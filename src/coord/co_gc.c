@@ -19,6 +19,7 @@
 
 struct gc_item {
     char *prefix;
+    bool whole; /* it is a key */
     int64_t due_ms; /* monotonic */
     int removals;
 };
@@ -65,6 +66,15 @@ void co__gc_prefix(struct coord *co, const char *prefix)
 {
     lock_acquire(&co->bg);
     add_item(co->gc, (struct gc_item){ .prefix = xstrdup(prefix), .due_ms = clock_mono_ms() });
+    cond_signal(&co->bg_gc_wake);
+    lock_release(&co->bg);
+}
+
+void co__gc_object(struct coord *co, const char *key)
+{
+    lock_acquire(&co->bg);
+    add_item(co->gc, (struct gc_item){ .prefix = xstrdup(key), .whole = true,
+                                       .due_ms = clock_mono_ms() });
     cond_signal(&co->bg_gc_wake);
     lock_release(&co->bg);
 }
@@ -180,7 +190,8 @@ static void remove_files(struct coord *co, struct gc_item item)
     bool done = true;
 
     if (FAULT_POINT("gc_before_delete", &st) != 0 ||
-        object_delete_prefix(co->opts.os, slice_of(item.prefix), &st) != 0) {
+        (item.whole ? object_delete(co->opts.os, slice_of(item.prefix), &st)
+                    : object_delete_prefix(co->opts.os, slice_of(item.prefix), &st)) != 0) {
         LOG_W("files not removed, tried again later: prefix=%s error=\"%s\"", item.prefix, st.msg);
         done = false;
     }

@@ -150,6 +150,7 @@ struct coord {
     struct thread *bound_thread, *gc_thread;
     struct co_gc *gc;
     struct co_builds *builds;
+    struct co_compacts *compacts;
 };
 
 /* ---- co_rec.c: records, keys, lists ---- */
@@ -342,6 +343,8 @@ void co__builds_free(struct coord *co);
 /* Segments, indexes, loads or nodes may have come or gone. Thread: any, under any lock but its
  * own. */
 void co__builds_wake(struct coord *co);
+/* Whether nobody will build the file. Holds: state */
+bool co__build_given_up(struct coord *co, int64_t index_id, int64_t segment_id);
 /* Why a build was given up, in ar; NULL: it was not. Holds: state */
 const char *co__build_failure(struct coord *co, int64_t index_id, int64_t segment_id,
                               struct arena *ar);
@@ -360,6 +363,21 @@ bool co__index_wants_file(struct coord *co, const struct co_coll *c, const Elanu
                           const Elanus__Segment *seg);
 /* The prefix of an index's files in a segment, with a '/' at its end. */
 const char *co__index_prefix(const Elanus__Segment *seg, int64_t index_id, struct arena *ar);
+
+/* ---- co_compact.c: rewriting segments ---- */
+
+void co__compacts_new(struct coord *co);
+void co__compacts_start(struct coord *co);
+void co__compacts_stop(struct coord *co);
+void co__compacts_free(struct coord *co);
+/* Segments, deletes, index files, properties or nodes may have come or gone. Thread: any, under any
+ * lock but its own. */
+void co__compacts_wake(struct coord *co);
+static inline void co__work_wake(struct coord *co)
+{
+    co__builds_wake(co);
+    co__compacts_wake(co);
+}
 
 /* ---- co_root_coll.c, co_root_describe.c ---- */
 
@@ -394,6 +412,8 @@ void co__gc_free(struct coord *co);
 /* Files of a collection, or of some segments, nobody needs any more. */
 void co__gc_collection(struct coord *co, int64_t collection_id);
 void co__gc_prefix(struct coord *co, const char *prefix);
+/* One file. */
+void co__gc_object(struct coord *co, const char *key);
 
 /* ---- the services' functions, one file per noun ---- */
 

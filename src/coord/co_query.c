@@ -264,7 +264,7 @@ int co__query_load(void *self, const struct call *call, const Elanus__LoadReq *r
     }
     LOG_I("collection loaded: coll=%" PRId64 " whole=%d partitions=%zu", c->id, load.whole,
           load.n_partition_ids);
-    co__builds_wake(co); /* its segments come first now */
+    co__work_wake(co); /* its segments come first now */
 out:
     co__txn_done(&tx);
     co__ddl_end(co, &no);

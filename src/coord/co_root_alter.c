@@ -175,6 +175,7 @@ int co__root_alter_collection(void *self, const struct call *call,
         TRY(schema_changed(co, call, pb, st));
     }
     TRY(put_and_tell(co, call, c, pb, &no, st));
+    co__compacts_wake(co); /* how long rows live, whether segments are rewritten unasked */
 out:
     co__ddl_end(co, &no);
     return rc;

@@ -410,7 +410,7 @@ int co__drop_finish(struct coord *co, const struct call *call, struct co_coll *c
     LOG_I("collection dropped: coll=%" PRId64, id);
     TRY(FAULT_POINT("drop_before_gc", st));
     co__gc_collection(co, id);
-    co__builds_wake(co);
+    co__work_wake(co);
 out:
     co__txn_done(&tx);
     return rc;

@@ -158,7 +158,7 @@ static int drop(struct coord *co, const struct call *call, struct co_coll *c,
     TRY(drop_stored(co, &tx, c, p, st));
     TRY(tell_shards(co, call, c, id, st));
     co__gc_prefix(co, arena_printf(call->ar, "segments/%" PRId64 "/%" PRId64 "/", c->id, id));
-    co__builds_wake(co);
+    co__work_wake(co);
 out:
     co__txn_done(&tx);
     return rc;

@@ -275,6 +275,7 @@ int co__streaming_register_node(void *self, const struct call *call,
         serves(co, id, term);
     } else {
         co__builds_retry(co); /* it may be a newer program than those before */
+        co__compacts_wake(co);
     }
     if (role == CO_QUERY && again) {
         load_again(co, call);

@@ -68,6 +68,7 @@ int coord_new(const struct coord_opts *o, struct coord **ret_co, struct status *
     init(co, o);
     TRY(co__gc_new(co, st));
     co__builds_new(co);
+    co__compacts_new(co);
     TRY(co__tso_load(co, st));
     TRY(co__ids_load(co, st));
     TRY(co__load_all(co, st));
@@ -98,12 +99,14 @@ int coord_start(struct coord *co, struct status *st)
     TRY(rc);
     co__gc_start(co);
     co__builds_start(co);
+    co__compacts_start(co);
 out:
     return rc;
 }
 
 void coord_stop(struct coord *co)
 {
+    co__compacts_stop(co);
     co__builds_stop(co);
     co__gc_stop(co);
     co__bound_stop(co);
@@ -115,6 +118,7 @@ void coord_free(struct coord *co)
         return;
     }
     coord_stop(co);
+    co__compacts_free(co);
     co__builds_free(co);
     co__gc_free(co);
     co__tables_free(co);

@@ -38,3 +38,23 @@ size_t policy_build_next(const struct policy_build *builds, size_t n, int64_t no
 int64_t policy_build_pause_ms(int tries, int code);
 /* The same after a file that was built has been refused by its query node for the n-th time. */
 int64_t policy_refused_pause_ms(int n);
+
+/* A flushed segment, as compaction sees it. */
+struct policy_seg {
+    int64_t id, rows, bytes;
+    int64_t gone;      /* rows that deletes since it was written may have hit: an estimate */
+    bool expired;      /* every row is older than its collection keeps them */
+    bool free;         /* may be rewritten now */
+};
+struct policy_compact {
+    int64_t max_bytes; /* of a segment that merging makes */
+    bool forced;       /* asked for: every merge that makes fewer segments, every deleted row */
+};
+enum { POLICY_SOURCES_MAX = 128 };
+/* How large merging makes the segments of a shard's partition that has total_bytes of them:
+ * max_bytes, more where that would still leave many. */
+int64_t policy_segment_bytes(int64_t max_bytes, int64_t total_bytes);
+/* Which segments of one partition of one shard are to be rewritten as one: their places in segs,
+ * ascending, at most POLICY_SOURCES_MAX. 0: none. order: room for n. Deterministic. */
+size_t policy_compact_next(const struct policy_seg *segs, size_t n, const struct policy_compact *how,
+                           uint32_t *order, uint32_t *ret_picked);

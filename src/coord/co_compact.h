@@ -1,0 +1,52 @@
+/* co_compact.h - what the two halves of compaction share: co_compact.c decides what is rewritten and
+ * when, co_rewrite.c does one. */
+#pragma once
+#include "coord/co_int.h"
+#include "base/metrics.h"
+#include "schema/types.h"
+
+/* One rewriting: waits, runs, or is over and remembered for who asked. */
+struct plan {
+    struct coord *co;
+    struct arena *ar;            /* of what does not change */
+    int64_t id, trigger;         /* trigger: the request's id; 0: nobody asked */
+    int64_t collection_id, partition_id;
+    const char *vchannel;
+    size_t nsources;
+    const int64_t *sources;
+    /* Behind co->compacts->lock, from here. */
+    enum { PLAN_WAITS, PLAN_RUNS, PLAN_ENDED, PLAN_GAVE_UP } state;
+    bool ended;                  /* its thread can be joined */
+    bool committed;              /* the store has the change, a shard is still to be told */
+    int tries;
+    int64_t due_ms;              /* waits: not before; gave up: its segments are left alone until */
+    int64_t target_id, node_id;
+    struct status why;
+    struct thread *thread;
+    _Atomic bool cancel;
+    struct co_swap *swap;        /* of the thread: kept from the commit until the shard is told */
+};
+
+struct co_compacts {
+    struct lock lock;            /* RANK_LEAF */
+    struct cond wake;
+    bool woken, stop;
+    size_t n, cap;
+    struct plan **v;             /* by id */
+    struct thread *thread;
+    bool enabled, automatic;
+    int64_t max_bytes, retention_ms;
+    size_t per_node;
+    struct measure *done, *failed, *rows_in, *rows_out;
+};
+
+/* ---- co_rewrite.c ---- */
+
+/* Carries a plan out, or goes on where it stopped. On the plan's own thread. *ret_moot: nobody wants
+ * it any more. */
+int co__rewrite(struct plan *t, bool *ret_moot, struct status *st);
+void co__swap_free(struct co_swap *sw);
+/* Milliseconds rows of the collection are kept; 0: for ever. */
+int64_t co__ttl_ms(const struct co_coll *c);
+/* Whether deletes of the file may concern rows in the segment's files. */
+bool co__delta_concerns(const Elanus__Delta *d, const Elanus__Segment *seg);
