@@ -11,7 +11,7 @@
  * FAILURE    Tried again after policy_build_pause_ms(), TRIES_MAX times; then the plan has failed and
  *            its segments are left alone for a while. One whose change is committed is tried for ever.
  * THREADS    One that looks for work and sleeps until there may be some; one for each running plan,
- *            at most one of a collection. `lock` (RANK_LEAF) guards the list; it is taken below `state`.
+ *            at most one of a collection. `lock` (RANK_COORD_PLANS) guards the list; it is taken below `state`.
  */
 #include "coord/co_compact.h"
 #include "coord/policy.h"
@@ -221,7 +221,8 @@ static size_t plan_group(struct look *lk, const struct co_coll *c, const struct 
     struct policy_seg *segs = arena_alloc(lk->ar, (g->n + 1) * sizeof *segs);
     uint32_t *order = arena_alloc(lk->ar, (g->n + 1) * sizeof *order);
     uint32_t *picked = arena_alloc(lk->ar, (g->n + 1) * sizeof *picked);
-    struct policy_compact how = { .forced = lk->asked != NULL };
+    struct policy_compact how = { .forced = lk->asked != NULL,
+                                  .no_merge = lk->asked && lk->asked->deletes_only };
     int64_t total = 0;
     size_t plans = 0, k;
 
@@ -605,7 +606,7 @@ void co__compacts_new(struct coord *co)
     struct co_compacts *k = xalloc(sizeof *k);
     const struct config *cfg = co->opts.config;
 
-    lock_init(&k->lock, RANK_LEAF);
+    lock_init(&k->lock, RANK_COORD_PLANS);
     cond_init(&k->wake);
     k->enabled = config_bool(cfg, "dataCoord.enableCompaction");
     k->automatic = config_bool(cfg, "dataCoord.compaction.enableAutoCompaction");

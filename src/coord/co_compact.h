@@ -28,7 +28,7 @@ struct plan {
 };
 
 struct co_compacts {
-    struct lock lock;            /* RANK_LEAF */
+    struct lock lock;            /* RANK_COORD_PLANS */
     struct cond wake;
     bool woken, stop;
     size_t n, cap;

@@ -49,6 +49,7 @@ struct policy_seg {
 struct policy_compact {
     int64_t max_bytes; /* of a segment that merging makes */
     bool forced;       /* asked for: every merge that makes fewer segments, every deleted row */
+    bool no_merge;
 };
 enum { POLICY_SOURCES_MAX = 128 };
 /* How large merging makes the segments of a shard's partition that has total_bytes of them:

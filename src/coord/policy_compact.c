@@ -95,7 +95,7 @@ size_t policy_compact_next(const struct policy_seg *segs, size_t n, const struct
             ret_picked[k++] = order[i];
         }
     }
-    if (k == 0) {
+    if (k == 0 && !how->no_merge) {
         k = merge(segs, order, m, how);
         for (size_t i = 0; i < k; i++) {
             ret_picked[i] = order[i];

@@ -52,6 +52,8 @@ struct fx {
     _Atomic bool build_hold;
     _Atomic bool refuse_files; /* the query node reports each file it is told of, at once */
     _Atomic int building, most_building;
+    _Atomic bool compact_hold;
+    _Atomic int64_t compact_rows; /* what is left of the sources; -1: all of it */
 };
 
 static inline void fx_log(struct fx *fx, const char *what, const char *arg)
@@ -273,6 +275,71 @@ out:
     fx->building--;
     return rc;
 }
+static inline char *fx_ids(struct arena *ar, const int64_t *ids, size_t n)
+{
+    char *text = arena_strdup(ar, "");
+    for (size_t i = 0; i < n; i++) {
+        text = arena_printf(ar, "%s%s%" PRId64, text, i ? "+" : "", ids[i]);
+    }
+    return text;
+}
+/* Writes a file of any contents under the target's prefix. */
+static UNUSED int fx_compact(void *self, const struct call *call, const Elanus__CompactReq *req,
+                             Elanus__CompactResp *resp, struct status *st)
+{
+    struct fx *fx = self;
+    struct arena *ar = arena_new(0);
+    int64_t *ids = arena_alloc(ar, (req->n_sources + 1) * sizeof *ids), rows = 0;
+    struct file_part part = { "rows", 4 };
+    char *key = arena_printf(ar, "%s/rows.seg", req->target->object_prefix);
+    int rc = 0;
+
+    resp->min_ts = UINT64_MAX;
+    for (size_t i = 0; i < req->n_sources; i++) {
+        ids[i] = req->sources[i]->id;
+        rows += req->sources[i]->num_rows;
+        resp->min_ts = MIN(resp->min_ts, req->sources[i]->min_ts);
+        resp->max_ts = MAX(resp->max_ts, req->sources[i]->max_ts);
+    }
+    fx_log(fx, "compact", arena_printf(ar, "%s,deltas=%zu,expire=%d",
+                                       fx_ids(ar, ids, req->n_sources), req->n_deltas,
+                                       req->expired_before != 0));
+    while (fx->compact_hold) {
+        if (call->cancel && *call->cancel) {
+            fx_log(fx, "cancelled", "compact");
+            FAIL(st, ST_CANCELLED, "cancelled");
+        }
+        usleep(200);
+    }
+    TRY(fx_fail(fx, "compact", st));
+    resp->num_rows = fx->compact_rows >= 0 ? fx->compact_rows : rows;
+    resp->size_bytes = resp->num_rows * 10;
+    resp->format_version = 1;
+    if (resp->num_rows) {
+        TRY(object_put(fx->os, slice_of(key), &part, 1, st));
+    }
+out:
+    arena_free(ar);
+    return rc;
+}
+static UNUSED int fx_replace_segments(void *self, const struct call *call,
+                                      const Elanus__ReplaceSegmentsReq *req, Elanus__Empty *resp,
+                                      struct status *st)
+{
+    struct fx *fx = self;
+    struct arena *ar = arena_new(0);
+    int rc;
+    (void)call;
+    (void)resp;
+    fx_log(fx, "replace", arena_printf(ar, "%s,rows=%" PRId64 ",deltas=%s",
+                                       fx_ids(ar, req->source_ids, req->n_source_ids),
+                                       req->target ? req->target->num_rows : 0,
+                                       fx_ids(ar, req->gone_delta_ids, req->n_gone_delta_ids)));
+    fx_call_back(fx);
+    rc = fx_fail(fx, "replace", st);
+    arena_free(ar);
+    return rc;
+}
 static UNUSED int fx_invalidate(void *self, const struct call *call,
                                 const Elanus__InvalidateReq *req, Elanus__Empty *resp,
                                 struct status *st)
@@ -346,6 +413,9 @@ static UNUSED struct fx *fx_new(void)
     mem_free(path);
     fx->svc = svc_dir_new(NULL);
     fx->cfg = config_new(fx_rows, ARRAY_LEN(fx_rows));
+    /* Tests of other things count segments. */
+    ASSERT_OK(config_set(fx->cfg, "dataCoord.compaction.enableAutoCompaction", SLICE_LIT("false"),
+                         &st));
     fx->ar = arena_new(0);
     fx->call = call_internal(fx->ar);
     elanus__shard_stats__init(&fx->stats);
@@ -359,11 +429,14 @@ static UNUSED struct fx *fx_new(void)
                                      .set_load = fx_set_load,
                                      .search = fx_sn_search,
                                      .query = fx_sn_query,
+                                     .replace_segments = fx_replace_segments,
                                      .stats = fx_sn_stats };
     fx->qn = (struct qnode_service){ .self = fx,
                                      .release_segments = fx_release_segments,
                                      .refresh_indexes = fx_refresh_indexes };
-    fx->dn = (struct dnode_service){ .self = fx, .build_index = fx_build_index };
+    fx->dn = (struct dnode_service){ .self = fx, .build_index = fx_build_index,
+                                     .compact = fx_compact };
+    fx->compact_rows = -1;
     fx->px = (struct proxy_service){ .self = fx, .invalidate = fx_invalidate };
     svc_dir_add(fx->svc, SN_ID, &fx->sn, NULL);
     svc_dir_add(fx->svc, QN_ID, NULL, &fx->qn);

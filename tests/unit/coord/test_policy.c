@@ -132,6 +132,132 @@ static void test_refused_pause_when_first_then_none_and_the_third_is_the_last(vo
     assert_int_equal(policy_refused_pause_ms(1000), -1);
 }
 
+/* ---- compaction ---- */
+
+struct pick {
+    size_t n;
+    uint32_t at[POLICY_SOURCES_MAX];
+};
+
+static struct pick pick_of(const struct policy_seg *segs, size_t n, struct policy_compact how)
+{
+    uint32_t order[20000], picked[20000];
+    struct pick p = { .n = policy_compact_next(segs, n, &how, order, picked) };
+    assert_true(p.n <= MIN(n, (size_t)POLICY_SOURCES_MAX));
+    for (size_t i = 0; i < p.n; i++) {
+        p.at[i] = picked[i];
+        assert_true(picked[i] < n && segs[picked[i]].free);
+        assert_true(i == 0 || picked[i] > picked[i - 1]);
+    }
+    return p;
+}
+
+static struct policy_seg sized(int64_t id, int64_t bytes)
+{
+    return (struct policy_seg){ .id = id, .rows = bytes, .bytes = bytes, .free = true };
+}
+
+static void test_compact_when_sizes_are_alike_then_three_are_merged_two_are_not(void **state)
+{
+    struct policy_seg s[] = { sized(1, 100), sized(2, 100), sized(3, 100), sized(4, 1000) };
+    struct policy_compact how = { .max_bytes = 10000 };
+    assert_int_equal(pick_of(s, 2, how).n, 0);
+    assert_int_equal(pick_of(s, 4, how).n, 3);
+    assert_int_equal(pick_of(s, 4, how).at[2], 2);
+    s[1].free = false;
+    assert_int_equal(pick_of(s, 4, how).n, 0);
+    how.forced = true;
+    assert_int_equal(pick_of(s, 4, how).n, 3); /* whatever is free */
+    how.no_merge = true;
+    assert_int_equal(pick_of(s, 4, how).n, 0);
+    assert_int_equal(pick_of(s, 0, how).n, 0);
+}
+
+static void test_compact_when_the_sum_would_be_too_large_then_fewer_and_halves_fill_one(void **state)
+{
+    struct policy_seg s[] = { sized(1, 400), sized(2, 400), sized(3, 400), sized(4, 400) };
+    struct policy_compact how = { .max_bytes = 1000 };
+    assert_int_equal(pick_of(s, 4, how).n, 2); /* 800 of 1000 is full */
+    how.max_bytes = 1200;
+    assert_int_equal(pick_of(s, 4, how).n, 3);
+    how.max_bytes = 799;
+    assert_int_equal(pick_of(s, 4, how).n, 0);
+    how.forced = true;
+    assert_int_equal(pick_of(s, 4, how).n, 0);
+    how.max_bytes = 399; /* each is too large as it is */
+    assert_int_equal(pick_of(s, 4, how).n, 0);
+}
+
+static void test_compact_when_rows_are_gone_then_alone_and_only_from_a_fifth_on(void **state)
+{
+    struct policy_seg s[] = { sized(1, 1000), sized(2, 5) };
+    struct policy_compact how = { .max_bytes = 10000 };
+    s[0].gone = 199;
+    assert_int_equal(pick_of(s, 2, how).n, 0);
+    s[0].gone = 200;
+    assert_int_equal(pick_of(s, 2, how).n, 1);
+    assert_int_equal(pick_of(s, 2, how).at[0], 0);
+    s[0].gone = 1;
+    how.forced = how.no_merge = true;
+    assert_int_equal(pick_of(s, 2, how).n, 1);
+    s[0].gone = 5000; /* an estimate may be too high */
+    how = (struct policy_compact){ .max_bytes = 10 };
+    assert_int_equal(pick_of(s, 2, how).n, 0 + 1);
+    s[0].free = false;
+    assert_int_equal(pick_of(s, 2, how).n, 0);
+}
+
+static void test_compact_when_expired_then_together_before_anything_else(void **state)
+{
+    struct policy_seg s[300];
+    struct policy_compact how = { .max_bytes = 10000 };
+    for (int i = 0; i < 300; i++) {
+        s[i] = sized(i, 1000000);
+        s[i].expired = i % 2;
+    }
+    assert_int_equal(pick_of(s, 300, how).n, POLICY_SOURCES_MAX);
+    assert_int_equal(pick_of(s, 20, how).n, 10);
+    assert_int_equal(pick_of(s, 20, how).at[9], 19);
+}
+
+/* What the ratio is for: rows are written a bounded number of times, and segments stay few. */
+static void test_compact_when_flushes_never_end_then_rewrites_and_segments_are_bounded(void **state)
+{
+    struct policy_seg s[400];
+    struct policy_compact how = { .max_bytes = 2048 };
+    int64_t written = 0, flushed = 0, id = 0;
+    uint32_t rng = 7;
+    size_t n = 0, most = 0;
+    for (int i = 0; i < 20000; i++) {
+        struct pick p;
+        rng = rng * 1664525 + 1013904223;
+        s[n++] = sized(++id, 1 + (rng >> 24) % 4);
+        flushed += s[n - 1].bytes;
+        while ((p = pick_of(s, n, how)).n > 0) {
+            int64_t sum = 0;
+            for (size_t k = p.n; k-- > 0;) {
+                sum += s[p.at[k]].bytes;
+                s[p.at[k]] = s[--n];
+            }
+            assert_true(sum <= how.max_bytes);
+            s[n++] = sized(++id, sum);
+            written += sum;
+        }
+        most = MAX(most, n);
+    }
+    /* log of 2048 to the base 3 is 7. */
+    assert_true(written <= 8 * flushed);
+    assert_true((int64_t)n <= flushed / 1536 + 16);
+    assert_true(most < 400);
+}
+
+static void test_segment_bytes_when_much_data_then_larger_than_configured(void **state)
+{
+    assert_int_equal(policy_segment_bytes(1000, 0), 1000);
+    assert_int_equal(policy_segment_bytes(1000, 8000), 1000);
+    assert_int_equal(policy_segment_bytes(1000, 80000), 10000);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -145,6 +271,12 @@ int main(void)
         cmocka_unit_test(test_build_next_when_none_is_due_then_says_when),
         cmocka_unit_test(test_build_pause_when_failed_then_doubles_ends_or_gives_up),
         cmocka_unit_test(test_refused_pause_when_first_then_none_and_the_third_is_the_last),
+        cmocka_unit_test(test_compact_when_sizes_are_alike_then_three_are_merged_two_are_not),
+        cmocka_unit_test(test_compact_when_the_sum_would_be_too_large_then_fewer_and_halves_fill_one),
+        cmocka_unit_test(test_compact_when_rows_are_gone_then_alone_and_only_from_a_fifth_on),
+        cmocka_unit_test(test_compact_when_expired_then_together_before_anything_else),
+        cmocka_unit_test(test_compact_when_flushes_never_end_then_rewrites_and_segments_are_bounded),
+        cmocka_unit_test(test_segment_bytes_when_much_data_then_larger_than_configured),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
