@@ -1,4 +1,4 @@
-"""Flush, FlushAll and their states; compaction."""
+"""Flush, FlushAll and their states."""
 import pytest
 from support import eventually, fails, is_ok, make, simple_rows
 
@@ -63,13 +63,3 @@ def test_flush_twenty_times_reads_twenty_segments(client, name):
     assert client.query(name, output_fields=["count(*)"])[0]["count(*)"] == 60
 
 
-def test_compaction_ends_and_changes_no_answer(client, name):
-    make(client, name)
-    for n in range(3):
-        client.insert(name, simple_rows(20, start=20 * n))
-        client.flush(name)
-    client.delete(name, filter="id < 10")
-    job = client.compact(name)
-    assert job > 0
-    assert eventually(lambda: client.get_compaction_state(job) == "Completed")
-    assert client.query(name, output_fields=["count(*)"])[0]["count(*)"] == 50
