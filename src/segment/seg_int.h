@@ -267,7 +267,7 @@ int seg__key_rows(const struct segment *seg, struct slice key, uint32_t nrows, s
 int seg__keys_lock(const struct segment *seg, struct status *st);
 void seg__keys_unlock(const struct segment *seg);
 
-/* Rows in the order (key, newer first). */
+/* Rows in the order (key, newer first); of one key and timestamp the higher row first. */
 struct seg_sort {
     uint64_t prefix; /* orders as the key's first 8 bytes do */
     uint32_t row;
@@ -276,6 +276,9 @@ uint64_t seg__key_prefix(const struct segment *seg, uint32_t row);
 void seg__sort_rows(const struct segment *seg, struct seg_sort *items, size_t n);
 /* Order of the keys alone. */
 int seg__key_cmp(const struct segment *seg, const struct seg_sort *a, const struct seg_sort *b);
+/* Order of rows of two segments of one key type: key, newer first; 0 when both are equal. */
+int seg__row_cmp(const struct segment *sa, const struct seg_sort *a, const struct segment *sb,
+                 const struct seg_sort *b);
 
 /* Split-block Bloom filter over key hashes (docs/format.md "Key filter"). */
 uint32_t seg__bloom_blocks(uint32_t nrows);

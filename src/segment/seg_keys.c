@@ -243,30 +243,41 @@ uint64_t seg__key_prefix(const struct segment *seg, uint32_t row)
     return __builtin_bswap64(v);
 }
 
-int seg__key_cmp(const struct segment *seg, const struct seg_sort *a, const struct seg_sort *b)
+/* Of keys in two segments of one key type. */
+static int key_cmp(const struct segment *sa, const struct seg_sort *a, const struct segment *sb,
+                   const struct seg_sort *b)
 {
     if (a->prefix != b->prefix) {
         return a->prefix < b->prefix ? -1 : 1;
     }
-    if (seg->fields[seg->pk].type == DT_INT64) {
+    if (sa->fields[sa->pk].type == DT_INT64) {
         return 0;
     }
-    return slice_cmp(seg__cell(seg, seg->pk, a->row), seg__cell(seg, seg->pk, b->row));
+    return slice_cmp(seg__cell(sa, sa->pk, a->row), seg__cell(sb, sb->pk, b->row));
+}
+
+int seg__key_cmp(const struct segment *seg, const struct seg_sort *a, const struct seg_sort *b)
+{
+    return key_cmp(seg, a, seg, b);
+}
+
+int seg__row_cmp(const struct segment *sa, const struct seg_sort *a, const struct segment *sb,
+                 const struct seg_sort *b)
+{
+    int c = key_cmp(sa, a, sb, b);
+    if (c) {
+        return c;
+    }
+    hts ta = seg__row_ts(sa, a->row), tb = seg__row_ts(sb, b->row);
+    return (ta < tb) - (ta > tb);
 }
 
 static int sort_cmp(const void *pa, const void *pb, void *ctx)
 {
     const struct segment *seg = ctx;
     const struct seg_sort *a = pa, *b = pb;
-    int c = seg__key_cmp(seg, a, b);
-    if (c) {
-        return c;
-    }
-    hts ta = seg__row_ts(seg, a->row), tb = seg__row_ts(seg, b->row);
-    if (ta != tb) {
-        return ta > tb ? -1 : 1;
-    }
-    return (a->row < b->row) - (a->row > b->row);
+    int c = seg__row_cmp(seg, a, seg, b);
+    return c ? c : (a->row < b->row) - (a->row > b->row);
 }
 
 void seg__sort_rows(const struct segment *seg, struct seg_sort *items, size_t n)

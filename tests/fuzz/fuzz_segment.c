@@ -3,10 +3,12 @@
  *
  * The input is taken as it is, and once more with fitting checksums, so that every number in the
  * footer and every offset in the blocks can be a lie that only checks behind the checksums find.
- * Whatever opens is read in all ways: nothing may be read outside of the bytes.
+ * Whatever opens is read in all ways and merged with itself: nothing may be read outside of the
+ * bytes, and out of a segment that is in order comes one that is.
  * Seeds: files of 20 rows with the schema below, Int64 key.
  */
 #include "base/hash.h"
+#include "file_crash.h"
 #include "segment/sealed_int.h"
 #include "../unit/segment/seg_fixture.h"
 
@@ -75,6 +77,27 @@ static void try_fetch(const struct segment *seg, const struct schema *s, struct 
     }
 }
 
+static void try_merge(struct segment *seg, const struct schema *s, hts expired_before, bool valid)
+{
+    struct segment *from[] = { seg, seg }, *merged = NULL;
+    struct seg_merge m = { .from = from, .nfrom = 2, .schema = s, .gone_before = 90,
+                           .expired_before = expired_before };
+    struct crash_fs *fs = crash_fs_new(1); /* in memory */
+    struct object_store *os = NULL;
+    struct status st = STATUS_INIT;
+    struct seg_merged got;
+    CHECK(object_local_open("store", &os, &st) == 0);
+    int rc = seg_merge_files(&m, os, "to", &got, &st);
+    CHECK(rc == 0 || !valid);
+    if (rc == 0 && got.nrows) {
+        CHECK(seg_open(1, 2, 3, s, os, "to", &merged, &st) == 0);
+        CHECK(seg_validate(merged, &st) == 0 || !valid);
+    }
+    seg_unref(merged);
+    object_close(os);
+    crash_fs_free(fs);
+}
+
 static void use(struct segment *seg, const struct schema *s)
 {
     struct arena *ar = arena_new((size_t)64 << 20);
@@ -91,7 +114,9 @@ static void use(struct segment *seg, const struct schema *s)
     try_search(seg, 116, METRIC_JACCARD, ar);
     try_search(seg, 119, METRIC_IP, ar);
     try_fetch(seg, s, ar);
-    (void)seg_validate(seg, &st);
+    bool valid = seg_validate(seg, &st) == 0;
+    try_merge(seg, s, 0, valid);
+    try_merge(seg, s, 6, valid); /* some rows of the seeds */
     arena_free(ar);
 }
 
