@@ -20,6 +20,7 @@
 #include "base/log.h"
 
 #define TRIES_MAX 6
+#define PAUSE_MAX_MS 60000 /* of one that has to succeed in the end */
 #define LEFT_ALONE_MS 600000
 #define REMEMBERED 1000 /* plans that are over, for those who asked */
 #define TTL_LOOK_MS 60000
@@ -52,6 +53,7 @@ struct look {
     struct arena *ar;
     int64_t now_ms, next_ms;             /* next: when time alone makes work; wall clock */
     const Elanus__CompactSegmentsReq *asked; /* NULL: the policy's own */
+    double *may_hit;                     /* of the collection's delete files: rows they may concern */
 };
 
 static int by_group(const void *pa, const void *pb)
@@ -128,6 +130,19 @@ static bool asked_for(const Elanus__CompactSegmentsReq *asked, const Elanus__Seg
     return part && itself && (!asked->vchannel[0] || strcmp(asked->vchannel, seg->vchannel) == 0);
 }
 
+/* Holds: state */
+static void look_at_deletes(struct look *lk, const struct co_coll *c)
+{
+    lk->may_hit = arena_alloc(lk->ar, (c->deltas.n + 1) * sizeof *lk->may_hit);
+    for (size_t i = 0; i < c->deltas.n; i++) {
+        lk->may_hit[i] = 0;
+        for (size_t j = 0; j < c->segs.n; j++) {
+            const Elanus__Segment *s = c->segs.v[j]->pb;
+            lk->may_hit[i] += co__delta_concerns(c->deltas.v[i]->pb, s) ? (double)s->num_rows : 0;
+        }
+    }
+}
+
 /* Rows that deletes since the segment was written may have hit and that may be left out by now: those
  * of the shard's delete files, spread over the rows they may concern. Holds: state */
 static int64_t deleted_rows(struct look *lk, const struct co_coll *c, const Elanus__Segment *seg)
@@ -137,7 +152,6 @@ static int64_t deleted_rows(struct look *lk, const struct co_coll *c, const Elan
 
     for (size_t i = 0; i < c->deltas.n; i++) {
         const Elanus__Delta *d = c->deltas.v[i]->pb;
-        double rows = 0;
         if (!co__delta_concerns(d, seg)) {
             continue;
         }
@@ -145,11 +159,7 @@ static int64_t deleted_rows(struct look *lk, const struct co_coll *c, const Elan
             lk->next_ms = MIN(lk->next_ms, hts_physical_ms(d->max_ts) + lk->co->compacts->retention_ms + 1);
             continue;
         }
-        for (size_t j = 0; j < c->segs.n; j++) {
-            const Elanus__Segment *s = c->segs.v[j]->pb;
-            rows += co__delta_concerns(d, s) ? (double)s->num_rows : 0;
-        }
-        gone += (double)d->num_rows * (double)seg->num_rows / MAX(rows, 1.0);
+        gone += (double)d->num_rows * (double)seg->num_rows / MAX(lk->may_hit[i], 1.0);
     }
     return (int64_t)MIN(gone + 0.999, (double)seg->num_rows);
 }
@@ -254,6 +264,7 @@ static size_t plan_collection(struct look *lk, const struct co_coll *c, const in
         all[i] = c->segs.v[i]->pb;
     }
     qsort(all, c->segs.n, sizeof(Elanus__Segment *), by_group);
+    look_at_deletes(lk, c);
     for (size_t i = 0, n; i < c->segs.n; i += n) {
         for (n = 1; i + n < c->segs.n && same_group(all[i], all[i + n]); n++) {
         }
@@ -271,7 +282,7 @@ static void note_failure(struct plan *t, const struct status *why)
 
     t->why = *why;
     t->state = PLAN_WAITS;
-    t->due_ms = clock_mono_ms() + MAX(pause, (int64_t)0);
+    t->due_ms = clock_mono_ms() + (pause < 0 ? PAUSE_MAX_MS : pause);
     if (!t->committed && (pause < 0 || t->tries >= TRIES_MAX)) {
         t->state = PLAN_GAVE_UP;
         t->due_ms = clock_mono_ms() + LEFT_ALONE_MS;

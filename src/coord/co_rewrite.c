@@ -343,6 +343,8 @@ static void put_changes(struct co_swap *sw, struct co_coll *c, struct co_txn *tx
     for (size_t i = 0; sw->target.num_rows && i < sw->nfiles; i++) {
         if (co__list_get(&c->indexes, sw->files[i]->index_id)) {
             co__put(tx, CO_SEGINDEX, sw->files[i]);
+        } else { /* dropped meanwhile */
+            co__gc_prefix(tx->co, co__index_prefix(&sw->target, sw->files[i]->index_id, tx->ar));
         }
     }
     sw->gone = arena_alloc(sw->ar, (c->deltas.n + 1) * sizeof(Elanus__Delta *));

@@ -2,6 +2,9 @@
  * dn_compact.c - several sealed segments as one: opens them, applies the delete files that concern
  * them, writes what is left.
  *
+ * SAFETY    The sources go once the new file is known, so damage must not pass through here: every
+ *           checksum of the sources is looked at first (else what was spoiled would get a new one
+ *           that fits), and the new file is opened and checked as a whole before it is answered.
  * MEMORY    The rows stay in their mappings; delete files are read one at a time.
  */
 #include "base/alloc.h"
@@ -11,7 +14,7 @@
 
 #define DELTA_MEMORY_MAX ((size_t)4 << 30)
 
-static int open_sources(const struct dn_task *t, const struct schema *schema, struct segment **segs,
+static int open_sources(struct dn_task *t, const struct schema *schema, struct segment **segs,
                         struct status *st)
 {
     const Elanus__CompactReq *req = t->req;
@@ -27,6 +30,8 @@ static int open_sources(const struct dn_task *t, const struct schema *schema, st
             FAIL(st, ST_CORRUPT, "segment %lld has %u rows, metadata says %lld",
                  (long long)meta->id, info.nrows, (long long)meta->num_rows);
         }
+        TRY(dn__check(t, st));
+        TRY(seg_validate(segs[i], st));
     }
 out:
     return rc;
@@ -68,6 +73,28 @@ out:
     return rc;
 }
 
+/* Reads the new file as a query node will. */
+static int check_file(struct dn_task *t, const struct schema *schema, const struct seg_merged *made,
+                      struct status *st)
+{
+    const Elanus__Segment *to = ((const Elanus__CompactReq *)t->req)->target;
+    struct segment *seg = NULL;
+    struct seg_info info;
+    int rc;
+
+    TRY(seg_open(to->id, to->collection_id, to->partition_id, schema, t->dn->opts.os,
+                 to->object_prefix, &seg, st));
+    seg_get_info(seg, &info);
+    if (info.nrows != made->nrows || info.min_ts != made->min_ts || info.max_ts != made->max_ts) {
+        FAIL(st, ST_CORRUPT, "segment %lld was written with %u rows, its file has %u",
+             (long long)to->id, made->nrows, info.nrows);
+    }
+    TRY(seg_validate(seg, st));
+out:
+    seg_unref(seg);
+    return rc;
+}
+
 static int compact(struct dn_task *t, struct status *st)
 {
     const Elanus__CompactReq *req = t->req;
@@ -94,6 +121,9 @@ static int compact(struct dn_task *t, struct status *st)
     };
     TRY(seg_merge_files(&m, t->dn->opts.os, req->target->object_prefix, &made, st));
     TRY(FAULT_POINT("compact_after_file", st));
+    if (made.nrows) {
+        TRY(check_file(t, schema, &made, st));
+    }
     resp->num_rows = made.nrows;
     resp->size_bytes = (int64_t)made.bytes;
     resp->min_ts = made.min_ts;
