@@ -219,11 +219,9 @@ static int check_write(const struct sn_shard *sh, const struct sn_msg *m, struct
         goto out;
     }
     for (uint32_t i = 0; i < r->nparts; i++) {
-        for (size_t j = 0; j < sh->ndropped; j++) {
-            if (sh->dropped_partitions[j] == r->parts[i].partition_id) {
-                FAIL(st, ERR_PARTITION_NOT_FOUND, "partition not found[partition=%lld]",
-                     (long long)r->parts[i].partition_id);
-            }
+        if (sn__partition_is_dropped(sh, r->parts[i].partition_id)) {
+            FAIL(st, ERR_PARTITION_NOT_FOUND, "partition not found[partition=%lld]",
+                 (long long)r->parts[i].partition_id);
         }
         TRY(sn__check_rows(sh->schema, &m->batches[i], st));
     }

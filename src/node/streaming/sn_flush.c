@@ -168,7 +168,7 @@ static int remember(struct sn_channel *ch, struct sn_msg *m)
         return 0;
     }
     for (size_t i = 0; i < job->nsegs; i++) {
-        if (sn__growing_find(sh, job->metas[i]->id)) { /* else: its partition was dropped */
+        if (sn__growing_find(sh, job->metas[i]->id)) { /* else dropped, or replaced already */
             sn__sealed_add(sh, job->metas[i]);
         }
     }
@@ -404,23 +404,13 @@ void sn__flush_queue(struct sn *sn, struct sn_shard *sh)
     lock_release(&sn->flush_lock);
 }
 
-/* A shard that was dropped or opened anew has nobody who waits for its flush. */
-static bool is_current(struct sn *sn, const struct sn_shard *sh)
-{
-    struct status st = STATUS_INIT;
-    struct sn_shard *found = NULL;
-    bool current = sn__shard_find(sn, sh->vchannel, &found, &st) == 0 && found == sh;
-
-    sn__shard_unref(found);
-    return current;
-}
-
 static void flush_shard(struct sn *sn, struct sn_shard *sh)
 {
     struct flush_job job = { .sh = sh, .ar = arena_new(0) };
     struct status st = STATUS_INIT;
     int rc = pass(sh, &job, &st);
-    bool again = rc != 0 && rc != ST_NOT_READY && is_current(sn, sh);
+    /* A shard that was dropped or opened anew has nobody who waits for its flush. */
+    bool again = rc != 0 && rc != ST_NOT_READY && sn__shard_is_current(sn, sh);
 
     lock_acquire(&sn->flush_lock);
     if (rc == 0) {

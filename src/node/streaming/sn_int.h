@@ -11,7 +11,8 @@
  * FLUSH     One thread writes sealed growing segments and delete files and commits them in
  *           metadata; see sn_flush.c for what a crash leaves behind.
  * LOADING   Flushed segments are served by query nodes. sn_load.c brings the two together, and is
- *           the only place that decides a sealed segment may be read.
+ *           the only place that decides a sealed segment may be read. sn_replace.c has one take the
+ *           place of others.
  */
 #pragma once
 #include "base/lock.h"
@@ -96,7 +97,7 @@ struct sn_shard {
     struct lock lock;              /* RANK_NODE_SHARD: the five fields below */
     struct sn_view *view;
     struct status failed;          /* code != 0: memory and log disagree, until the next start */
-    bool loading;                  /* somebody is inside sn__reconcile() */
+    bool loading;                  /* somebody loads or replaces segments (sn_load.h) */
     struct cond load_free;
     struct status load_failed;     /* why the last sn__reconcile() failed, told to readers */
 
@@ -108,6 +109,7 @@ struct sn_shard {
     /* sn_tend.c */
     _Atomic bool tend_queued;
     _Atomic int64_t tend_at_us;    /* not before */
+    _Atomic bool tend_guides;      /* some may have left the view */
 
     /* Owned by the sequencer. */
     struct arena *ar;              /* descriptions of segments and delete files */
@@ -194,6 +196,8 @@ struct sn_shard *sn__shard_new(struct sn *sn, const Elanus__OpenShardReq *req,
 struct sn_shard *sn__shard_ref(struct sn_shard *sh);
 void sn__shard_unref(struct sn_shard *sh);
 int sn__shard_find(struct sn *sn, const char *vchannel, struct sn_shard **ret, struct status *st);
+/* Neither dropped nor opened anew. */
+bool sn__shard_is_current(struct sn *sn, const struct sn_shard *sh);
 /* Sequencer: builds and publishes a view from the shard's state. */
 void sn__view_publish(struct sn_shard *sh);
 struct sn_view *sn__view_get(struct sn_shard *sh);
@@ -216,6 +220,7 @@ void sn__growing_remove(struct sn_shard *sh, struct sn_growing *g);
 struct sn_sealed *sn__sealed_find(const struct sn_shard *sh, int64_t segment_id);
 /* Nothing when it is there already. */
 void sn__sealed_add(struct sn_shard *sh, const Elanus__Segment *meta);
+bool sn__partition_is_dropped(const struct sn_shard *sh, int64_t partition_id);
 void sn__delta_add(struct sn_shard *sh, const Elanus__Delta *delta);
 /* Growing segments whose rows are served sealed, or need not be served, go. */
 void sn__swap_flushed(struct sn_shard *sh);
@@ -291,10 +296,14 @@ int sn__reconcile(struct sn_shard *sh, const struct sn_want *want, const struct 
 /* Asks the nodes what they hold: segments they have lost are missing from the view, and loaded
  * again by the flush thread. Any thread but the sequencer. */
 int sn__verify_loaded(struct sn_shard *sh, struct status *st);
-/* Sequencer: a node may forget a segment. */
+/* A node may forget a segment. Thread: whoever is loading, or the sequencer. */
 void sn__release_on_node(struct sn_shard *sh, int64_t node, int64_t segment_id);
 /* Sequencer: tells the nodes that serve this shard the new definition. */
 int sn__send_definition(struct sn_shard *sh, struct status *st);
+
+/* sn_replace.c */
+int sn__replace_segments(struct sn *sn, const struct call *call,
+                         const Elanus__ReplaceSegmentsReq *req, struct status *st);
 
 /* sn_flush.c */
 int sn__flush_start(struct sn *sn, struct status *st);
@@ -309,6 +318,8 @@ void sn__tend_free(struct sn *sn);
 /* After a search of these growing segments: the shard will be tended when one of them wants it.
  * Neither waits nor works. Thread: any. */
 void sn__tend_look(struct sn_shard *sh, struct segment *const *growing, size_t n);
+/* A view was published that lacks segments which growing rows may be attached to. Thread: any. */
+void sn__tend_guides(struct sn_shard *sh);
 
 /* sn_read.c */
 int sn__search(struct sn *sn, const struct call *call, const Elanus__SearchReq *req,

@@ -1,22 +1,25 @@
 /*
- * sn_load.c - from flushed to readable: the one place where a sealed segment enters a shard's view.
+ * sn_load.c - from flushed to readable: how a sealed segment enters a shard's view.
  *
  * WHAT      Compares what is to be readable with what is, in rounds:
  *             1 look     (sequencer) flushed segments in what is to be loaded that no node serves
  *             2 load     on the nodes the coordinator names, with the shard's delete files
  *             3 publish  (sequencer) delete files made since 1 and pending deletes follow; then the
  *                        segments are served, and growing ones with the same rows go
- *           until nothing is missing. Flush, load, release, start and repair all end here.
+ *           until nothing is missing. Flush, load, release, start and repair all end here;
+ *           sn_replace.c takes the same steps with a segment that is to take the place of others.
  * INVARIANTS  A segment is served (node_id != 0) only when its node has every delete that is
  *             applied in this shard; from then on sn_apply.c sends it each further one. `load` of
  *             the shard changes only when everything it asks for is served, or shown growing.
  * THREADS   Any but the sequencer. One round-taker per shard (`loading`), others wait: two would
- *           release each other's segments. It is no lock, because it is held over calls: to
+ *           release each other's segments. So what is to be loaded (sh->load) changes only for
+ *           whoever is inside, but that the shard or a partition can be dropped at any time. It is
+ *           no lock, because it is held over calls: to
  *           query.place_segments(), which takes tables of the coordinator only, and to query nodes.
  * FAILURE   What was loaded and is not served is released again; what is missing stays growing, or
  *           is `missing` in the view, and the flush thread tries again.
  */
-#include "node/streaming/sn_int.h"
+#include "node/streaming/sn_load.h"
 #include "base/alloc.h"
 #include "base/log.h"
 #include "schema/errors.h"
@@ -25,22 +28,6 @@
 
 /* Each round but the last found segments that were flushed in the round before. */
 #define ROUNDS_MAX 100
-
-struct round {
-    const Elanus__Load *target;       /* NULL: the shard's own */
-    Elanus__Placement *const *hints;  /* given by the caller */
-    size_t nhints;
-    struct arena *ar;
-    /* 1: copies, for use off the sequencer */
-    Elanus__Collection *collection;
-    size_t nsegs, ndeltas;
-    Elanus__Segment **segs;           /* metas, immutable */
-    Elanus__Delta **deltas;
-    /* 2 */
-    int64_t *nodes;                   /* of segs; 0: the coordinator wants it nowhere */
-    /* 3 */
-    bool again, complete;
-};
 
 static int64_t placed_on(Elanus__Placement *const *placements, size_t n, int64_t segment_id)
 {
@@ -52,45 +39,53 @@ static int64_t placed_on(Elanus__Placement *const *placements, size_t n, int64_t
     return 0;
 }
 
-static const Elanus__Load *target_of(const struct round *r, const struct sn_shard *sh)
+static const Elanus__Load *target_of(const struct sn_round *r, const struct sn_shard *sh)
 {
     return r->target ? r->target : sh->load;
 }
 
 /* ---- 1 ---- */
 
-static int look(struct sn_channel *ch, struct sn_msg *m)
+int sn__round_look(struct sn_round *r, const struct sn_shard *sh, size_t n, struct status *st)
 {
-    struct round *r = m->arg;
-    struct sn_shard *sh = m->shard;
-    const Elanus__Load *target = target_of(r, sh);
-
-    (void)ch;
-    r->segs = arena_try_array(r->ar, sh->nsealed + 1, sizeof(Elanus__Segment *));
-    r->nodes = arena_try_array(r->ar, sh->nsealed + 1, sizeof *r->nodes);
+    r->segs = arena_try_array(r->ar, n + 1, sizeof(Elanus__Segment *));
+    r->nodes = arena_try_array(r->ar, n + 1, sizeof *r->nodes);
     r->deltas = arena_try_array(r->ar, sh->ndeltas + 1, sizeof(Elanus__Delta *));
     if (!r->segs || !r->deltas || !r->nodes) {
-        return st_fail(&m->st, ST_NO_MEMORY, "no memory to load %zu segments", sh->nsealed);
+        return st_fail(st, ST_NO_MEMORY, "no memory to load %zu segments", n);
     }
     r->nsegs = 0;
+    r->ndeltas = sh->ndeltas;
+    for (size_t i = 0; i < sh->ndeltas; i++) {
+        r->deltas[i] = sh->deltas[i];
+    }
+    return 0;
+}
+
+static int look(struct sn_channel *ch, struct sn_msg *m)
+{
+    struct sn_round *r = m->arg;
+    struct sn_shard *sh = m->shard;
+    const Elanus__Load *target = target_of(r, sh);
+    int rc;
+
+    (void)ch;
+    TRY(sn__round_look(r, sh, sh->nsealed, &m->st));
     for (size_t i = 0; i < sh->nsealed; i++) {
         const struct sn_sealed *s = &sh->sealed[i];
         if (s->node_id == 0 && sn__load_wants(target, s->meta->partition_id)) {
             r->segs[r->nsegs++] = s->meta;
         }
     }
-    r->ndeltas = sh->ndeltas;
-    for (size_t i = 0; i < sh->ndeltas; i++) {
-        r->deltas[i] = sh->deltas[i];
-    }
     r->collection = r->nsegs ? sn__copy(&sh->collection->pb, r->ar) : NULL;
-    return 0;
+out:
+    return rc;
 }
 
 /* ---- 2 ---- */
 
 /* Nodes from the hints; the coordinator is asked for what is not among them. */
-static int place(struct round *r, struct sn_shard *sh, const struct call *call, struct status *st)
+static int place(struct sn_round *r, struct sn_shard *sh, const struct call *call, struct status *st)
 {
     const struct query_service *query = sh->sn->opts.query;
     Elanus__PlaceSegmentsReq req;
@@ -124,7 +119,7 @@ out:
     return rc;
 }
 
-static int load_on(struct round *r, struct sn_shard *sh, int64_t node, size_t from,
+static int load_on(struct sn_round *r, struct sn_shard *sh, int64_t node, size_t from,
                    const struct call *call, struct status *st)
 {
     const struct qnode_service *qs;
@@ -153,11 +148,12 @@ out:
     return rc;
 }
 
-static int load_all(struct round *r, struct sn_shard *sh, const struct call *call,
-                    struct status *st)
+int sn__round_load(struct sn_round *r, struct sn_shard *sh, const struct call *call,
+                   struct status *st)
 {
-    int rc = 0;
+    int rc;
 
+    TRY(place(r, sh, call, st));
     for (size_t i = 0; i < r->nsegs; i++) {
         bool first = r->nodes[i] != 0;
         for (size_t j = 0; j < i; j++) {
@@ -196,7 +192,7 @@ void sn__release_on_node(struct sn_shard *sh, int64_t node, int64_t segment_id)
 }
 
 /* Delete files that a flush made since the round began: the segments just loaded lack them. */
-static int catch_up(struct round *r, struct sn_shard *sh, const struct sn_sealed *to, size_t n,
+static int catch_up(struct sn_round *r, struct sn_shard *sh, const struct sn_sealed *to, size_t n,
                     struct status *st)
 {
     int rc = 0;
@@ -212,6 +208,41 @@ static int catch_up(struct round *r, struct sn_shard *sh, const struct sn_sealed
         arena_free(ar);
     }
     return rc;
+}
+
+/* Tells the nodes of loaded segments the definition of now. */
+static int define(struct sn_shard *sh, const struct sn_sealed *to, size_t n, struct status *st)
+{
+    struct arena *ar = arena_new(0);
+    struct call call = call_internal(ar);
+    int rc = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        const struct qnode_service *qs;
+        Elanus__LoadSegmentsReq req;
+        Elanus__Empty resp;
+        bool first = to[i].node_id != 0;
+        for (size_t j = 0; j < i; j++) {
+            first = first && to[j].node_id != to[i].node_id;
+        }
+        if (!first) {
+            continue;
+        }
+        elanus__load_segments_req__init(&req);
+        elanus__empty__init(&resp);
+        req.collection_id = sh->collection_id;
+        req.collection = sh->collection;
+        TRY(svc_dir_qnode(sh->sn->opts.dir, to[i].node_id, &qs, st));
+        TRY(qs->load_segments(qs->self, &call, &req, &resp, st));
+    }
+out:
+    arena_free(ar);
+    return rc;
+}
+
+int sn__send_definition(struct sn_shard *sh, struct status *st)
+{
+    return define(sh, sh->sealed, sh->nsealed, st);
 }
 
 /* The nodes show them to readers: everything deleted so far is deleted there. */
@@ -252,8 +283,23 @@ out:
     return rc;
 }
 
-/* Gives the loaded segments their last deletes; those that are not to be served any more go. */
-static int finish_loaded(struct round *r, struct sn_shard *sh, struct status *st)
+int sn__round_serve(struct sn_round *r, struct sn_shard *sh, const struct sn_sealed *to, size_t n,
+                    struct status *st)
+{
+    int rc = 0;
+
+    if (n && r->collection->update_ts != sh->collection->update_ts) { /* changed since the look */
+        TRY(define(sh, to, n, st));
+    }
+    TRY(catch_up(r, sh, to, n, st));
+    TRY(sn__send_pending(sh, to, n, NULL, st));
+    TRY(serve(sh, to, n, r->ar, st));
+out:
+    return rc;
+}
+
+/* The loaded segments are served; those that are not to be any more go. */
+static int finish_loaded(struct sn_round *r, struct sn_shard *sh, struct status *st)
 {
     const Elanus__Load *target = target_of(r, sh);
     struct sn_sealed *to = arena_try_array(r->ar, r->nsegs + 1, sizeof *to);
@@ -272,9 +318,7 @@ static int finish_loaded(struct round *r, struct sn_shard *sh, struct status *st
             r->nodes[i] = 0;
         }
     }
-    TRY(catch_up(r, sh, to, n, st));
-    TRY(sn__send_pending(sh, to, n, NULL, st));
-    TRY(serve(sh, to, n, r->ar, st));
+    TRY(sn__round_serve(r, sh, to, n, st));
     for (size_t i = 0; i < n; i++) {
         sn__sealed_find(sh, to[i].meta->id)->node_id = to[i].node_id;
     }
@@ -283,7 +327,7 @@ out:
 }
 
 /* A segment that was in no round yet; or one that the coordinator gave no node. */
-static void find_missing(struct round *r, const struct sn_shard *sh)
+static void find_missing(struct sn_round *r, const struct sn_shard *sh)
 {
     const Elanus__Load *target = target_of(r, sh);
 
@@ -304,7 +348,7 @@ static void find_missing(struct round *r, const struct sn_shard *sh)
 
 static int publish(struct sn_channel *ch, struct sn_msg *m)
 {
-    struct round *r = m->arg;
+    struct sn_round *r = m->arg;
     struct sn_shard *sh = m->shard;
     int rc = 0;
 
@@ -339,7 +383,7 @@ out:
 /* After a failure. */
 static int give_back(struct sn_channel *ch, struct sn_msg *m)
 {
-    struct round *r = m->arg;
+    struct sn_round *r = m->arg;
     struct sn_shard *sh = m->shard;
 
     (void)ch;
@@ -354,7 +398,7 @@ static int give_back(struct sn_channel *ch, struct sn_msg *m)
 
 /* ---- rounds ---- */
 
-static bool loading_begin(struct sn_shard *sh, bool wait)
+bool sn__loading_begin(struct sn_shard *sh, bool wait)
 {
     bool mine;
 
@@ -370,26 +414,29 @@ static bool loading_begin(struct sn_shard *sh, bool wait)
     return mine;
 }
 
-static void loading_end(struct sn_shard *sh, int rc, const struct status *st)
+void sn__loading_end(struct sn_shard *sh)
 {
     lock_acquire(&sh->lock);
     sh->loading = false;
-    sh->load_failed = rc == 0 ? (struct status)STATUS_INIT : *st;
     cond_signal(&sh->load_free);
     lock_release(&sh->lock);
 }
 
-static int one_round(struct round *r, struct sn_shard *sh, const struct call *call,
+static void set_load_failed(struct sn_shard *sh, int rc, const struct status *st)
+{
+    lock_acquire(&sh->lock);
+    sh->load_failed = rc == 0 ? (struct status)STATUS_INIT : *st;
+    lock_release(&sh->lock);
+}
+
+static int one_round(struct sn_round *r, struct sn_shard *sh, const struct call *call,
                      struct status *st)
 {
     struct status ignored = STATUS_INIT;
     int rc;
 
     TRY(sn__control(sh->ch, sh, look, r, st));
-    rc = place(r, sh, call, st);
-    if (rc == 0) {
-        rc = load_all(r, sh, call, st);
-    }
+    rc = sn__round_load(r, sh, call, st);
     if (rc == 0) {
         rc = sn__control(sh->ch, sh, publish, r, st);
     }
@@ -403,12 +450,12 @@ out:
 int sn__reconcile(struct sn_shard *sh, const struct sn_want *want, const struct call *call,
                   struct status *st)
 {
-    struct round r = {
+    struct sn_round r = {
         .target = want->load, .hints = want->placements, .nhints = want->nplacements
     };
     int rc = 0;
 
-    if (!loading_begin(sh, want->wait)) {
+    if (!sn__loading_begin(sh, want->wait)) {
         return st_fail(st, ST_BUSY, "shard %s is being loaded", sh->vchannel);
     }
     r.ar = arena_new(0);
@@ -423,7 +470,8 @@ int sn__reconcile(struct sn_shard *sh, const struct sn_want *want, const struct 
         FAIL(st, ST_UNAVAILABLE, "shard %s: flushed segments have no query node", sh->vchannel);
     }
 out:
-    loading_end(sh, rc, st);
+    set_load_failed(sh, rc, st);
+    sn__loading_end(sh);
     arena_free(r.ar);
     return rc;
 }
@@ -481,35 +529,4 @@ out:
 int sn__verify_loaded(struct sn_shard *sh, struct status *st)
 {
     return sn__control(sh->ch, sh, verify, NULL, st);
-}
-
-/* ---- definition ---- */
-
-int sn__send_definition(struct sn_shard *sh, struct status *st)
-{
-    struct arena *ar = arena_new(0);
-    struct call call = call_internal(ar);
-    int rc = 0;
-
-    for (size_t i = 0; i < sh->nsealed; i++) {
-        const struct qnode_service *qs;
-        Elanus__LoadSegmentsReq req;
-        Elanus__Empty resp;
-        bool first = sh->sealed[i].node_id != 0;
-        for (size_t j = 0; j < i; j++) {
-            first = first && sh->sealed[j].node_id != sh->sealed[i].node_id;
-        }
-        if (!first) {
-            continue;
-        }
-        elanus__load_segments_req__init(&req);
-        elanus__empty__init(&resp);
-        req.collection_id = sh->collection_id;
-        req.collection = sh->collection;
-        TRY(svc_dir_qnode(sh->sn->opts.dir, sh->sealed[i].node_id, &qs, st));
-        TRY(qs->load_segments(qs->self, &call, &req, &resp, st));
-    }
-out:
-    arena_free(ar);
-    return rc;
 }

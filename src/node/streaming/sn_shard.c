@@ -1,7 +1,7 @@
 /*
  * sn_shard.c - one shard's state: growing and sealed segments, definition, the current view.
  *
- * THREADS   Everything but find, ref/unref and view_get is for the sequencer of the shard's channel
+ * THREADS   Everything but find, is_current, ref/unref and view_get is for the sequencer of the shard's channel
  *           (or for the opening thread before the shard is registered).
  * MEMORY    Segment descriptions lie in the shard's arena and are never changed, so views may point
  *           to them; the arena goes with the last reference to the shard, and every view reference
@@ -152,6 +152,16 @@ int sn__shard_find(struct sn *sn, const char *vchannel, struct sn_shard **ret, s
     }
     *ret = sh;
     return 0;
+}
+
+bool sn__shard_is_current(struct sn *sn, const struct sn_shard *sh)
+{
+    struct status st = STATUS_INIT;
+    struct sn_shard *found = NULL;
+    bool current = sn__shard_find(sn, sh->vchannel, &found, &st) == 0 && found == sh;
+
+    sn__shard_unref(found);
+    return current;
 }
 
 /* ---- views ---- */
@@ -328,6 +338,16 @@ void sn__sealed_add(struct sn_shard *sh, const Elanus__Segment *meta)
         sh->sealed = xrealloc(sh->sealed, sh->sealed_cap * sizeof *sh->sealed);
     }
     sh->sealed[sh->nsealed++] = (struct sn_sealed){ .meta = sn__copy(&meta->pb, sh->ar) };
+}
+
+bool sn__partition_is_dropped(const struct sn_shard *sh, int64_t partition_id)
+{
+    for (size_t i = 0; i < sh->ndropped; i++) {
+        if (sh->dropped_partitions[i] == partition_id) {
+            return true;
+        }
+    }
+    return false;
 }
 
 void sn__delta_add(struct sn_shard *sh, const Elanus__Delta *delta)
