@@ -48,7 +48,12 @@ static int load_segments(void *self, const struct call *call, const Elanus__Load
     if (take_failure(&r->fail_load)) {
         return st_fail(st, ST_UNAVAILABLE, "the query node does not load");
     }
-    return r->qnode_real.load_segments(r->qnode_real.self, call, req, resp, st);
+    int rc = r->qnode_real.load_segments(r->qnode_real.self, call, req, resp, st);
+    void (*then)(struct roles *) = req->n_segments ? atomic_exchange(&r->on_load, NULL) : NULL;
+    if (then) {
+        then(r);
+    }
+    return rc;
 }
 
 static int apply_deletes(void *self, const struct call *call, const Elanus__ApplyDeletesReq *req,

@@ -52,6 +52,8 @@ struct roles {
     struct qnode_service qnode_real; /* what qnode forwards to, unless told to fail */
     struct proxy_service proxy;
     _Atomic int fail_load, fail_deletes; /* so many of the next calls to the query node fail */
+    /* Called once, by the thread that has loaded segments, when they are loaded and not served. */
+    void (*_Atomic on_load)(struct roles *r);
     struct arena *ar;           /* of the test: freed by roles_free() */
     struct call call;           /* of the test's own thread */
     struct status st;

@@ -186,6 +186,14 @@ out:
     return rc;
 }
 
+static int do_replace_segments(void *self, const struct call *call,
+                               const Elanus__ReplaceSegmentsReq *req, Elanus__Empty *resp,
+                               struct status *st)
+{
+    (void)resp;
+    return sn__replace_segments(self, call, req, st);
+}
+
 /* ---- definition changes ---- */
 
 /* Old rows are read with the new definition; new ones go to new segments. */
@@ -440,6 +448,7 @@ struct snode_service sn_service(struct sn *sn)
         .write = do_write,
         .seal = do_seal,
         .set_load = do_set_load,
+        .replace_segments = do_replace_segments,
         .search = do_search,
         .query = do_query,
         .stats = do_stats,

@@ -9,7 +9,8 @@
  *           sorted into lists.
  *           A load that nobody searches costs nothing here.
  * GUIDE     Kept while it is in the view and no other is GUIDE_GROWN times as large; else rows are
- *           attached anew. An index that does not tell where queries lie is not asked again for
+ *           attached anew. One that has left the view is let go of (sn__tend_guides), or rows that
+ *           are all attached would never be missed: searches scan them then, and leave a note. An index that does not tell where queries lie is not asked again for
  *           REFUSED_MS. Inner products have none: rows of unlike length lie apart and are still
  *           each other's best.
  * THREADS   One, started when first needed, at low priority, which works in steps of a few
@@ -279,13 +280,32 @@ static void tend_field(struct tending *g)
     }
 }
 
+/* The next searches miss them, and want others. */
+static void let_go(const struct sn_view *vw)
+{
+    struct status none = STATUS_INIT;
+
+    for (size_t i = 0; i < vw->ngrowing; i++) {
+        for (uint32_t f = 0; f < vw->schema->nfields; f++) {
+            int64_t guide = seg_guide(vw->growing[i], vw->schema->fields[f].id);
+            if (guide && !find_sealed(vw, guide)) {
+                (void)seg_guide_set(vw->growing[i], vw->schema->fields[f].id, 0, 0, NULL, 0, &none);
+            }
+        }
+    }
+}
+
 /* Returns whether all was done. */
 static bool tend_shard(struct sn *sn, struct sn_shard *sh)
 {
+    bool gone = atomic_exchange(&sh->tend_guides, false); /* before the view is taken */
     struct tending g = { .sn = sn, .sh = sh, .vw = sn__view_get(sh),
                          .until_us = deadline_in_ms(VISIT_MS) };
     bool done;
 
+    if (gone && g.vw) {
+        let_go(g.vw);
+    }
     for (size_t i = 0; g.vw && i < g.vw->ngrowing; i++) {
         struct seg_tend fields[FIELDS_MAX];
         uint32_t n = seg_tend_fields(g.vw->growing[i], fields, FIELDS_MAX);
@@ -310,6 +330,31 @@ static void step_back(void)
     (void)setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), NICE);
 }
 
+static void tend_main(void *arg);
+
+/* Unless it is queued. */
+static void queue(struct sn_shard *sh)
+{
+    struct sn_tend *t = sh->sn->tend;
+
+    if (atomic_exchange(&sh->tend_queued, true)) {
+        return;
+    }
+    lock_acquire(&t->lock);
+    if (!t->stop) {
+        if (t->n == t->cap) {
+            t->cap = t->cap ? t->cap * 2 : 16;
+            t->queue = xrealloc(t->queue, t->cap * sizeof(struct sn_shard *));
+        }
+        t->queue[t->n++] = sn__shard_ref(sh);
+        if (!t->thread) {
+            t->thread = thread_start("sn-tend", tend_main, sh->sn);
+        }
+        cond_signal(&t->wake);
+    }
+    lock_release(&t->lock);
+}
+
 static void tend_main(void *arg)
 {
     struct sn *sn = arg;
@@ -329,7 +374,10 @@ static void tend_main(void *arg)
         int64_t pause_ms = tend_shard(sn, sh) ? PAUSE_MS : 0;
         atomic_store_explicit(&sh->tend_at_us, clock_mono_us() + pause_ms * 1000,
                               memory_order_relaxed);
-        atomic_store_explicit(&sh->tend_queued, false, memory_order_relaxed);
+        atomic_store(&sh->tend_queued, false);
+        if (atomic_load(&sh->tend_guides)) { /* not queued, because it was */
+            queue(sh);
+        }
         sn__shard_unref(sh);
         lock_acquire(&t->lock);
     }
@@ -338,30 +386,29 @@ static void tend_main(void *arg)
 
 void sn__tend_look(struct sn_shard *sh, struct segment *const *growing, size_t n)
 {
-    struct sn_tend *t = sh->sn->tend;
     bool wanted = false;
 
     for (size_t i = 0; i < n; i++) {
         wanted = wanted || seg_tend_wanted(growing[i]);
     }
-    if (!wanted || atomic_load_explicit(&sh->tend_queued, memory_order_relaxed) ||
-        clock_mono_us() < atomic_load_explicit(&sh->tend_at_us, memory_order_relaxed) ||
-        atomic_exchange_explicit(&sh->tend_queued, true, memory_order_relaxed)) {
-        return;
+    if (wanted && !atomic_load_explicit(&sh->tend_queued, memory_order_relaxed) &&
+        clock_mono_us() >= atomic_load_explicit(&sh->tend_at_us, memory_order_relaxed)) {
+        queue(sh);
     }
+}
+
+void sn__tend_guides(struct sn_shard *sh)
+{
+    struct sn_tend *t = sh->sn->tend;
+    bool never;
+
     lock_acquire(&t->lock);
-    if (!t->stop) {
-        if (t->n == t->cap) {
-            t->cap = t->cap ? t->cap * 2 : 16;
-            t->queue = xrealloc(t->queue, t->cap * sizeof(struct sn_shard *));
-        }
-        t->queue[t->n++] = sn__shard_ref(sh);
-        if (!t->thread) {
-            t->thread = thread_start("sn-tend", tend_main, sh->sn);
-        }
-        cond_signal(&t->wake);
-    }
+    never = !t->thread; /* then nothing has a guide */
     lock_release(&t->lock);
+    if (!never) {
+        atomic_store(&sh->tend_guides, true);
+        queue(sh);
+    }
 }
 
 /* ---- Life ---- */
