@@ -99,8 +99,10 @@ struct seg_merged {
     hts min_ts, max_ts;
 };
 /* Writes it under `prefix`. Deletes that took no row with them still apply to the new segment, and
- * have to be applied to it again when it is opened. Fails: ST_CORRUPT (a source), ST_TOO_LARGE (more
- * rows than a segment holds), ST_CANCELLED, ST_NO_MEMORY, ST_IO. Thread: any. */
+ * have to be applied to it again when it is opened. Rows are chosen once, at the start. Blocks on
+ * disk. Fails: ST_CORRUPT (a source; its checksums are compared), ST_INVALID (a source is growing,
+ * or has another key, or a field of another type), ST_TOO_LARGE (more rows than a segment holds),
+ * what check says, ST_NO_MEMORY, ST_IO. Thread: any. */
 int seg_merge_files(const struct seg_merge *m, struct object_store *os, const char *prefix,
                     struct seg_merged *ret, struct status *st);
 

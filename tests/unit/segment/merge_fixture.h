@@ -6,6 +6,7 @@
  */
 #pragma once
 #include "unit.h"
+#include "file_crash.h"
 #include "segment/seg_int.h"
 #include "segment/segment.h"
 #include "seg_fixture.h"
@@ -37,7 +38,8 @@ struct source {
     struct row rows[ROWS_MAX];
 };
 struct world {
-    char *dir;
+    struct crash_fs *fs; /* in memory: quick */
+    char *dir;           /* or on disk, where a test has its own crash_fs or counts allocations */
     struct object_store *os;
     enum dtype pk;
     struct schema *old, *wide;
@@ -52,18 +54,22 @@ struct world {
     uint64_t first_position, last_position;
 };
 
-static inline struct world *world_new(enum dtype pk)
+static inline struct world *world_new(enum dtype pk, bool on_disk)
 {
     struct world *w = xalloc(sizeof *w);
     struct fx_field fields[OLD + ARRAY_LEN(added)];
     struct status st = STATUS_INIT;
     memcpy(fields, fx_all, sizeof fx_all);
     memcpy(fields + OLD, added, sizeof added);
-    w->dir = unit_tmp_dir();
+    if (on_disk) {
+        w->dir = unit_tmp_dir();
+    } else {
+        w->fs = crash_fs_new(1);
+    }
     w->pk = pk;
     w->old = fx_schema(pk, fields, OLD);
     w->wide = fx_schema(pk, fields, ARRAY_LEN(fields));
-    ASSERT_OK(object_local_open(w->dir, &w->os, &st));
+    ASSERT_OK(object_local_open(w->dir ? w->dir : "store", &w->os, &st));
     return w;
 }
 
@@ -80,7 +86,11 @@ static inline void world_free(struct world *w)
 {
     world_clear(w);
     object_close(w->os);
-    unit_tmp_remove(w->dir);
+    if (w->dir) {
+        unit_tmp_remove(w->dir);
+    } else {
+        crash_fs_free(w->fs);
+    }
     schema_unref(w->old);
     schema_unref(w->wide);
     mem_free(w);

@@ -165,7 +165,7 @@ static void check_merge(struct world *w, bool search)
 
 static void by_hand(enum dtype pk)
 {
-    struct world *w = world_new(pk);
+    struct world *w = world_new(pk, false);
     uint64_t rng = 1;
     add_source(w, w->wide, 200, 300, 10, 10, &rng); /* no timestamps of their own */
     add_source(w, w->old, 130, 300, 20, 60, &rng);
@@ -204,7 +204,7 @@ static void test_merge_when_keys_are_varchar_then_it_answers_as_its_sources(void
 
 static void test_merge_when_one_key_is_in_all_sources_then_newest_comes_first(void **state)
 {
-    struct world *w = world_new(DT_VARCHAR);
+    struct world *w = world_new(DT_VARCHAR, false);
     uint64_t rng = 2;
     for (uint32_t i = 0; i < 5; i++) {
         add_source(w, w->wide, 9, 1, 40 - i * 10, 41 - i * 10, &rng); /* older ones later */
@@ -219,7 +219,7 @@ static void test_merge_when_one_key_is_in_all_sources_then_newest_comes_first(vo
 
 static void test_merge_when_there_are_no_sources_or_empty_ones_then_nothing_is_written(void **state)
 {
-    struct world *w = world_new(DT_INT64);
+    struct world *w = world_new(DT_INT64, false);
     uint64_t rng = 3;
     check_merge(w, false);
     add_source(w, w->wide, 0, 1, 1, 1, &rng);
@@ -231,7 +231,7 @@ static void test_merge_when_there_are_no_sources_or_empty_ones_then_nothing_is_w
 
 static void random_shapes(enum dtype pk, uint64_t seed)
 {
-    struct world *w = world_new(pk);
+    struct world *w = world_new(pk, false);
     uint64_t rng = seed;
     for (int round = 0; round < 12; round++) {
         static const uint32_t sizes[] = { 0, 1, 63, 64, 65, 128, 300, 700 };
@@ -266,7 +266,7 @@ static void test_merge_when_shapes_are_random_then_it_is_as_the_model(void **sta
 
 static void test_merge_when_fields_were_dropped_then_they_are_left_out(void **state)
 {
-    struct world *w = world_new(DT_INT64);
+    struct world *w = world_new(DT_INT64, false);
     struct schema *fewer = fx_schema(DT_INT64, fx_all, 5);
     struct status st = STATUS_INIT;
     struct seg_merged got;
@@ -289,10 +289,10 @@ static void test_merge_when_fields_were_dropped_then_they_are_left_out(void **st
     world_free(w);
 }
 
-/* A source that was opened before the fields were added, and one whose own default differs. */
+/* A source that was opened before the fields were added. */
 static void test_merge_when_source_knows_older_schema_then_new_default_counts(void **state)
 {
-    struct world *w = world_new(DT_INT64);
+    struct world *w = world_new(DT_INT64, false);
     struct status st = STATUS_INIT;
     struct seg_merged got;
     uint64_t rng = 5;
@@ -310,7 +310,7 @@ static void test_merge_when_blocks_are_larger_than_a_piece_then_bytes_are_the_sa
 {
     static const struct fx_field wide_fields[] = { { DT_FLOAT_VECTOR, DT_NONE, 200, true, false },
                                                    { DT_VARCHAR, DT_NONE, 0, false, false } };
-    struct world *w = world_new(DT_INT64);
+    struct world *w = world_new(DT_INT64, false);
     uint64_t rng = 6;
     schema_unref(w->wide);
     w->wide = fx_schema(DT_INT64, wide_fields, ARRAY_LEN(wide_fields));
@@ -328,6 +328,45 @@ static void test_merge_when_blocks_are_larger_than_a_piece_then_bytes_are_the_sa
     world_free(w);
 }
 
+struct meanwhile {
+    const struct world *w;
+    uint32_t calls;
+};
+/* index_check_fn: another thread's deletes come when columns are being written. */
+static int delete_meanwhile(void *arg, struct status *st)
+{
+    struct meanwhile *m = arg;
+    if (++m->calls == 12) {
+        assert_int_equal(apply_deletes(m->w, m->w->src[0].seg, st), 0);
+        assert_int_equal(apply_deletes(m->w, m->w->src[1].seg, st), 0);
+    }
+    return 0;
+}
+
+static void test_merge_when_sources_get_deletes_meanwhile_then_rows_were_chosen_before(void **state)
+{
+    struct world *w = world_new(DT_INT64, false);
+    struct status st = STATUS_INIT;
+    struct seg_merged got;
+    uint64_t rng = 13;
+    add_source(w, w->wide, 200, 100, 5, 9, &rng);
+    add_source(w, w->old, 200, 100, 5, 9, &rng);
+    choose(w, 50, 6);
+    for (uint32_t key = 0; key < 100; key += 2) {
+        add_delete(w, key, 20);
+    }
+    struct meanwhile m = { .w = w };
+    struct segment *from[] = { w->src[0].seg, w->src[1].seg };
+    const struct seg_merge merge_all = { .from = from, .nfrom = 2, .schema = w->wide, .id = 9,
+                                         .collection_id = 2, .partition_id = 3,
+                                         .gone_before = 50, .expired_before = 6,
+                                         .check = delete_meanwhile, .check_arg = &m };
+    ASSERT_OK(seg_merge_files(&merge_all, w->os, "to", &got, &st));
+    assert_true(m.calls > 12);
+    check_bytes(w, w->wide, &got);
+    world_free(w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -339,6 +378,7 @@ int main(void)
         cmocka_unit_test(test_merge_when_fields_were_dropped_then_they_are_left_out),
         cmocka_unit_test(test_merge_when_source_knows_older_schema_then_new_default_counts),
         cmocka_unit_test(test_merge_when_blocks_are_larger_than_a_piece_then_bytes_are_the_same),
+        cmocka_unit_test(test_merge_when_sources_get_deletes_meanwhile_then_rows_were_chosen_before),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

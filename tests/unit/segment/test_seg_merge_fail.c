@@ -1,14 +1,13 @@
 /* test_seg_merge_fail.c - merges that must not come to a file: limits, damage, lost memory and power. */
 #include "merge_fixture.h"
 #include "alloc_torture.h"
-#include "file_crash.h"
 #include "segment/sealed_int.h"
 
 static void test_merge_when_rows_are_too_many_then_number_and_limit_are_named(void **state)
 {
     enum { N = 16385, TIMES = 4096 };
     struct schema *s = fx_schema(DT_INT64, NULL, 0);
-    struct world *w = world_new(DT_INT64);
+    struct world *w = world_new(DT_INT64, false);
     struct arena *ar = arena_new(0);
     struct status st = STATUS_INIT;
     struct segment *seg = NULL, *sealed = NULL, **from = xalloc(TIMES * sizeof *from);
@@ -42,7 +41,7 @@ static void test_merge_when_rows_are_too_many_then_number_and_limit_are_named(vo
 
 static void test_merge_when_sources_do_not_fit_then_it_is_refused(void **state)
 {
-    struct world *w = world_new(DT_INT64);
+    struct world *w = world_new(DT_INT64, false);
     struct fx_field other[OLD];
     memcpy(other, fx_all, sizeof other);
     other[13].dim = 5;
@@ -79,7 +78,7 @@ static int stop_at(void *arg, struct status *st)
 
 static void test_merge_when_told_to_stop_then_it_stops_and_nothing_is_left(void **state)
 {
-    struct world *w = world_new(DT_INT64);
+    struct world *w = world_new(DT_INT64, false);
     uint64_t rng = 8;
     add_source(w, w->wide, 300, 100, 1, 9, &rng);
     add_source(w, w->wide, 300, 100, 1, 9, &rng);
@@ -110,7 +109,7 @@ static void test_merge_when_told_to_stop_then_it_stops_and_nothing_is_left(void 
 
 static void test_merge_when_memory_fails_then_nothing_is_left(void **state)
 {
-    struct world *w = world_new(DT_INT64);
+    struct world *w = world_new(DT_INT64, true);
     uint64_t rng = 9;
     add_source(w, w->wide, 100, 100, 1, 9, &rng);
     add_source(w, w->old, 100, 100, 1, 9, &rng);
@@ -130,11 +129,11 @@ static void test_merge_when_memory_fails_then_nothing_is_left(void **state)
 
 /* ---- Damage ---- */
 
-static uint8_t *file_bytes(struct object_store *os, const char *key, size_t *ret_n)
+static uint8_t *file_bytes(struct world *w, const char *key, size_t *ret_n)
 {
     struct status st = STATUS_INIT;
     struct mapping *map = NULL;
-    ASSERT_OK(object_map(os, slice_of(key), &map, &st));
+    ASSERT_OK(object_map(w->os, slice_of(key), &map, &st));
     uint8_t *p = alloc_try_aligned(SF_ALIGN, map->n);
     memcpy(p, map->p, map->n);
     *ret_n = map->n;
@@ -142,9 +141,8 @@ static uint8_t *file_bytes(struct object_store *os, const char *key, size_t *ret
     return p;
 }
 
-/* Merges into os, with the first source from these bytes. */
-static int merge_bytes(struct world *w, struct object_store *os, const uint8_t *p, size_t n,
-                       struct status *st)
+/* Merges with the first source from these bytes. */
+static int merge_bytes(struct world *w, const uint8_t *p, size_t n, struct status *st)
 {
     static const struct seg_ids ids = { 1, 2, 3 };
     struct segment *good = w->src[0].seg, *seg = NULL;
@@ -155,7 +153,7 @@ static int merge_bytes(struct world *w, struct object_store *os, const uint8_t *
     }
     w->src[0].seg = seg;
     rc = apply_deletes(w, seg, st);
-    rc = rc ? rc : merge(w, w->wide, os, &got, st);
+    rc = rc ? rc : merge(w, w->wide, w->os, &got, st);
     w->src[0].seg = good;
     seg_unref(seg);
     return rc;
@@ -163,7 +161,7 @@ static int merge_bytes(struct world *w, struct object_store *os, const uint8_t *
 
 static void test_merge_when_any_byte_of_a_source_is_damaged_then_it_does_not_go_on(void **state)
 {
-    struct world *w = world_new(DT_INT64);
+    struct world *w = world_new(DT_INT64, false);
     struct status st = STATUS_INIT;
     size_t n = 0, want_n = 0, same = 0;
     uint64_t rng = 10;
@@ -171,21 +169,18 @@ static void test_merge_when_any_byte_of_a_source_is_damaged_then_it_does_not_go_
     add_source(w, w->old, 20, 30, 10, 30, &rng);
     add_delete(w, w->src[0].rows[3].key, 35);
     choose(w, 35, 12);
-    uint8_t *p = file_bytes(w->os, "from/0/rows.seg", &n);
-    struct crash_fs *fs = crash_fs_new(1); /* in memory: quick */
-    struct object_store *os = NULL;
+    uint8_t *p = file_bytes(w, "from/0/rows.seg", &n);
     struct seg_merged got;
-    ASSERT_OK(object_local_open("store", &os, &st));
-    ASSERT_OK(merge(w, w->wide, os, &got, &st));
-    uint8_t *want = file_bytes(os, "to/rows.seg", &want_n);
+    ASSERT_OK(merge(w, w->wide, w->os, &got, &st));
+    uint8_t *want = file_bytes(w, "to/rows.seg", &want_n);
     for (size_t i = 0; i < n; i++) {
-        ASSERT_OK(object_delete(os, SLICE_LIT("to/rows.seg"), &st));
+        ASSERT_OK(object_delete(w->os, SLICE_LIT("to/rows.seg"), &st));
         p[i] ^= (uint8_t)(1u << (i % 8));
-        int rc = merge_bytes(w, os, p, n, &st);
+        int rc = merge_bytes(w, p, n, &st);
         p[i] ^= (uint8_t)(1u << (i % 8));
         if (rc == 0) { /* zeros between blocks are not copied */
             size_t have_n = 0;
-            uint8_t *have = file_bytes(os, "to/rows.seg", &have_n);
+            uint8_t *have = file_bytes(w, "to/rows.seg", &have_n);
             assert_int_equal(have_n, want_n);
             assert_memory_equal(have, want, want_n);
             mem_free(have);
@@ -194,11 +189,9 @@ static void test_merge_when_any_byte_of_a_source_is_damaged_then_it_does_not_go_
         }
         assert_true(rc == ST_CORRUPT || rc == ST_UNSUPPORTED);
         assert_non_null(strstr(st.msg, "damaged"));
-        check_absent(os, "to/rows.seg");
+        check_absent(w->os, "to/rows.seg");
     }
     assert_true(same > 0 && same < n / 2);
-    object_close(os);
-    crash_fs_free(fs);
     mem_free(want);
     mem_free(p);
     world_free(w);
@@ -209,14 +202,14 @@ static int merge_spoiled(struct world *w, void (*spoil)(uint32_t *order, uint32_
 {
     struct status st = STATUS_INIT;
     size_t n = 0;
-    uint8_t *p = file_bytes(w->os, "from/0/rows.seg", &n);
+    uint8_t *p = file_bytes(w, "from/0/rows.seg", &n);
     struct sf_trailer *t = (void *)(p + n - sizeof *t);
     struct sf_footer *ft = (void *)(p + t->footer_off);
     spoil((void *)(p + ft->order.off), ft->nrows);
     ft->order.sum = sf_sum(p + ft->order.off, (size_t)ft->order.len);
     t->footer_sum = hash64(p + t->footer_off, (size_t)t->footer_len);
     t->sum = hash64(t, offsetof(struct sf_trailer, sum));
-    int rc = merge_bytes(w, w->os, p, n, &st);
+    int rc = merge_bytes(w, p, n, &st);
     if (rc != 0) {
         assert_non_null(strstr(st.msg, "damaged"));
         check_absent(w->os, "to/rows.seg");
@@ -256,7 +249,7 @@ static void spoil_all_same(uint32_t *order, uint32_t nrows)
 
 static void test_merge_when_key_order_is_wrong_then_source_is_named(void **state)
 {
-    struct world *w = world_new(DT_INT64);
+    struct world *w = world_new(DT_INT64, false);
     struct status st = STATUS_INIT;
     uint64_t rng = 11;
     add_source(w, w->wide, 80, 1000000, 10, 30, &rng);
@@ -278,7 +271,7 @@ static void test_merge_when_key_order_is_wrong_then_source_is_named(void **state
 
 static void test_merge_when_power_goes_then_all_or_nothing(void **state)
 {
-    struct world *w = world_new(DT_INT64);
+    struct world *w = world_new(DT_INT64, true);
     uint64_t rng = 12;
     add_source(w, w->wide, 100, 70, 1, 9, &rng);
     add_source(w, w->old, 100, 70, 1, 9, &rng);
