@@ -7,7 +7,8 @@
  *            found again in the state of the segments.
  * WHEN       After every flush, index file, change of a collection, and when rows expire or deletes
  *            are old enough; or when asked (ManualCompaction). Left to itself a segment waits until it
- *            has its index files, so that fresh rows are indexed soon and merged later.
+ *            has its index files, so that fresh rows are indexed soon and merged later. A request
+ *            is planned when no other plan of the collection is under way: then it finds all segments.
  * FAILURE    Tried again after policy_build_pause_ms(), TRIES_MAX times; then the plan has failed and
  *            its segments are left alone for a while. One whose change is committed is tried for ever.
  * THREADS    One that looks for work and sleeps until there may be some; one for each running plan,
@@ -224,9 +225,9 @@ static void add_plan(struct coord *co, const struct co_coll *c, const struct gro
     k->v[k->n++] = t;
 }
 
-/* Plans for one group; ids: numbers for them, as far as they reach. Holds: state, lock */
+/* Plans for one group; id: of the first, nids: how many there may be. Holds: state, lock */
 static size_t plan_group(struct look *lk, const struct co_coll *c, const struct group *g,
-                         const int64_t *ids, size_t nids, int64_t trigger)
+                         int64_t id, size_t nids, int64_t trigger)
 {
     struct policy_seg *segs = arena_alloc(lk->ar, (g->n + 1) * sizeof *segs);
     uint32_t *order = arena_alloc(lk->ar, (g->n + 1) * sizeof *order);
@@ -245,7 +246,7 @@ static size_t plan_group(struct look *lk, const struct co_coll *c, const struct 
         how.max_bytes = lk->asked->target_bytes;
     }
     while (plans < nids && (k = policy_compact_next(segs, g->n, &how, order, picked)) > 0) {
-        add_plan(lk->co, c, g, picked, k, ids[plans++], trigger);
+        add_plan(lk->co, c, g, picked, k, id + (int64_t)plans++, trigger);
         for (size_t i = 0; i < k; i++) {
             segs[picked[i]].free = false;
         }
@@ -254,8 +255,8 @@ static size_t plan_group(struct look *lk, const struct co_coll *c, const struct 
 }
 
 /* Holds: state, lock */
-static size_t plan_collection(struct look *lk, const struct co_coll *c, const int64_t *ids,
-                              size_t nids, int64_t trigger)
+static size_t plan_collection(struct look *lk, const struct co_coll *c, int64_t id, size_t nids,
+                              int64_t trigger)
 {
     const Elanus__Segment **all = arena_alloc(lk->ar, (c->segs.n + 1) * sizeof(Elanus__Segment *));
     size_t plans = 0;
@@ -269,7 +270,7 @@ static size_t plan_collection(struct look *lk, const struct co_coll *c, const in
         for (n = 1; i + n < c->segs.n && same_group(all[i], all[i + n]); n++) {
         }
         struct group g = { all[i]->vchannel, all[i]->partition_id, n, all + i };
-        plans += plan_group(lk, c, &g, ids + plans, nids - plans, trigger);
+        plans += plan_group(lk, c, &g, id + (int64_t)plans, nids - plans, trigger);
     }
     return plans;
 }
@@ -439,26 +440,55 @@ static bool wants_automatic(const struct co_compacts *k, const struct co_coll *c
            pb->state == ELANUS__COLLECTION_STATE__COLLECTION_CREATED;
 }
 
-/* Own plans of this pass: a collection has one under way at a time, so few ids are needed. */
+/* Holds: lock */
+static bool under_way(const struct co_compacts *k, int64_t collection_id)
+{
+    for (size_t i = 0; i < k->n; i++) {
+        if (k->v[i]->collection_id == collection_id && !is_over(k->v[i])) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Requests whose collections have nothing under way any more. Holds: state, lock */
+static void plan_asked(struct look *lk)
+{
+    struct co_compacts *k = lk->co->compacts;
+    size_t left = 0;
+
+    for (size_t i = 0; i < k->nasked; i++) {
+        struct asked a = k->asked[i];
+        const struct co_coll *c = co__by_id(lk->co, a.req->collection_id);
+        if (c && under_way(k, c->id)) {
+            k->asked[left++] = a;
+            continue;
+        }
+        lk->asked = a.req;
+        if (c) {
+            plan_collection(lk, c, a.id + 1, a.nids, a.id);
+        }
+        lk->asked = NULL;
+        arena_free(a.ar);
+    }
+    k->nasked = left;
+}
+
+/* Own plans of a pass, at most: one of a collection. */
 #define IDS 16
 
 /* Holds: state, lock */
-static void plan_all(struct look *lk, const int64_t *ids, size_t nids)
+static void plan_all(struct look *lk, int64_t id, size_t nids)
 {
     struct coord *co = lk->co;
     size_t pos = 0, used = 0;
-    int64_t id;
+    int64_t coll;
     uint64_t v;
 
-    while (id_map_next(co->colls, &pos, &id, &v) && used < nids) {
+    while (id_map_next(co->colls, &pos, &coll, &v) && used < nids) {
         const struct co_coll *c = (const struct co_coll *)(uintptr_t)v;
-        bool under_way = false;
-        for (size_t i = 0; i < co->compacts->n && !under_way; i++) {
-            under_way = co->compacts->v[i]->collection_id == c->id &&
-                        !is_over(co->compacts->v[i]);
-        }
-        if (!under_way && wants_automatic(co->compacts, c)) {
-            used += plan_collection(lk, c, ids + used, MIN((size_t)1, nids - used), 0);
+        if (wants_automatic(co->compacts, c) && !under_way(co->compacts, c->id)) {
+            used += plan_collection(lk, c, id + (int64_t)used, 1, 0);
         }
     }
 }
@@ -470,19 +500,17 @@ static int64_t pass(struct coord *co)
     struct look lk = { .co = co, .ar = arena_new(0), .now_ms = clock_now_ms(),
                        .next_ms = INT64_MAX };
     struct status st = STATUS_INIT;
-    int64_t ids[IDS], first = 0, next = INT64_MAX, from_now;
+    int64_t first = 0, next = INT64_MAX, from_now;
 
     reap(k);
     if (co__id(co, IDS, DEADLINE_NONE, &first, &st) != 0) {
         LOG_W("no ids to rewrite segments: error=\"%s\"", st.msg);
     }
-    for (int i = 0; i < IDS; i++) {
-        ids[i] = first + i;
-    }
     rwlock_read(&co->state);
     lock_acquire(&k->lock);
     if (!k->stop && first) {
-        plan_all(&lk, ids, IDS);
+        plan_asked(&lk);
+        plan_all(&lk, first, IDS);
         next = start_due(co, lk.ar);
     }
     lock_release(&k->lock);
@@ -523,14 +551,29 @@ static void compacts_main(void *arg)
 
 /* ---- what clients ask ---- */
 
+/* Holds: lock */
+static void add_asked(struct co_compacts *k, const Elanus__CompactSegmentsReq *req, int64_t id,
+                      size_t nids)
+{
+    struct asked *a;
+
+    if (k->nasked == k->asked_cap) {
+        k->asked_cap = k->asked_cap ? k->asked_cap * 2 : 4;
+        k->asked = xrealloc(k->asked, k->asked_cap * sizeof *k->asked);
+    }
+    a = &k->asked[k->nasked++];
+    *a = (struct asked){ .id = id, .nids = nids, .ar = arena_new(0) };
+    a->req = co__copy(&req->pb, a->ar);
+}
+
 int co__data_compact(void *self, const struct call *call, const Elanus__CompactSegmentsReq *req,
                      Elanus__CompactSegmentsResp *resp, struct status *st)
 {
     struct coord *co = self;
     struct co_compacts *k = co->compacts;
     struct look lk = { .co = co, .ar = call->ar, .now_ms = clock_now_ms(), .asked = req };
-    int64_t *ids, first;
     struct co_coll *c;
+    int64_t first;
     size_t n;
     int rc = 0;
 
@@ -546,15 +589,13 @@ int co__data_compact(void *self, const struct call *call, const Elanus__CompactS
              req->collection_id);
     }
     TRY(co__id(co, (uint32_t)n + 1, call->deadline_us, &first, st));
-    ids = arena_alloc(call->ar, (n + 1) * sizeof *ids);
-    for (size_t i = 0; i < n; i++) {
-        ids[i] = first + 1 + (int64_t)i;
-    }
     rwlock_read(&co->state);
     lock_acquire(&k->lock);
     c = co__by_id(co, req->collection_id);
-    if (c) {
-        resp->plan_count = (int32_t)plan_collection(&lk, c, ids, n, first);
+    if (c && under_way(k, c->id)) {
+        add_asked(k, req, first, n);
+    } else if (c) {
+        resp->plan_count = (int32_t)plan_collection(&lk, c, first + 1, n, first);
     }
     k->woken = true;
     cond_signal(&k->wake);
@@ -596,6 +637,9 @@ int co__data_compaction_state(void *self, const struct call *call,
     int rc = 0;
 
     lock_acquire(&k->lock);
+    for (size_t i = 0; i < k->nasked; i++) {
+        resp->waiting |= k->asked[i].id == req->compaction_id;
+    }
     resp->plans = arena_try_array(call->ar, k->n + 1, sizeof(Elanus__CompactionPlan *));
     if (!resp->plans) {
         FAIL(st, ST_NO_MEMORY, "no memory for %zu plans", k->n);
@@ -688,6 +732,10 @@ void co__compacts_free(struct coord *co)
     for (size_t i = 0; i < k->n; i++) {
         plan_free(k->v[i]);
     }
+    for (size_t i = 0; i < k->nasked; i++) {
+        arena_free(k->asked[i].ar);
+    }
+    mem_free(k->asked);
     mem_free(k->v);
     cond_done(&k->wake);
     lock_done(&k->lock);

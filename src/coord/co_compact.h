@@ -27,12 +27,23 @@ struct plan {
     struct co_swap *swap;        /* of the thread: kept from the commit until the shard is told */
 };
 
+/* A request that waits until no plan of its collection is under way: what it is to merge is being
+ * rewritten. */
+struct asked {
+    int64_t id;
+    size_t nids;                 /* numbers of its plans: id + 1 .. id + nids */
+    struct arena *ar;
+    Elanus__CompactSegmentsReq *req;
+};
+
 struct co_compacts {
     struct lock lock;            /* RANK_COORD_PLANS */
     struct cond wake;
     bool woken, stop;
     size_t n, cap;
     struct plan **v;             /* by id */
+    size_t nasked, asked_cap;
+    struct asked *asked;         /* oldest first */
     struct thread *thread;
     bool enabled, automatic;
     int64_t max_bytes, retention_ms;

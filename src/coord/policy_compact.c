@@ -3,8 +3,8 @@
  *
  * MERGE    Small segments cost every search a walk, a file and a merge of answers; rewriting costs
  *          the bytes and an index build. The smallest segments are merged when the new one is at
- *          least MERGE_GROWTH times the largest of them: then a row is rewritten no more often than
- *          the logarithm to that base of how much segments have grown (size-tiered merging; O'Neil et
+ *          least MERGE_GROWTH times the largest of them (three of about one size are): then a row is
+ *          rewritten no more often than the logarithm to that base of how much segments have grown (size-tiered merging; O'Neil et
  *          al., "The Log-Structured Merge-Tree", section 3, gives the geometric sizes). One that comes
  *          out full may be made with half of that, since it is the last.
  * DELETED  A segment a fifth of whose rows are gone is rewritten by itself: they take room, and
@@ -14,8 +14,8 @@
 #include "coord/policy.h"
 #include <stdlib.h>
 
-#define MERGE_GROWTH 3
-#define FULL_GROWTH 2
+#define MERGE_GROWTH 2.5
+#define FULL_GROWTH 1.8
 #define FULL_OF 4     /* from 3/4 of the size on a segment is full */
 #define GONE_OF 5     /* a fifth */
 #define SEGMENTS_FEW 8 /* "At most 8 of 10M rows": of a partition, when one segment may be so large */
@@ -76,9 +76,9 @@ static size_t merge(const struct policy_seg *segs, const uint32_t *order, size_t
         if (sum > how->max_bytes && k > 0) {
             break;
         }
-        if (k > 0 && (how->forced || sum / MERGE_GROWTH >= largest ||
+        if (k > 0 && (how->forced || (double)sum >= MERGE_GROWTH * (double)largest ||
                       (sum >= how->max_bytes - how->max_bytes / FULL_OF &&
-                       sum / FULL_GROWTH >= largest))) {
+                       (double)sum >= FULL_GROWTH * (double)largest))) {
             best = k + 1;
         }
     }

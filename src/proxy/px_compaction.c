@@ -89,12 +89,13 @@ static bool is_executing(const Elanus__CompactionPlan *p)
 
 static Milvus__Proto__Common__CompactionState state_of(const Elanus__CompactionStateResp *plans)
 {
+    bool executing = plans->waiting;
+
     for (size_t i = 0; i < plans->n_plans; i++) {
-        if (is_executing(plans->plans[i])) {
-            return MILVUS__PROTO__COMMON__COMPACTION_STATE__Executing;
-        }
+        executing |= is_executing(plans->plans[i]);
     }
-    return MILVUS__PROTO__COMMON__COMPACTION_STATE__Completed;
+    return executing ? MILVUS__PROTO__COMMON__COMPACTION_STATE__Executing
+                     : MILVUS__PROTO__COMMON__COMPACTION_STATE__Completed;
 }
 
 int px_get_compaction_state(struct px_call *pc, const PX_PB(GetCompactionStateRequest) *req,
@@ -105,6 +106,7 @@ int px_get_compaction_state(struct px_call *pc, const PX_PB(GetCompactionStateRe
 
     TRY(plans_of(pc, req->compactionid, &plans, st));
     resp->state = state_of(&plans);
+    resp->executingplanno = plans.waiting;
     for (size_t i = 0; i < plans.n_plans; i++) {
         const Elanus__CompactionPlan *p = plans.plans[i];
         resp->executingplanno += is_executing(p);

@@ -44,13 +44,18 @@ def counted(client, name, **more):
     return client.query(name, output_fields=["count(*)"], **more)[0]["count(*)"]
 
 
+WHOLE = {"params": {"ef": 1000, "nprobe": 128}}  # an index that finds everything
+
+
 def answers(client, name):
     q = vectors(4, seed=99)
     rows = client.query(name, filter="id >= 0", output_fields=["x", "t", "vector"])
     return ([(r["id"], r["x"], r["t"], tuple(r["vector"])) for r in rows],
             [[h["id"] for h in one] for one in
-             client.search(name, data=q.tolist(), limit=20, filter="x != 3")],
-            [[h["id"] for h in one] for one in client.search(name, data=q.tolist(), limit=20)])
+             client.search(name, data=q.tolist(), limit=20, filter="x != 3",
+                           search_params=WHOLE)],
+            [[h["id"] for h in one] for one in client.search(
+                name, data=q.tolist(), limit=20, search_params=WHOLE)])
 
 
 def fill(client, name, kind="FLAT", flushes=4, **more):

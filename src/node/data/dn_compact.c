@@ -2,9 +2,10 @@
  * dn_compact.c - several sealed segments as one: opens them, applies the delete files that concern
  * them, writes what is left.
  *
- * SAFETY    The sources go once the new file is known, so damage must not pass through here: every
- *           checksum of the sources is looked at first (else what was spoiled would get a new one
- *           that fits), and the new file is opened and checked as a whole before it is answered.
+ * SAFETY    The sources go once the new file is known, so damage must not pass through here:
+ *           seg_merge_files() looks at every checksum of what it copies (else what was spoiled would
+ *           get a new one that fits), and the new file is opened and checked as a whole before it is
+ *           answered.
  * MEMORY    The rows stay in their mappings; delete files are read one at a time.
  */
 #include "base/alloc.h"
@@ -14,7 +15,7 @@
 
 #define DELTA_MEMORY_MAX ((size_t)4 << 30)
 
-static int open_sources(struct dn_task *t, const struct schema *schema, struct segment **segs,
+static int open_sources(const struct dn_task *t, const struct schema *schema, struct segment **segs,
                         struct status *st)
 {
     const Elanus__CompactReq *req = t->req;
@@ -30,8 +31,6 @@ static int open_sources(struct dn_task *t, const struct schema *schema, struct s
             FAIL(st, ST_CORRUPT, "segment %lld has %u rows, metadata says %lld",
                  (long long)meta->id, info.nrows, (long long)meta->num_rows);
         }
-        TRY(dn__check(t, st));
-        TRY(seg_validate(segs[i], st));
     }
 out:
     return rc;

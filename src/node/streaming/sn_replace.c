@@ -121,6 +121,24 @@ static void leave(struct replacing *rp, struct sn_shard *sh)
     }
 }
 
+/* Delete files that nobody needs are not to be opened any more. Rounds count on their order, but the
+ * only one there may be is this one, and it has read them. */
+static void forget_deltas(const Elanus__ReplaceSegmentsReq *req, struct sn_shard *sh)
+{
+    size_t kept = 0;
+
+    for (size_t i = 0; i < sh->ndeltas; i++) {
+        bool gone = false;
+        for (size_t j = 0; j < req->n_gone_delta_ids && !gone; j++) {
+            gone = req->gone_delta_ids[j] == sh->deltas[i]->id;
+        }
+        if (!gone) {
+            sh->deltas[kept++] = sh->deltas[i];
+        }
+    }
+    sh->ndeltas = kept;
+}
+
 /* node: where the target is loaded; 0: nowhere. */
 static int finish(struct replacing *rp, struct sn_shard *sh, int64_t node, struct status *st)
 {
@@ -150,6 +168,7 @@ static int finish(struct replacing *rp, struct sn_shard *sh, int64_t node, struc
         }
     }
     leave(rp, sh);
+    forget_deltas(rp->req, sh);
     sn__view_publish(sh);
     sn__tend_guides(sh);
     rp->done = true;

@@ -280,7 +280,7 @@ static void test_compact_when_asked_then_its_state_tells_and_full_ones_stay(void
 {
     struct fx *fx = fx_new();
     struct coll c = make(fx, "c");
-    Elanus__CompactSegmentsResp r;
+    Elanus__CompactSegmentsResp r, later;
     Elanus__CompactionStateResp *s;
     flush(c, 5, ROWS);
     flush(c, 6, ROWS);
@@ -294,15 +294,21 @@ static void test_compact_when_asked_then_its_state_tells_and_full_ones_stay(void
     WAIT(fx_told(fx, "compact(5+6,deltas=0,expire=0)"));
     assert_int_equal(state_of(c, r.compaction_id)->plans[0]->state,
                      ELANUS__COMPACTION_PLAN_STATE__PLAN_RUNNING);
-    assert_int_equal(ask(c, false, 0).plan_count, 0); /* they are taken, one is left */
+    later = ask(c, false, 0); /* planned when this one is done */
+    assert_int_equal(later.plan_count, 0);
+    assert_true(state_of(c, later.compaction_id)->waiting);
     fx->compact_hold = false;
     WAIT(all_in(c, r.compaction_id, DONE));
     s = state_of(c, r.compaction_id);
     assert_int_equal(s->n_plans, 1);
     assert_int_equal(s->plans[0]->n_sources, 2);
-    assert_int_equal(s->plans[0]->target, list(c)->segments[1]->id);
-    assert_int_equal(list(c)->n_segments, 2);
+    assert_int_equal(s->plans[0]->n_sources, 2);
+    WAIT(!state_of(c, later.compaction_id)->waiting && all_in(c, later.compaction_id, DONE));
+    assert_int_equal(list(c)->n_segments, 1);
+    assert_int_equal(state_of(c, later.compaction_id)->plans[0]->n_sources, 2);
+    assert_int_equal(state_of(c, later.compaction_id)->plans[0]->sources[1], s->plans[0]->target);
     assert_int_equal(state_of(c, 12345)->n_plans, 0);
+    assert_false(state_of(c, 12345)->waiting);
     fx_free(fx);
 }
 
