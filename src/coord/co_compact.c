@@ -24,7 +24,7 @@
 #define PAUSE_MAX_MS 60000 /* of one that has to succeed in the end */
 #define LEFT_ALONE_MS 600000
 #define REMEMBERED 1000 /* plans that are over, for those who asked */
-#define TTL_LOOK_MS 60000
+#define TTL_LOOK_MS 10000
 
 static bool is_over(const struct plan *t)
 {

@@ -6,6 +6,7 @@ was in flight at a crash, or refused, stays open: the next check accepts either 
 else. Operations draw from the writer's own random numbers, so a seed repeats them.
 """
 import json
+import os
 import pathlib
 import random
 import struct
@@ -458,7 +459,8 @@ def metadata_faults(meta):
 def object_faults(data, meta):
     """Files that metadata does not name, and names without files."""
     root = pathlib.Path(data) / "objects"
-    files = {str(p.relative_to(root)) for p in root.rglob("*") if p.is_file()}
+    files = {os.path.relpath(os.path.join(folder, f), root)
+             for folder, _, names in os.walk(root) for f in names}  # folders may go meanwhile
     wanted = {v["object_prefix"] + "/rows.seg" for k, v in meta.items()
               if k.startswith("/elanus/data/segment/")}
     wanted |= {v["object_key"] for k, v in meta.items() if v.get("object_key") and

@@ -24,10 +24,11 @@ from crash_lib import (Gone, Refused, Report, Server, ServerError, Space, binary
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 POINTS = re.findall(r'^FAULT\("(\w+)"', (ROOT / "src/base/fault_points.def").read_text(), re.M)
 # So that a short workload passes every point: the log rolls after 1 MiB,
-# segments are sealed after 200 KiB.
+# segments are sealed after 200 KiB and merged up to 1 MiB, deleted rows leave after a second.
 ARGS = ["--set", "wal.fileSize=1048576", "--set", "dataCoord.segment.maxSize=1",
         "--set", "dataCoord.segment.sealProportion=0.2", "--set", "dataCoord.gc.interval=1",
-        "--set", "indexCoord.segment.minSegmentNumRowsToEnableIndex=50"]
+        "--set", "indexCoord.segment.minSegmentNumRowsToEnableIndex=50",
+        "--set", "common.retentionDuration=1"]
 ROWS = 1200  # of 64 dimensions: three batches fill a log file
 
 

@@ -25,10 +25,12 @@ import time
 from crash_lib import Gone, Refused, Server, ServerError, Space, folder_faults, start
 
 COLLECTION = "torture"
-# Small segments, log files and waits, so that flushes, rolls and cuts of the log happen all the time.
+# Small segments, log files and waits, so that flushes, merges, rolls and cuts of the log happen all the
+# time.
 ARGS = ["--set", "dataCoord.segment.maxSize=1", "--set", "dataCoord.segment.sealProportion=0.2",
         "--set", "wal.fileSize=1048576", "--set", "dataCoord.gc.interval=1",
-        "--set", "indexCoord.segment.minSegmentNumRowsToEnableIndex=50"]
+        "--set", "indexCoord.segment.minSegmentNumRowsToEnableIndex=50",
+        "--set", "common.retentionDuration=1"]
 
 
 class Writer(threading.Thread):
