@@ -8,6 +8,7 @@
 
 #include <math.h>
 
+#include "base/hash.h"
 #include "index/quant/codec.h"
 #include "simd/simd.h"
 
@@ -689,6 +690,12 @@ static void check_blob(struct world *w, enum data data)
         assert_int_equal(codec_open(at, size, w->metric, w->type, w->dim, &c2, &st), ST_CORRUPT);
         at[bit / 8] ^= (uint8_t)(1u << (bit % 8));
     }
+    /* Of another version, the sum right: no damage. Numbers of the head: sum at 4, version at 8. */
+    uint32_t version = 9, crc;
+    memcpy(at + 8, &version, sizeof version);
+    crc = crc32c(0, at + 8, size - 8);
+    memcpy(at + 4, &crc, sizeof crc);
+    assert_int_equal(codec_open(at, size, w->metric, w->type, w->dim, &c2, &st), ST_UNSUPPORTED);
     assert_null(c2);
     free(copy);
     free(codes);

@@ -13,6 +13,7 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
+#include "base/hash.h"
 #include "index/diskann/diskann_int.h"
 
 #define DIM 64
@@ -502,6 +503,45 @@ static void test_search_when_numbers_in_the_file_are_wild_then_it_stays_inside(v
     cf_set_done(&s);
 }
 
+/* A file whose META says `version`, sums mended, is opened. */
+static int open_of_version(const struct index *ix, uint32_t version, bool mend, struct status *st)
+{
+    uint8_t *copy = alloc_try_aligned(4096, ROUND_UP(file.n, 4096)), *tail = copy + file.n - 32;
+    size_t table = (size_t)((const uint8_t *)ix->file.entries - ix->file.map);
+    struct ix_entry *e = (struct ix_entry *)(void *)(copy + table);
+    uint32_t crc;
+    memcpy(copy, file.p, file.n);
+    e += entry_of(ix, DISKANN_META) - ix->file.entries;
+    memcpy(copy + e->offset + offsetof(struct diskann_meta, version), &version, sizeof version);
+    if (mend) {
+        e->crc = crc32c(0, copy + e->offset, e->size);
+        crc = crc32c(0, copy + table, ix->file.nsections * sizeof *e);
+        memcpy(tail + 12, &crc, sizeof crc);
+        crc = crc32c(0, tail, 28);
+        memcpy(tail + 28, &crc, sizeof crc);
+    }
+    struct index_source src = { .map = copy, .size = file.n, .fd = -1 };
+    struct index *made = NULL;
+    st_clear(st);
+    int rc = index_open(&src, &set.rows, &made, st);
+    index_free(made);
+    mem_free(copy);
+    return rc;
+}
+
+/* Files from before META began with a number have their rows there. */
+static void test_open_when_the_meta_is_of_another_version_then_it_is_no_damage(void **state)
+{
+    struct status st = STATUS_INIT;
+    struct index *ix = open_with(-1, &set.rows);
+    ASSERT_OK(open_of_version(ix, DISKANN_VERSION, true, &st));
+    assert_int_equal(open_of_version(ix, DISKANN_VERSION + 1, true, &st), ST_UNSUPPORTED);
+    assert_non_null(strstr(st.msg, "DISKANN of version 3, this program reads 2"));
+    assert_int_equal(open_of_version(ix, NROWS, true, &st), ST_UNSUPPORTED);
+    assert_int_equal(open_of_version(ix, DISKANN_VERSION + 1, false, &st), ST_CORRUPT);
+    index_free(ix);
+}
+
 /* One lie each that leaves every number in range. */
 static void test_validate_when_a_record_lies_then_it_says_so(void **state)
 {
@@ -676,6 +716,7 @@ int main(void)
         cmocka_unit_test(
             test_search_when_the_deadline_passes_with_reads_under_way_then_the_next_is_whole),
         cmocka_unit_test(test_search_when_numbers_in_the_file_are_wild_then_it_stays_inside),
+        cmocka_unit_test(test_open_when_the_meta_is_of_another_version_then_it_is_no_damage),
         cmocka_unit_test(test_validate_when_a_record_lies_then_it_says_so),
         cmocka_unit_test(test_search_when_two_threads_do_then_each_has_its_own),
         cmocka_unit_test(

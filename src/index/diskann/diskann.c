@@ -33,8 +33,9 @@ static int check_meta(const struct diskann_meta *m, const struct index_rows *row
     struct diskann_meta want = { .degree = params->max_degree };
     diskann__layout(rows, &want);
     if (m->version != DISKANN_VERSION) {
-        return st_fail(st, ST_CORRUPT, "index file: DISKANN of version %u, %u is read", m->version,
-                       DISKANN_VERSION);
+        return st_fail(st, ST_UNSUPPORTED,
+                       "index file: DISKANN of version %u, this program reads %u: it has to be "
+                       "built anew", m->version, DISKANN_VERSION);
     }
     if (m->n != rows->nrows) {
         return st_fail(st, ST_CORRUPT, "index file: graph of %u nodes over %u rows", m->n,

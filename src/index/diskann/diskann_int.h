@@ -44,7 +44,7 @@
 #define DISKANN_HOTB IX_TAG('H', 'O', 'T', 'B')
 #define DISKANN_HOTR IX_TAG('H', 'O', 'T', 'R')
 #define DISKANN_PAGE IX_TAG('P', 'A', 'G', 'E')
-#define DISKANN_VERSION 2u
+#define DISKANN_VERSION 2u /* from before types counted formats; changes raise those now */
 #define DISKANN_NONE UINT32_MAX
 #define DISKANN_BLOCK 4096u
 #define DISKANN_PER_UNIT 64u /* records, at most */

@@ -162,9 +162,13 @@ const void *codec_blob(const struct codec *c, size_t *ret_size)
 static int check_blob(const struct codec_head *h, size_t size, enum metric metric,
                       enum vec_type type, size_t dim, struct status *st)
 {
-    if (h->magic != CODEC_MAGIC || h->version != CODEC_VERSION || h->size != size ||
-        h->crc != blob_crc(h)) {
+    if (h->magic != CODEC_MAGIC || h->size != size || h->crc != blob_crc(h)) {
         return st_fail(st, ST_CORRUPT, "codec blob of %zu bytes: bad head or checksum", size);
+    }
+    if (h->version != CODEC_VERSION) { /* the sum is right: no damage */
+        return st_fail(st, ST_UNSUPPORTED,
+                       "codec blob of version %u, this program reads %u: it has to be built anew",
+                       h->version, CODEC_VERSION);
     }
     if (h->metric != metric || h->type != type || h->dim != dim) {
         return st_fail(st, ST_CORRUPT, "codec blob is of metric %u, type %u, dimension %llu",

@@ -67,7 +67,8 @@ void codec_free(struct codec *c);
 
 /* The bytes of a trained codec; valid as long as c. */
 const void *codec_blob(const struct codec *c, size_t *ret_size);
-/* Keeps blob (in place). ST_CORRUPT: not a codec, or not of this metric, type and dim. */
+/* Keeps blob (in place). ST_CORRUPT: not a codec, or not of this metric, type and dim;
+ * ST_UNSUPPORTED: of another version. */
 int codec_open(const void *blob, size_t size, enum metric metric, enum vec_type type, size_t dim,
                struct codec **ret_codec, struct status *st);
 
