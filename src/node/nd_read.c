@@ -285,7 +285,11 @@ static int check_field(const struct schema *schema, const Elanus__SearchReq *req
     const struct field *f = schema_field(schema, req->field_id);
     size_t width;
 
-    if (!f || !dtype_is_dense(f->type)) {
+    if (!f) {
+        return st_fail(st, ERR_FIELD_NOT_FOUND, "field not found[field=%lld]",
+                       (long long)req->field_id);
+    }
+    if (!dtype_is_dense(f->type)) {
         return st_fail(st, ST_INVALID, "field %lld is no vector field that can be searched",
                        (long long)req->field_id);
     }

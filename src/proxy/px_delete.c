@@ -37,10 +37,9 @@ static int delete_page(struct px_call *pc, struct filtered *f, const struct px_s
     struct column_builder *cb;
     struct batch b;
     hts ts = 0;
-    int rc;
+    int rc, asked = 0;
 
     elanus__query_req__init(&req);
-    elanus__query_resp__init(&resp);
     if (io_last->nrows) {
         plan = px_plan_after(pc, f->coll, plan, io_last, 0);
     }
@@ -52,7 +51,10 @@ static int delete_page(struct px_call *pc, struct filtered *f, const struct px_s
     req.limit = PAGE_KEYS;
     req.guarantee_ts = f->snapshot;
     req.read_ts = f->snapshot;
-    rc = shard->sn->query(shard->sn->self, &pc->call, &req, &resp, st);
+    do {
+        elanus__query_resp__init(&resp);
+        rc = shard->sn->query(shard->sn->self, &pc->call, &req, &resp, st);
+    } while (px_shard_behind(pc, &asked, rc, st));
     if (rc != 0) {
         px_shard_failed(pc, f->coll, st);
         goto out;

@@ -163,6 +163,10 @@ struct px_shard {
     const char *vchannel;
     const struct snode_service *sn;
 };
+/* After a call of a shard: whether it failed with rc for want of a definition that this proxy has.
+ * Then it has waited a moment, *st is clear, and the shard is to be asked again; *io_asked, 0 before
+ * the first call, counts. */
+bool px_shard_behind(struct px_call *pc, int *io_asked, int rc, struct status *st);
 /* The shards of a collection with their owners, in vchannel order. */
 int px_shards(struct px_call *pc, const struct px_coll *coll, struct px_shard **ret, size_t *ret_n,
               struct status *st);

@@ -172,10 +172,13 @@ int px_search_shards(struct px_call *pc, const struct px_coll *coll, Elanus__Sea
         return no_memory(st);
     }
     for (size_t i = 0; i < n; i++) {
-        elanus__search_resp__init(&sh[i].resp);
+        int asked = 0;
         req->vchannel = shards[i].vchannel;
         req->read_ts = snapshot && snapshot[i] ? snapshot[i] : read_ts;
-        rc = shards[i].sn->search(shards[i].sn->self, &pc->call, req, &sh[i].resp, st);
+        do {
+            elanus__search_resp__init(&sh[i].resp);
+            rc = shards[i].sn->search(shards[i].sn->self, &pc->call, req, &sh[i].resp, st);
+        } while (px_shard_behind(pc, &asked, rc, st));
         req->read_ts = read_ts;
         if (rc == ST_NO_MEMORY && req->n_output_field_ids) {
             FAIL(st, ERR_PARAMETER_TOO_LARGE, "search results with their output_fields need more "
@@ -314,13 +317,17 @@ int px_query_shards(struct px_call *pc, const struct px_coll *coll, Elanus__Quer
     }
     TRY(shards_of_plan(pc, coll, plan, n, &wanted, st));
     for (size_t i = 0; i < n; i++) {
+        int asked = 0;
         elanus__query_resp__init(&resps[i]);
         if (!wanted[i]) {
             continue;
         }
         req->vchannel = shards[i].vchannel;
         req->read_ts = snapshot && snapshot[i] ? snapshot[i] : read_ts;
-        rc = shards[i].sn->query(shards[i].sn->self, &pc->call, req, &resps[i], st);
+        do {
+            elanus__query_resp__init(&resps[i]);
+            rc = shards[i].sn->query(shards[i].sn->self, &pc->call, req, &resps[i], st);
+        } while (px_shard_behind(pc, &asked, rc, st));
         req->read_ts = read_ts;
         if (rc != 0) {
             px_shard_failed(pc, coll, st);

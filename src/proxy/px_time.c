@@ -1,10 +1,14 @@
 /*
- * px_time.c - timestamps of the oracle, and what a read has to wait for.
+ * px_time.c - timestamps of the oracle, and what a request has to wait for.
  *
  * CONSISTENCY  Strong reads wait for everything before their beginning, bounded ones for all but
  *              the last seconds, eventual ones for nothing; session and customized reads name their
  *              timestamp. A shard waits for the guarantee itself; here only a guarantee ahead of
  *              the oracle is waited for: no shard can get past a time that does not exist yet.
+ * DEFINITIONS  A change of a collection is no record of the log: its nodes are told one after the
+ *              other, after it is in metadata and before it is answered. Who looks the collection
+ *              up in between, in a change that somebody else makes, can name a field that a shard
+ *              has not heard of. No timestamp says when it will have; so it is asked again.
  * THREADS      Any. last_ts only grows; relaxed, as it is a hint that saves a question.
  */
 #include "proxy/px_int.h"
@@ -19,6 +23,8 @@
 /* How long a read without a deadline waits for the oracle. */
 #define WAIT_MAX_MS 60000
 #define WAIT_STEP_MS 5
+/* How often a shard is asked again that does not know a field: for two seconds, or longer. */
+#define BEHIND_MAX 400
 
 enum {
     LEVEL_STRONG = MILVUS__PROTO__COMMON__CONSISTENCY_LEVEL__Strong,
@@ -58,6 +64,20 @@ static void pause_ms(int64_t ms)
     net_wait_begin();
     (void)nanosleep(&t, NULL); /* woken early: the caller looks at the clock again */
     net_wait_end();
+}
+
+bool px_shard_behind(struct px_call *pc, int *io_asked, int rc, struct status *st)
+{
+    bool behind = rc == ERR_FIELD_NOT_FOUND || rc == ERR_SCHEMA_MISMATCH;
+
+    if (!behind || pc->call.no_wait || ++*io_asked > BEHIND_MAX ||
+        clock_mono_us() >= pc->call.deadline_us ||
+        (pc->call.cancel && atomic_load(pc->call.cancel))) {
+        return false;
+    }
+    pause_ms(WAIT_STEP_MS);
+    st_clear(st);
+    return true;
 }
 
 static int lag_error(hts want, hts now, struct status *st)

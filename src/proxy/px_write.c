@@ -312,11 +312,14 @@ int px_send_writes(struct px_call *pc, const struct px_write *w, hts *ret_ts, st
     }
     for (size_t s = 0; s < b.nshards; s++) {
         Elanus__WriteResp resp;
-        elanus__write_resp__init(&resp);
+        int asked = 0;
         if (sw[s].req.n_inserts == 0 && sw[s].req.delete_pks.len == 0) {
             continue;
         }
-        rc = shards[s].sn->write(shards[s].sn->self, &pc->call, &sw[s].req, &resp, st);
+        do { /* what it refuses for its definition it has not written */
+            elanus__write_resp__init(&resp);
+            rc = shards[s].sn->write(shards[s].sn->self, &pc->call, &sw[s].req, &resp, st);
+        } while (px_shard_behind(pc, &asked, rc, st));
         if (rc != 0) {
             px_shard_failed(pc, w->coll, st);
             goto out;

@@ -9,6 +9,7 @@
  * THREADS  pure.
  */
 #include "query/eval_int.h"
+#include "schema/errors.h"
 
 #define SCRATCH_PER_LEVEL 3
 
@@ -83,7 +84,7 @@ static int get_column(struct eval *ev, const struct operand *o, const struct col
     const struct column *c = ev->cr->column(ev->cr, o->field_id);
     const struct field *f = schema_field(ev->cr->schema, o->field_id);
     if (!c && !f) {
-        return st_fail(ev->st, ST_INVALID, "plan names field %lld, which does not exist",
+        return st_fail(ev->st, ERR_FIELD_NOT_FOUND, "field not found[field=%lld]",
                        (long long)o->field_id);
     }
     if (!c && f->has_default && f->type == o->type && f->elem == o->elem) {

@@ -44,7 +44,17 @@ struct rw {
     uint64_t *deleted;                    /* a bit a row */
     int64_t ndeleted;
     int fail_code;
+    int behind, behind_code;              /* so many of the next calls fail with the code */
 };
+
+static inline int rw_behind(struct rw *rw, struct status *st)
+{
+    if (rw->behind == 0) {
+        return 0;
+    }
+    rw->behind--;
+    return st_fail(st, rw->behind_code, "field not found[field=103]");
+}
 
 static inline int rw_describe(void *self, const struct call *call,
                               const Elanus__DescribeCollectionReq *req,
@@ -168,9 +178,9 @@ static inline int rw_search(void *self, const struct call *call, const Elanus__S
     size_t n = 0;
     int64_t key = 100;
 
-    if (rw->fail_code) {
+    if (rw->fail_code || rw_behind(rw, st) != 0) {
         mem_free(items);
-        return st_fail(st, rw->fail_code, "told to fail");
+        return rw->fail_code ? st_fail(st, rw->fail_code, "told to fail") : st->code;
     }
     rw->searches++;
     rw->last_k = req->k;
@@ -238,6 +248,10 @@ static inline int rw_query(void *self, const struct call *call, const Elanus__Qu
     int64_t fields[8] = { 100 };
     size_t n = 0, nfields = 1;
 
+    if (rw_behind(rw, st) != 0) {
+        mem_free(items);
+        return st->code;
+    }
     rw->queries++;
     rw_read(rw, req->read_ts, req->partition_ids, req->n_partition_ids);
     if (req->plan.len) {
@@ -273,6 +287,9 @@ static inline int rw_write(void *self, const struct call *call, const Elanus__Wr
 
     if (rw->fail_code) {
         return st_fail(st, rw->fail_code, "told to fail");
+    }
+    if (rw_behind(rw, st) != 0) {
+        return st->code;
     }
     rw->nwrites++;
     *w = (struct rw_write){ .shard = s->no, .nscope = req->n_delete_partition_ids };

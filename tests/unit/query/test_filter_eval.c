@@ -1,6 +1,7 @@
 /* test_filter_eval.c - rows written out by hand: nulls, shapes of columns, missing columns,
  * strings, JSON and long lists. The breadth is in test_filter_random.c. */
 #include "query_fixture.h"
+#include "schema/errors.h"
 #include "expect.h"
 
 /* Rows that match, as "0 3 5". */
@@ -185,7 +186,8 @@ static void test_filter_eval_column_of_another_type_is_an_error(void **state)
     OK(filter_parse(SLICE_LIT("s == 'a' and s2 == 'b'"), &fx->schema, NULL, 0, fx->ar, &e, st));
     fx->cr.schema = &(struct schema){.nfields = 0};
     fx->have[FX_S] = false;
-    FAILS(filter_eval(e, &fx->cr, fx->ar, bits, st), ST_INVALID, "field 108, which does not exist");
+    FAILS(filter_eval(e, &fx->cr, fx->ar, bits, st), ERR_FIELD_NOT_FOUND,
+          "field not found[field=108]");
     fx_free(fx);
 }
 
