@@ -2,7 +2,7 @@
 import pytest
 from pymilvus import DataType, MilvusException
 from pymilvus.grpc_gen import common_pb2
-from support import VERSION, fails, is_error, is_ok, make, schema_of, simple_rows
+from support import VERSION, fails, index, is_error, is_ok, make, schema_of, simple_rows
 
 MISSING = "no_such_collection"
 
@@ -140,6 +140,18 @@ def test_add_field_reads_null_and_default_in_old_rows(client, name):
     assert [(r["note"], r["level"]) for r in got] == [(None, 7), (None, 7), (None, 7), ("new", 9)]
     ids = [r["id"] for r in client.query(name, filter="note is null", output_fields=["id"])]
     assert ids == [0, 1, 2]
+
+
+def test_added_vector_field_is_searched_in_the_rows_that_have_it(client, name):
+    make(client, name, rows=simple_rows(3))
+    client.flush(name)
+    client.add_collection_field(name, "more", DataType.FLOAT_VECTOR, dim=2, nullable=True)
+    index(client, name, "more")
+    client.insert(name, [{**r, "more": [r["id"], 0.0]} for r in simple_rows(4, start=3)])
+    for _ in range(2):
+        got = client.search(name, [[5.0, 0.0]], anns_field="more", limit=10)[0]
+        assert [(h["id"], h["distance"]) for h in got] == [(5, 0), (4, 1), (6, 1), (3, 4)]
+        client.flush(name)
 
 
 def test_add_field_that_is_not_nullable_fails(client, name):
