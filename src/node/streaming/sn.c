@@ -225,11 +225,9 @@ static int update_collection(struct sn_channel *ch, struct sn_msg *m)
     TRY(sn__set_collection(sh, c, &m->st));
     if (old->version != sh->schema->version || old->nfields != sh->schema->nfields) {
         new_schema(sh);
-        sn__view_publish(sh);
-        TRY(sn__send_definition(sh, &m->st));
-    } else {
-        sn__view_publish(sh);
+        sn__send_definition(sh); /* nodes know it before readers meet it in the view */
     }
+    sn__view_publish(sh);
 out:
     schema_unref(old);
     return rc;

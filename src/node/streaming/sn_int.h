@@ -298,8 +298,9 @@ int sn__reconcile(struct sn_shard *sh, const struct sn_want *want, const struct 
 int sn__verify_loaded(struct sn_shard *sh, struct status *st);
 /* A node may forget a segment. Thread: whoever is loading, or the sequencer. */
 void sn__release_on_node(struct sn_shard *sh, int64_t node, int64_t segment_id);
-/* Sequencer: tells the nodes that serve this shard the new definition. */
-int sn__send_definition(struct sn_shard *sh, struct status *st);
+/* Sequencer: tells the nodes that serve this shard the new definition; what those serve that cannot
+ * be told is served no more. The view is still to be published. */
+void sn__send_definition(struct sn_shard *sh);
 
 /* sn_replace.c */
 int sn__replace_segments(struct sn *sn, const struct call *call,

@@ -8,9 +8,10 @@
  *                        segments are served, and growing ones with the same rows go
  *           until nothing is missing. Flush, load, release, start and repair all end here;
  *           sn_replace.c takes the same steps with a segment that is to take the place of others.
- * INVARIANTS  A segment is served (node_id != 0) only when its node has every delete that is
- *             applied in this shard; from then on sn_apply.c sends it each further one. `load` of
- *             the shard changes only when everything it asks for is served, or shown growing.
+ * INVARIANTS  A segment is served (node_id != 0) only when its node has the shard's definition and
+ *             every delete that is applied in this shard; from then on sn_apply.c sends it each
+ *             further delete and sn__send_definition() each change, or it is served no more. `load`
+ *             of the shard changes only when everything it asks for is served, or shown growing.
  * THREADS   Any but the sequencer. One round-taker per shard (`loading`), others wait: two would
  *           release each other's segments. So what is to be loaded (sh->load) changes only for
  *           whoever is inside, but that the shard or a partition can be dropped at any time. It is
@@ -210,39 +211,55 @@ static int catch_up(struct sn_round *r, struct sn_shard *sh, const struct sn_sea
     return rc;
 }
 
-/* Tells the nodes of loaded segments the definition of now. */
-static int define(struct sn_shard *sh, const struct sn_sealed *to, size_t n, struct status *st)
+/* Whether to[i] is on a node, and the first of those that are on it. */
+static bool first_of_node(const struct sn_sealed *to, size_t i)
 {
-    struct arena *ar = arena_new(0);
-    struct call call = call_internal(ar);
-    int rc = 0;
-
-    for (size_t i = 0; i < n; i++) {
-        const struct qnode_service *qs;
-        Elanus__LoadSegmentsReq req;
-        Elanus__Empty resp;
-        bool first = to[i].node_id != 0;
-        for (size_t j = 0; j < i; j++) {
-            first = first && to[j].node_id != to[i].node_id;
+    for (size_t j = 0; j < i; j++) {
+        if (to[j].node_id == to[i].node_id) {
+            return false;
         }
-        if (!first) {
-            continue;
-        }
-        elanus__load_segments_req__init(&req);
-        elanus__empty__init(&resp);
-        req.collection_id = sh->collection_id;
-        req.collection = sh->collection;
-        TRY(svc_dir_qnode(sh->sn->opts.dir, to[i].node_id, &qs, st));
-        TRY(qs->load_segments(qs->self, &call, &req, &resp, st));
     }
+    return to[i].node_id != 0;
+}
+
+/* Tells a node the definition of now. */
+static int define(struct sn_shard *sh, int64_t node, struct arena *ar, struct status *st)
+{
+    struct call call = call_internal(ar);
+    const struct qnode_service *qs;
+    Elanus__LoadSegmentsReq req;
+    Elanus__Empty resp;
+    int rc;
+
+    elanus__load_segments_req__init(&req);
+    elanus__empty__init(&resp);
+    req.collection_id = sh->collection_id;
+    req.collection = sh->collection;
+    TRY(svc_dir_qnode(sh->sn->opts.dir, node, &qs, st));
+    TRY(qs->load_segments(qs->self, &call, &req, &resp, st));
 out:
-    arena_free(ar);
     return rc;
 }
 
-int sn__send_definition(struct sn_shard *sh, struct status *st)
+void sn__send_definition(struct sn_shard *sh)
 {
-    return define(sh, sh->sealed, sh->nsealed, st);
+    struct arena *ar = arena_new(0);
+
+    for (size_t i = 0; i < sh->nsealed; i++) {
+        const int64_t node = sh->sealed[i].node_id;
+        struct status st = STATUS_INIT;
+        if (!first_of_node(sh->sealed, i) || define(sh, node, ar, &st) == 0) {
+            continue;
+        }
+        LOG_W("node was not told of a definition, its segments are to be loaded again: shard=%s "
+              "node=%lld error=\"%s\"", sh->vchannel, (long long)node, st.msg);
+        for (size_t j = i; j < sh->nsealed; j++) {
+            if (sh->sealed[j].node_id == node) {
+                sh->sealed[j].node_id = 0;
+            }
+        }
+    }
+    arena_free(ar);
 }
 
 /* The nodes show them to readers: everything deleted so far is deleted there. */
@@ -256,11 +273,7 @@ static int serve(struct sn_shard *sh, const struct sn_sealed *to, size_t n, stru
         const struct qnode_service *qs;
         Elanus__ApplyDeletesReq req;
         Elanus__Empty resp;
-        bool first = true;
-        for (size_t j = 0; j < i; j++) {
-            first = first && to[j].node_id != to[i].node_id;
-        }
-        if (!first) {
+        if (!first_of_node(to, i)) {
             continue;
         }
         elanus__apply_deletes_req__init(&req);
@@ -288,8 +301,11 @@ int sn__round_serve(struct sn_round *r, struct sn_shard *sh, const struct sn_sea
 {
     int rc = 0;
 
-    if (n && r->collection->update_ts != sh->collection->update_ts) { /* changed since the look */
-        TRY(define(sh, to, n, st));
+    for (size_t i = 0; i < n; i++) {
+        bool changed = r->collection->update_ts != sh->collection->update_ts; /* since the look */
+        if (changed && first_of_node(to, i)) {
+            TRY(define(sh, to[i].node_id, r->ar, st));
+        }
     }
     TRY(catch_up(r, sh, to, n, st));
     TRY(sn__send_pending(sh, to, n, NULL, st));

@@ -231,6 +231,66 @@ static void test_field_when_added_then_old_rows_have_its_default(void **state)
     roles_free(r);
 }
 
+/* The query node's next load waits, before it begins, for the test. */
+static struct held {
+    _Atomic bool armed, arrived, go;
+} held;
+
+static int load_held(void *self, const struct call *call, const Elanus__LoadSegmentsReq *req,
+                     Elanus__Empty *resp, struct status *st)
+{
+    struct roles *r = self;
+    bool armed = true;
+    if (req->n_segments && atomic_compare_exchange_strong(&held.armed, &armed, false)) {
+        held.arrived = true;
+        while (!held.go) {
+            usleep(200);
+        }
+    }
+    return r->qnode_real.load_segments(r->qnode_real.self, call, req, resp, st);
+}
+
+/* The node gets the definition that the load began with, and serves nothing of the shard yet, so
+ * that the change passes it by. */
+static void test_field_when_added_while_a_segment_loads_then_its_node_knows_it(void **state)
+{
+    struct roles *r = start();
+    struct rcoll *c = rcoll_new(r, "c", 1);
+    r->qnode.load_segments = load_held;
+    rcoll_load(c, NULL);
+    rcoll_insert(c, NULL, 0, 3, 1);
+    held.armed = true;
+    rcoll_seal(c);
+    R_WAIT(held.arrived);
+    rcoll_add_field(c, "d", true, 42);
+    held.go = true;
+    rcoll_wait_swapped(c);
+    assert_int_equal(rcoll_qnode_segments(c), 1);
+    assert_string_equal(rcoll_values(c, "d", NULL), "0=42 1=42 2=42");
+    assert_string_equal(rcoll_values(c, "d", "d == 42 and id > 1"), "2=42");
+    rcoll_free(c);
+    roles_free(r);
+}
+
+/* What cannot be told of the new definition is loaded again, with it. */
+static void test_field_when_a_node_cannot_be_told_then_its_segments_are_loaded_again(void **state)
+{
+    struct roles *r = start();
+    struct rcoll *c = rcoll_new(r, "c", 1);
+    struct status st = STATUS_INIT;
+    int64_t n;
+    rcoll_load(c, NULL);
+    rcoll_insert(c, NULL, 0, 3, 1);
+    rcoll_flush(c);
+    r->fail_load = 1;
+    rcoll_add_field(c, "d", true, 42);
+    R_WAIT(rcoll_count(c, NULL, 0, &n, &st) == 0);
+    assert_int_equal(r->fail_load, 0);
+    assert_string_equal(rcoll_values(c, "d", "d == 42"), "0=42 1=42 2=42");
+    rcoll_free(c);
+    roles_free(r);
+}
+
 static void test_writes_when_memory_is_short_then_refused_until_flushed(void **state)
 {
     struct roles_opts o = { .memory_high_bytes = 60000 };
@@ -477,6 +537,8 @@ int main(void)
         cmocka_unit_test(test_segments_when_full_then_sealed_by_themselves),
         cmocka_unit_test(test_rows_when_older_than_ttl_then_not_seen),
         cmocka_unit_test(test_field_when_added_then_old_rows_have_its_default),
+        cmocka_unit_test(test_field_when_added_while_a_segment_loads_then_its_node_knows_it),
+        cmocka_unit_test(test_field_when_a_node_cannot_be_told_then_its_segments_are_loaded_again),
         cmocka_unit_test(test_writes_when_memory_is_short_then_refused_until_flushed),
         cmocka_unit_test(test_disk_when_full_then_rows_stay_and_flush_comes_later),
         cmocka_unit_test(test_log_when_cut_then_no_needed_record_is_gone),
