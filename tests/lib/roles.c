@@ -202,6 +202,11 @@ struct roles *roles_new(const struct roles_opts *o)
         CHECK(config_set(r->cfg, "indexCoord.segment.minSegmentNumRowsToEnableIndex", slice_of(text),
                          &r->st) == 0);
     }
+    CHECK(config_set(r->cfg, "dataCoord.compaction.enableAutoCompaction",
+                     o->compaction ? SLICE_LIT("true") : SLICE_LIT("false"), &r->st) == 0);
+    if (o->compaction) {
+        CHECK(config_set(r->cfg, "common.retentionDuration", SLICE_LIT("2"), &r->st) == 0);
+    }
     r->meta = o->rocksdb ? NULL : meta_mem_new();
     r->ar = arena_new(0);
     r->call = call_internal(r->ar);

@@ -25,6 +25,7 @@ struct roles_opts {
     uint64_t wal_file_size;     /* 0: 1 MiB */
     uint64_t wal_max_bytes;     /* 0: 1 GiB */
     uint64_t memory_high_bytes; /* 0: no bound */
+    bool compaction;            /* by itself; rows deleted two seconds ago leave files */
     const char *index_type;     /* of vec; NULL: FLAT */
     int index_rows_min;         /* of a segment with an index file; 0: the default */
     const char *dir;            /* NULL: a new temporary folder */
