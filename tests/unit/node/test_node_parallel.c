@@ -9,7 +9,7 @@
 #include "merge_fixture.h"
 #include <stdio.h>
 
-enum { WRITERS = 3, READERS = 2, KEYS = 40, OPS = 600, READS = 150, OPS_A_REPLACEMENT = 40 };
+enum { WRITERS = 3, READERS = 2, KEYS = 40, OPS = 600, READS = 150, OPS_A_REPLACEMENT = 100 };
 
 struct op {
     hts ts;
