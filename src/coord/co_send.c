@@ -64,11 +64,14 @@ int co__send_definition(struct coord *co, const struct call *call, const struct 
         if (told) {
             continue;
         }
-        TRY(co__owner(co, &shards[i], &sn, st));
+        struct status why = STATUS_INIT; /* others are to know all the same */
         elanus__empty__init(&resp);
-        TRY(sn->update_collection(sn->self, call, &req, &resp, st));
+        if ((co__owner(co, &shards[i], &sn, &why) != 0 ||
+             sn->update_collection(sn->self, call, &req, &resp, &why) != 0) && rc == 0) {
+            *st = why;
+            rc = st->code;
+        }
     }
-out:
     if (rc != 0) {
         st_context(st, "the change is made, a node could not be told");
     }

@@ -276,7 +276,7 @@ void options_help(const struct config *cfg, FILE *out)
     fprintf(out, "usage: elanus run standalone [options]\n\n"
                  "  --data DIR             folder of all data (./elanus-data)\n"
                  "  --address ADDRESS      address to listen on (0.0.0.0)\n"
-                 "  --port PORT            public port, gRPC and REST (19530)\n"
+                 "  --port PORT            public port, gRPC (19530)\n"
                  "  --management-port PORT health, metrics, version (9091)\n"
                  "  --config FILE          YAML with the keys below; a milvus.yaml will do\n"
                  "  --set KEY=VALUE        one key; may be repeated\n"
