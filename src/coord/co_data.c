@@ -242,9 +242,17 @@ static struct co_rec *find_shard(struct co_coll *c, const char *vchannel)
     return NULL;
 }
 
+/* Sent again after an answer that was lost: the segment may have been rewritten since, and its rows
+ * would come twice. None that is not committed has records before the checkpoint. */
+static bool was_committed(const Elanus__Segment *seg, const Elanus__Shard *before)
+{
+    return seg->first_position && seg->first_position < before->checkpoint;
+}
+
 /* Segments of a partition dropped meanwhile are not taken: their files go. */
 static int put_segments(struct coord *co, struct co_txn *tx, struct co_coll *c,
-                        const Elanus__CommitFlushReq *req, uint64_t now, struct status *st)
+                        const Elanus__CommitFlushReq *req, const Elanus__Shard *before,
+                        uint64_t now, struct status *st)
 {
     int rc = 0;
 
@@ -260,7 +268,7 @@ static int put_segments(struct coord *co, struct co_txn *tx, struct co_coll *c,
             }
             continue;
         }
-        if (co__list_get(&c->segs, seg.id) || seg.num_rows == 0) {
+        if (co__list_get(&c->segs, seg.id) || seg.num_rows == 0 || was_committed(&seg, before)) {
             continue;
         }
         seg.state = ELANUS__SEG_STATE__SEG_FLUSHED;
@@ -313,7 +321,7 @@ int co__data_commit_flush(void *self, const struct call *call, const Elanus__Com
         FAIL(st, ST_FENCED, "shard %s has term %" PRId64 ", a flush came with %" PRId64,
              req->vchannel, shard.term, req->term);
     }
-    TRY(put_segments(co, &tx, c, req, now, st));
+    TRY(put_segments(co, &tx, c, req, &shard, now, st));
     shard.checkpoint = MAX(shard.checkpoint, req->checkpoint);
     shard.checkpoint_ts = MAX(shard.checkpoint_ts, req->checkpoint_ts);
     shard.delta_position = MAX(shard.delta_position, req->delta_position);

@@ -203,6 +203,23 @@ static void test_segments_when_small_then_merged_and_the_old_ones_are_gone(void 
     fx_free(fx);
 }
 
+/* The answer to the first commit was lost; meanwhile the segment was rewritten. */
+static void test_flush_when_committed_again_after_a_rewriting_then_rows_do_not_come_twice(void **state)
+{
+    struct fx *fx = fx_new();
+    struct coll c = make(fx, "c");
+    data_node(fx);
+    flush(c, 5, ROWS);
+    flush(c, 6, ROWS);
+    ask(c, false, 0);
+    WAIT(list(c)->n_segments == 1);
+    flush(c, 6, ROWS);
+    assert_int_equal(list(c)->n_segments, 1);
+    flush(c, 7, ROWS); /* while others are taken */
+    assert_int_equal(list(c)->n_segments, 2);
+    fx_free(fx);
+}
+
 static void test_segments_when_the_log_is_needed_for_them_then_left_alone(void **state)
 {
     struct fx *fx = fx_new();
@@ -576,6 +593,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_segments_when_small_then_merged_and_the_old_ones_are_gone),
+        cmocka_unit_test(test_flush_when_committed_again_after_a_rewriting_then_rows_do_not_come_twice),
         cmocka_unit_test(test_segments_when_the_log_is_needed_for_them_then_left_alone),
         cmocka_unit_test(test_segments_when_of_other_partitions_or_not_wanted_then_not_merged),
         cmocka_unit_test(test_segments_when_indexed_then_the_new_one_has_its_file_before_it_is_read),
