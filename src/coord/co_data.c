@@ -243,7 +243,8 @@ static struct co_rec *find_shard(struct co_coll *c, const char *vchannel)
 }
 
 /* Sent again after an answer that was lost: the segment may have been rewritten since, and its rows
- * would come twice. None that is not committed has records before the checkpoint. */
+ * would come twice. None that is not committed has records before the checkpoint. (A delete file
+ * that was needed no more may be gone; what it held is in no new file, being before delta_position.) */
 static bool was_committed(const Elanus__Segment *seg, const Elanus__Shard *before)
 {
     return seg->first_position && seg->first_position < before->checkpoint;
@@ -277,7 +278,9 @@ static int put_segments(struct coord *co, struct co_txn *tx, struct co_coll *c,
         co__put(tx, CO_SEGMENT, &seg);
     }
     for (size_t i = 0; i < req->n_deltas; i++) {
-        if (!co__list_get(&c->deltas, req->deltas[i]->id)) {
+        if (!co__list_get(&c->deltas, req->deltas[i]->id) &&
+            (before->delta_position == 0 ||
+             req->deltas[i]->last_position > before->delta_position)) {
             co__put(tx, CO_DELTA, req->deltas[i]);
         }
     }
