@@ -2,7 +2,7 @@
  * filter_grid.c - filtered search of a graph index: recall and time of every strategy, cell by
  * cell.
  *
- *     filter_grid [-c] [-o] [-p] [-s STRATEGY] [-x LIE:RATE] [-r ROUNDS] [-f FIRST] [-n N]
+ *     filter_grid [-c] [-i] [-o] [-p] [-s STRATEGY] [-x LIE:RATE] [-r ROUNDS] [-f FIRST] [-n N]
  *                 BASE.fvecs QUERY.fvecs METRIC [K [EF [INDEX]]]
  *     filter_grid [...] uniform ROWS DIM METRIC [K [EF]]
  *
@@ -15,7 +15,8 @@
  * from that search, which is timed again before each cell. INDEX, a file, keeps the index
  * between runs. -f and -n choose the queries (those from 0 on were used to find the planner's
  * constants: judge it by others), -c takes few pass rates, -x one cell, -s one strategy, -o only the
- * planner; -p gives filters prepared by index_filter_new(), as repeated ones are.
+ * planner; -p gives filters prepared by index_filter_new(), as repeated ones are; -i lays the rows in
+ * the index's own order first (graph/order.h), runs and stripes being of the rows as BASE has them.
  */
 #include <fcntl.h>
 #include <math.h>
@@ -33,6 +34,7 @@
 #include "base/status.h"
 #include "index/ann.h"
 #include "index/flat.h"
+#include "index/graph/order.h"
 #include "index/topk.h"
 #include "simd/simd.h"
 
@@ -76,7 +78,9 @@ struct world {
     struct index *ix;
     uint32_t k, ef;
     uint64_t *bits; /* of the filter at hand: as in a segment they were written just before */
-    bool coarse, prepare;
+    bool coarse, prepare, lay;
+    uint32_t *place; /* of each row of BASE; NULL: as in the file */
+    struct index_order *laid;
     const char *only; /* strategy that is measured; NULL: all are */
     const char *cell; /* the only one, as LIE:RATE; NULL: all */
     int rounds;
@@ -120,6 +124,29 @@ static float *uniform(size_t n, size_t dim)
 
 /* ---- The index ---- */
 
+/* Lays the rows in the order of a graph's nodes. */
+static void lay_rows(struct world *w)
+{
+    struct status st = STATUS_INIT;
+    struct index_params params;
+    struct pool *pool = pool_new("order", 2, 16);
+    index_params_init(&params, INDEX_HNSW);
+    struct index_build b = { .rows = &w->rows, .params = &params, .pool = pool };
+    if (index_order_new(&b, &w->laid, &st) != 0) {
+        die("order", st.msg);
+    }
+    const uint32_t n = w->rows.nrows, *row = index_order_rows(w->laid);
+    float *base = alloc_try_aligned(4096, n * w->rows.stride);
+    w->place = malloc(n * sizeof *w->place);
+    for (uint32_t i = 0; i < n; i++) {
+        memcpy(base + i * w->rows.dim, w->base + row[i] * w->rows.dim, w->rows.stride);
+        w->place[row[i]] = i;
+    }
+    mem_free(w->base);
+    w->rows.base = w->base = base;
+    pool_free(pool);
+}
+
 static int file_sink(void *arg, const void *p, size_t n, struct status *st)
 {
     return fwrite(p, 1, n, arg) == n ? 0 : st_fail(st, ST_IO, "cannot write the index");
@@ -134,6 +161,9 @@ static void open_index(struct world *w, const char *path)
         index_params_init(&params, INDEX_HNSW);
         struct pool *pool = pool_new("build", 2, 16);
         struct index_build b = { .rows = &w->rows, .params = &params, .pool = pool };
+        if (w->laid) {
+            b.plan = index_order_plan(w->laid, &b.plan_size);
+        }
         FILE *f = fopen(path, "wb");
         if (!f || index_build(&b, file_sink, f, &st) != 0 || fclose(f) != 0) {
             die("build", st.msg);
@@ -184,6 +214,11 @@ static void rank_rows(struct world *w)
     }
 }
 
+static uint32_t place_of(const struct world *w, uint32_t row)
+{
+    return w->place ? w->place[row] : row;
+}
+
 static uint32_t make_filter(const struct world *w, size_t j, enum lie lie, double rate,
                             uint64_t *allow)
 {
@@ -214,13 +249,13 @@ static uint32_t make_filter(const struct world *w, size_t j, enum lie lie, doubl
     case RUN:
         from = (uint32_t)(rng() % (n - want + 1));
         for (uint32_t i = 0; i < want; i++) {
-            bit_set(allow, from + i);
+            bit_set(allow, place_of(w, from + i));
         }
         break;
     default:
         for (uint32_t i = 0; i < n; i++) {
             if (fmod((double)i * rate, 1.0) < rate) {
-                bit_set(allow, i);
+                bit_set(allow, place_of(w, i));
             }
         }
         break;
@@ -456,12 +491,13 @@ int main(int argc, char **argv)
     struct world w = { .k = 10, .ef = 64, .nq = 40, .rounds = ROUNDS };
     size_t n, dim, qdim, first = 0;
     const char *path = NULL;
-    for (int opt; (opt = getopt(argc, argv, "cops:x:r:f:n:")) != -1;) {
+    for (int opt; (opt = getopt(argc, argv, "icops:x:r:f:n:")) != -1;) {
         w.coarse |= opt == 'c';
         w.only = opt == 's' ? optarg : opt == 'o' ? index_strategy_name(STRAT_AUTO) : w.only;
         w.cell = opt == 'x' ? optarg : w.cell;
         w.rounds = opt == 'r' ? atoi(optarg) : w.rounds;
         w.prepare |= opt == 'p';
+        w.lay |= opt == 'i';
         first = opt == 'f' ? strtoul(optarg, NULL, 10) : first;
         w.nq = opt == 'n' ? MIN(strtoul(optarg, NULL, 10), (size_t)QUERIES) : w.nq;
     }
@@ -503,6 +539,9 @@ int main(int argc, char **argv)
                                                                             : METRIC_L2,
                                   .type = VEC_F32, .dim = dim, .base = w.base, .stride = dim * 4,
                                   .nrows = (uint32_t)n };
+    if (w.lay) {
+        lay_rows(&w);
+    }
     char tmp[] = "/tmp/filter_grid-XXXXXX";
     if (!path) {
         int fd = mkstemp(tmp);

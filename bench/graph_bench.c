@@ -9,6 +9,7 @@
  *     -f FILE  index file: written when absent, read when there
  *     -b N     queries per call (1) -m            map the file in place instead of copying it
  *     -n N     first N rows only, without ground truth      -r N  rounds (3)
+ *     -i       rows are laid in the index's own order first (index/graph/order.h)
  *
  * One thread searches. Seconds are of processor time, the best of the rounds.
  */
@@ -25,6 +26,7 @@
 #include "base/pool.h"
 #include "base/status.h"
 #include "index/ann.h"
+#include "index/graph/order.h"
 #include "index/topk.h"
 #include "machine.h"
 
@@ -110,7 +112,7 @@ int main(int argc, char **argv)
     struct index_rows rows = { .type = VEC_F32 };
     const char *file = "/tmp/graph_bench.ix";
     char name[64];
-    bool known, in_place = false;
+    bool known, in_place = false, in_order = false;
     int threads = 2, rounds = 3, opt;
     uint32_t k = 10, batch = 1;
     size_t nq, dim, gt_rows, gt_k, size, nqueries = 1000000, nrows, limit = 0;
@@ -119,7 +121,7 @@ int main(int argc, char **argv)
     params.M = 16;
     params.ef_construction = 200;
     index_search_params_init(&search);
-    while ((opt = getopt(argc, argv, "t:p:s:j:k:q:f:b:mn:r:")) != -1) {
+    while ((opt = getopt(argc, argv, "t:p:s:j:k:q:f:b:mn:r:i")) != -1) {
         char *eq = optarg ? strchr(optarg, '=') : NULL;
         switch (opt) {
         case 't':
@@ -159,6 +161,9 @@ int main(int argc, char **argv)
         case 'n':
             limit = (size_t)atol(optarg);
             break;
+        case 'i':
+            in_order = true;
+            break;
         default:
             in_place = true;
         }
@@ -169,6 +174,7 @@ int main(int argc, char **argv)
             rows.metric = (enum metric)m;
         }
     }
+    struct index_order *order = NULL;
     const float *base = load_npy(dir, "base.npy", &nrows, &dim);
     const float *query = load_npy(dir, "query.npy", &nq, &dim);
     rows.base = base;
@@ -182,11 +188,27 @@ int main(int argc, char **argv)
     }
     const float *truth = limit ? NULL : load_npy(dir, name, &gt_rows, &gt_k);
 
+    struct pool *pool = threads > 1 ? pool_new("build", threads - 1, 16) : NULL;
+    if (in_order) {
+        struct index_build b = { .rows = &rows, .params = &params, .pool = pool };
+        double t = wall();
+        if (index_order_new(&b, &order, &st) != 0) {
+            die("order");
+        }
+        printf("order of %u rows by %d threads: %.1f s\n", rows.nrows, threads, wall() - t);
+        float *to = machine_alloc(rows.nrows * rows.stride);
+        for (uint32_t i = 0; i < rows.nrows; i++) {
+            memcpy(to + i * dim, base + index_order_rows(order)[i] * dim, rows.stride);
+        }
+        rows.base = to;
+    }
     if (access(file, R_OK) != 0) {
-        struct pool *pool = threads > 1 ? pool_new("build", threads - 1, 16) : NULL;
         FILE *f = fopen(file, "wb");
         struct index_build b = { .rows = &rows, .params = &params, .pool = pool,
                                  .progress = show_progress };
+        if (order) {
+            b.plan = index_order_plan(order, &b.plan_size);
+        }
         double t = wall(), c = cpu_all();
         if (!f || index_build(&b, file_sink, f, &st) != 0) {
             unlink(file);
@@ -198,8 +220,8 @@ int main(int argc, char **argv)
         printf("%s built by %d threads: %.1f s, %.1f s of processor time, peak %.0f MB\n",
                index_type_name(params.type), threads, wall() - t, cpu_all() - c,
                (double)r.ru_maxrss / 1024);
-        pool_free(pool);
     }
+    pool_free(pool);
     struct index_source src = { .fd = -1, .trusted = true };
     if (in_place) {
         struct stat sb;
@@ -269,5 +291,6 @@ int main(int argc, char **argv)
     }
     topk_free(tk);
     index_free(ix);
+    index_order_free(order);
     return 0;
 }

@@ -84,7 +84,7 @@ void index_rows_f32(const struct index_rows *r, const uint32_t *ids, size_t firs
 
 /* ---- Building ---- */
 
-static int check_rows(const struct index_rows *r, struct status *st)
+int index__check_rows(const struct index_rows *r, struct status *st)
 {
     size_t max = r->type == VEC_BIN ? INDEX_BIN_DIM_MAX : INDEX_DIM_MAX;
     if (r->dim == 0 || r->dim > max || (r->type == VEC_BIN && r->dim % 8 != 0)) {
@@ -104,7 +104,7 @@ int index_build(const struct index_build *b, index_sink_fn *sink, void *sink_arg
     struct index_build build = *b;
     struct ixw *w = NULL;
     int rc;
-    TRY(check_rows(b->rows, st));
+    TRY(index__check_rows(b->rows, st));
     if (params.type == INDEX_AUTOINDEX) {
         TRY(plan_auto_rows(&params, b->rows, st));
     }
@@ -146,7 +146,7 @@ int index_open(const struct index_source *src, const struct index_rows *rows,
     struct index *ix = NULL;
     const struct index_ops *ops;
     int rc;
-    TRY(check_rows(rows, st));
+    TRY(index__check_rows(rows, st));
     TRY(ix_file_open(src, &file, st));
     TRY(same_rows(file.head, rows, st));
     index_params_init(&params, (enum index_type)file.head->type);

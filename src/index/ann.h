@@ -59,6 +59,8 @@ struct index_build {
     index_progress_fn *progress; /* NULL: nobody looks */
     void *progress_arg;
     size_t memory_max;       /* bytes of heap a build should stay under; 0: no limit */
+    const void *plan;        /* index_order_plan() of the order in which rows lie (graph/order.h); */
+    size_t plan_size;        /* NULL: they lie in any. Types without use for it do not read it */
 };
 typedef int index_sink_fn(void *arg, const void *p, size_t n, struct status *st);
 

@@ -57,6 +57,8 @@ struct index_filter {
 
 /* NULL: no such type here. */
 const struct index_ops *index__ops(enum index_type type);
+/* ST_INVALID: rows that no type can index. */
+int index__check_rows(const struct index_rows *r, struct status *st);
 /* Of the files the type writes and reads; 0: no such type here. */
 uint16_t index__format(enum index_type type);
 

@@ -14,10 +14,12 @@
 #include "base/pool.h"
 #include "index/ann_int.h"
 #include "index/flat.h"
+#include "index/graph/order.h"
 
 struct cf_set {
     struct index_rows rows;
     uint8_t *data, *queries;
+    struct index_order *order; /* in which the rows lie; NULL: in any */
     uint32_t nq;
     size_t query_stride;
 };
@@ -110,8 +112,24 @@ static inline void cf_set_new(struct cf_set *s, enum metric metric, enum vec_typ
     mem_free(centres);
 }
 
+/* Puts the rows in the order of a graph. */
+static inline void cf_lay(struct cf_set *s, const struct index_params *p, struct pool *pool)
+{
+    struct status st = STATUS_INIT;
+    struct index_build b = { .rows = &s->rows, .params = p, .pool = pool };
+    const size_t n = s->rows.nrows, len = s->rows.stride;
+    ASSERT_OK(index_order_new(&b, &s->order, &st));
+    uint8_t *was = xalloc(n * len + 1);
+    memcpy(was, s->data, n * len);
+    for (size_t i = 0; i < n; i++) {
+        memcpy(s->data + i * len, was + index_order_rows(s->order)[i] * len, len);
+    }
+    mem_free(was);
+}
+
 static inline void cf_set_done(struct cf_set *s)
 {
+    index_order_free(s->order);
     mem_free(s->data);
     mem_free(s->queries);
 }
@@ -167,6 +185,9 @@ static inline int cf_build(const struct cf_set *s, const struct index_params *p,
                            struct cf_file *ret, struct status *st)
 {
     struct index_build b = { .rows = &s->rows, .params = p, .pool = pool };
+    if (s->order) {
+        b.plan = index_order_plan(s->order, &b.plan_size);
+    }
     return index_build(&b, cf_sink, ret, st);
 }
 

@@ -76,8 +76,10 @@ static int open_sections(struct graph *g, const struct ix_file *f, const struct 
     }
     TRY(ix_section(f, GRAPH_CODE, n * g->stride, &p, NULL, st));
     g->codes = p;
-    TRY(ix_section(f, GRAPH_PERM, n * sizeof(uint32_t), &p, NULL, st));
-    g->perm = p;
+    if (ix_has_section(f, GRAPH_PERM)) {
+        TRY(ix_section(f, GRAPH_PERM, n * sizeof(uint32_t), &p, NULL, st));
+        g->perm = p;
+    }
     TRY(ix_section(f, GRAPH_LINK, (size_t)n * g->degree * sizeof(uint32_t), &p, NULL, st));
     g->links = p;
     TRY(ix_section(f, GRAPH_CENT, nc * centroid, &p, NULL, st));
@@ -110,6 +112,9 @@ out:
 /* perm turned around. A damaged file leaves rows without a node. */
 static int turn_perm(struct graph *g, struct status *st)
 {
+    if (!g->perm) {
+        return 0;
+    }
     g->node_of = alloc_try((size_t)g->n * sizeof *g->node_of);
     if (!g->node_of) {
         return st_fail(st, ST_NO_MEMORY, "no memory for the nodes of %u rows", g->n);
@@ -157,7 +162,7 @@ out:
 
 static int check_perm(const struct graph *g, uint64_t *seen, struct status *st)
 {
-    for (uint32_t i = 0; i < g->n; i++) {
+    for (uint32_t i = 0; g->perm && i < g->n; i++) {
         if (g->perm[i] >= g->n || bit_get(seen, g->perm[i])) {
             return st_fail(st, ST_CORRUPT, "graph: node %u is row %u", i, g->perm[i]);
         }
@@ -230,10 +235,10 @@ static void graph_memory(const struct index *ix, struct index_memory *ret)
 {
     const struct graph *g = CONTAINER_OF(ix, const struct graph, head);
     size_t n = g->n;
-    ret->heap = sizeof *g + n * sizeof *g->node_of +
+    ret->heap = sizeof *g + (g->perm ? n * sizeof *g->node_of : 0) +
                 (g->centroid_codes ? g->nclusters * (g->stride + sizeof(float)) : 0) +
                 atomic_load_explicit(&g->scratch_bytes, memory_order_relaxed);
-    ret->resident = n * (g->stride + g->bit_stride + (g->degree + 1) * sizeof(uint32_t)) +
+    ret->resident = n * (g->stride + g->bit_stride + (g->degree + (g->perm != NULL)) * sizeof(uint32_t)) +
                     ((size_t)g->nsupers + g->nclusters + g->npivots) * g->stride;
 }
 

@@ -133,29 +133,53 @@ static void views(struct graph_builder *b)
     g->pivot_codes = g->cluster_codes + (size_t)g->nclusters * g->stride;
 }
 
-int graph__make(struct graph_builder *b, uint32_t degree, uint32_t ef, float alpha,
-                struct status *st)
+/* The codec that the build works on, and room for the order. */
+static int begin(struct graph_builder *b, struct status *st)
 {
     int rc = 0;
     const struct codec_spec spec = { .kind = build_kind(b->in->rows->type),
                                      .seed = b->in->params->seed };
-    uint32_t repaired;
     b->g.n = b->in->rows->nrows;
+    b->g.head.rows = *b->in->rows;
+    TRY(graph__train(b, &spec, &b->codec, st));
+    b->g.stride = padded_stride(b->codec);
+    b->perm = alloc_try(b->g.n * sizeof *b->perm);
+    if (!b->perm) {
+        FAIL(st, ST_NO_MEMORY, "no memory for the order of %u rows", b->g.n);
+    }
+out:
+    return rc;
+}
+
+int graph__arrange(struct graph_builder *b, struct status *st)
+{
+    int rc = 0;
+    TRY(begin(b, st));
+    TRY(graph__order(b, st));
+out:
+    return rc;
+}
+
+int graph__make(struct graph_builder *b, uint32_t degree, uint32_t ef, float alpha,
+                struct status *st)
+{
+    int rc = 0;
+    uint32_t repaired;
+    TRY(begin(b, st));
     b->degree = degree;
     b->g.degree = ROUND_UP(degree + degree / 2, 16u);
     b->ef = MIN(MAX(ef, degree), b->g.n);
     b->alpha = alpha;
-    b->g.head.rows = *b->in->rows;
-    TRY(graph__train(b, &spec, &b->codec, st));
-    b->g.stride = padded_stride(b->codec);
     TRY(check_memory(b, st));
     b->codes = alloc_try_aligned(4096, (size_t)b->g.n * b->g.stride);
-    b->perm = alloc_try(b->g.n * sizeof *b->perm);
     b->links = alloc_try_aligned(4096, (size_t)b->g.n * b->g.degree * sizeof *b->links);
-    if (!b->codes || !b->perm || !b->links) {
+    if (!b->codes || !b->links) {
         FAIL(st, ST_NO_MEMORY, "no memory for a graph over %u rows", b->g.n);
     }
-    TRY(graph__order(b, st));
+    TRY(graph__order_laid(b, st));
+    if (!b->laid) {
+        TRY(graph__order(b, st));
+    }
     if (b->in->progress) {
         b->in->progress(b->in->progress_arg, 0.1);
     }
@@ -263,7 +287,9 @@ static int put_all(struct graph_builder *b, struct ixw *w, struct status *st)
     const void *blob = codec_blob(c, &size);
     TRY(ixw_section(w, GRAPH_META, &meta, sizeof meta, st));
     TRY(ixw_section(w, GRAPH_CODC, blob, size, st));
-    TRY(ixw_section(w, GRAPH_PERM, b->perm, g->n * sizeof(uint32_t), st));
+    if (!b->laid) {
+        TRY(ixw_section(w, GRAPH_PERM, b->perm, g->n * sizeof(uint32_t), st));
+    }
     TRY(ixw_section(w, GRAPH_CLUS, b->cluster_first, (g->nclusters + 1) * sizeof(uint32_t), st));
     TRY(ixw_section(w, GRAPH_CENT, b->centroids,
                     g->nclusters * graph__centroid_bytes(b->in->rows), st));

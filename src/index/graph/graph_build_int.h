@@ -18,6 +18,7 @@ struct graph_builder {
     float alpha;               /* above 1: more and longer links survive pruning */
     uint32_t *order, *rank;    /* node of each insertion; insertion of each node */
     uint32_t *node_cluster;    /* n */
+    bool laid;                 /* perm is 0, 1, ...: in->plan was followed */
     /* Of the batch in work. */
     uint32_t batch_first, batch_n;
     uint64_t *edges, *edges_tmp; /* target << 32 | source */
@@ -34,8 +35,17 @@ int graph__make(struct graph_builder *b, uint32_t degree, uint32_t ef, float alp
 void graph__builder_done(struct graph_builder *b);
 /* graph_bits.c: the sections BCOD and BITS. */
 int graph__bits_put(struct graph_builder *b, struct ixw *w, struct status *st);
-/* graph_order.c: clusters, node order, codes, routing. Progress up to a tenth. */
+/* The first part of that: perm, clusters and groups, without codes of all rows. */
+int graph__arrange(struct graph_builder *b, struct status *st);
+/* graph_order.c: clusters, node order and, where there is room for codes, these and routing. */
 int graph__order(struct graph_builder *b, struct status *st);
+/* pivot_first, from the sizes of clusters. */
+int graph__count_pivots(struct graph_builder *b, struct status *st);
+/* Copies of the codes that lead in. */
+int graph__route(struct graph_builder *b, struct status *st);
+/* graph_laid.c: the same as graph__order() from in->plan; b->laid stays false where there is none, or none
+ * for this metric. */
+int graph__order_laid(struct graph_builder *b, struct status *st);
 /* Bytes of one centroid. */
 size_t graph__centroid_bytes(const struct index_rows *rows);
 /* graph_insert.c: links. */

@@ -18,6 +18,7 @@
  * THREADS     As graph_search.c.
  */
 #include <math.h>
+#include <string.h>
 
 #include "base/bitset.h"
 #include "index/graph/graph_int.h"
@@ -38,6 +39,10 @@
 void graph__filter(const struct index *ix, const uint64_t *allow, uint64_t *bits)
 {
     const struct graph *g = CONTAINER_OF(ix, const struct graph, head);
+    if (!g->perm) {
+        memcpy(bits, allow, bits_words(g->n) * sizeof *bits);
+        return;
+    }
     for (uint32_t at = 0; at < g->n; at += 64) {
         uint64_t w = 0;
         for (uint32_t i = 0; i < MIN(64u, g->n - at); i++) {
@@ -253,7 +258,7 @@ int graph__search_filtered(const struct graph *g, const struct index_query *q, u
     struct plan_search plan = { .nrows = g->n,
                                 .allowed = q->allow_count,
                                 .k = tk->k,
-                                .prepared = q->filter != NULL,
+                                .prepared = graph_node_bits(g, q) != NULL,
                                 .nclusters = g->nclusters,
                                 .degree = g->degree,
                                 .ef = graph__ef(g, q, tk),

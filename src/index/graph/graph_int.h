@@ -102,8 +102,13 @@ static inline const uint32_t *graph_links(const struct graph *g, uint32_t node)
 /* The row of a node; a damaged file cannot name one that is not there. */
 static inline uint32_t graph_row(const struct graph *g, uint32_t node)
 {
-    uint32_t row = g->perm[node];
+    uint32_t row = g->perm ? g->perm[node] : node;
     return row < g->head.rows.nrows ? row : 0;
+}
+/* The filter's bits in the order of nodes; NULL: they are in the order of rows. */
+static inline const uint64_t *graph_node_bits(const struct graph *g, const struct index_query *q)
+{
+    return q->filter ? q->filter->bits : g->perm ? NULL : q->allow;
 }
 
 /* first[0 .. n] rises from 0 to end; else ST_CORRUPT. */

@@ -362,7 +362,9 @@ static void order_piece(struct graph_builder *b, struct piece *p, uint32_t c, ui
     for (uint32_t i = 0, place = GRAPH_NONE; i < n; i++) {
         uint32_t from = (uint32_t)p->sorted[i] & (PIECE_ROWS - 1);
         b->perm[first + i] = p->rows[from];
-        memcpy(b->codes + (first + i) * stride, p->codes + from * stride, stride);
+        if (b->codes) {
+            memcpy(b->codes + (first + i) * stride, p->codes + from * stride, stride);
+        }
         if (p->place[p->group[from]] != place) {
             place = p->place[p->group[from]];
             b->pivot_node[pivot0 + place] = first + i;
@@ -398,8 +400,7 @@ static void order_cluster(void *ctx, size_t c)
     piece_done(&p);
 }
 
-/* Copies of the codes that lead in. */
-static int make_routing(struct graph_builder *b, struct status *st)
+int graph__route(struct graph_builder *b, struct status *st)
 {
     const size_t stride = b->g.stride;
     const struct graph *g = &b->g;
@@ -421,23 +422,30 @@ static int make_routing(struct graph_builder *b, struct status *st)
     return 0;
 }
 
-int graph__order(struct graph_builder *b, struct status *st)
+int graph__count_pivots(struct graph_builder *b, struct status *st)
 {
-    int rc = 0;
-    TRY(make_clusters(b, st));
     const uint32_t nclusters = b->g.nclusters;
     b->pivot_first = alloc_try((nclusters + 1) * sizeof *b->pivot_first);
-    b->node_cluster = alloc_try(b->g.n * sizeof *b->node_cluster);
-    if (!b->pivot_first || !b->node_cluster) {
-        FAIL(st, ST_NO_MEMORY, "no memory for %u clusters of %u rows", nclusters, b->g.n);
+    if (!b->pivot_first) {
+        return st_fail(st, ST_NO_MEMORY, "no memory for %u clusters of %u rows", nclusters, b->g.n);
     }
     for (uint32_t c = 0, at = 0; c <= nclusters; c++) {
         b->pivot_first[c] = at;
         at += c < nclusters ? pivots_of(b->cluster_first[c + 1] - b->cluster_first[c]) : 0;
     }
+    return 0;
+}
+
+int graph__order(struct graph_builder *b, struct status *st)
+{
+    int rc = 0;
+    TRY(make_clusters(b, st));
+    TRY(graph__count_pivots(b, st));
+    const uint32_t nclusters = b->g.nclusters;
+    b->node_cluster = alloc_try(b->g.n * sizeof *b->node_cluster);
     b->g.npivots = b->pivot_first[nclusters];
     b->pivot_node = alloc_try(b->g.npivots * sizeof *b->pivot_node);
-    if (!b->pivot_node) {
+    if (!b->node_cluster || !b->pivot_node) {
         FAIL(st, ST_NO_MEMORY, "no memory for %u clusters of %u rows", nclusters, b->g.n);
     }
     parallel_for(b->in->pool, nclusters, order_cluster, b);
@@ -446,7 +454,9 @@ int graph__order(struct graph_builder *b, struct status *st)
         *st = b->st;
         goto out;
     }
-    TRY(make_routing(b, st));
+    if (b->codes) {
+        TRY(graph__route(b, st));
+    }
 out:
     return rc;
 }

@@ -304,7 +304,7 @@ int graph__reach(const struct graph *g, const struct index_query *q, uint32_t j,
                       .how = how,
                       .s = s,
                       .allow = q->filter ? q->filter->bits : q->allow,
-                      .row_of = q->filter ? NULL : g->perm,
+                      .row_of = graph_node_bits(g, q) ? NULL : g->perm,
                       .fetch = MIN(g->stride, (size_t)FETCH_MAX) };
     *ret = (struct graph_reached){ 0 };
     TRY(graph__heap_room(g, s, nentries, st));

@@ -222,7 +222,7 @@ static void lane_found(const struct graph *g, const struct index_query *q, struc
     graph__near(g, q, l->j, l->s->pool, l->walk.n);
     l->n = MIN(l->walk.n, l->walk.ef);
     scored(g, q, l->j, tk, l->walk.ef, &l->n, &l->least);
-    for (size_t i = 0; i < MIN(l->n, l->least); i++) {
+    for (size_t i = 0; g->perm && i < MIN(l->n, l->least); i++) {
         __builtin_prefetch(g->perm + graph_cand_node(l->s->pool[i]), 0, 2);
     }
     l->at = LANE_FOUND;

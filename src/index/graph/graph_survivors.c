@@ -242,14 +242,20 @@ static inline void add(struct survivors *v, size_t n)
 static void scan_bits(struct survivors *v, uint32_t first, uint32_t end)
 {
     const uint64_t *bits = v->bits;
+    size_t n = 0;
     for (uint32_t w = first / 64; w < (end + 63) / 64; w++) {
         uint64_t left = bits[w];
-        uint32_t *ids = v->s->ids + v->waiting;
         left &= w == first / 64 ? UINT64_MAX << (first % 64) : UINT64_MAX;
         left &= w == end / 64 ? ~(UINT64_MAX << (end % 64)) : UINT64_MAX;
-        const size_t n = bits_list(left, w * 64, ids);
-        add(v, n);
+        if (left) {
+            n += bits_list(left, w * 64, v->s->ids + v->waiting + n);
+        }
+        if (n + 64 > PICK_NODES) {
+            add(v, n);
+            n = 0;
+        }
     }
+    add(v, n);
 }
 
 /* The allowed nodes of first .. end. */
@@ -304,7 +310,7 @@ static int begin(const struct graph *g, const struct index_query *q, uint32_t j,
 {
     int rc = 0;
     *ret = (struct survivors){ .g = g, .q = q, .c = c, .sure = keep, .j = j, .tk = tk,
-                              .bits = q->filter ? q->filter->bits : NULL,
+                              .bits = graph_node_bits(g, q),
                               .keep = SPARE * keep + SPARE_MORE,
                               .cut = INFINITY,
                               .fetch = MIN(g->stride, (size_t)FETCH_MAX) };
@@ -397,7 +403,7 @@ int graph__survivors_all(const struct graph *g, const struct index_query *q, uin
     TRY(begin(g, q, j, plan->keep, plan->ef, 0, tk, c, &v, st));
     c->strategy = STRAT_SCAN;
     _Static_assert(SCORE_NODES + PICK_NODES + SIMD_PICK_MORE <= 256, "the least room of s->ids");
-    const bool few = !q->filter && q->allow_count < g->n / PLAN_FEW_OF;
+    const bool few = !v.bits && q->allow_count < g->n / PLAN_FEW_OF;
     if (few) {
         TRY(scan_rows(&v, st));
     } else if (plan_turns(plan, false)) {
