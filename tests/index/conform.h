@@ -35,6 +35,7 @@ struct cf_index {
 };
 
 static uint64_t cf_state;
+static bool cf_laid; /* rows are put in a graph's order before their first build */
 
 static inline double cf_uniform(void)
 {
@@ -184,6 +185,9 @@ static inline void cf_search_params(struct index_search_params *p)
 static inline int cf_build(const struct cf_set *s, const struct index_params *p, struct pool *pool,
                            struct cf_file *ret, struct status *st)
 {
+    if (cf_laid && !s->order) {
+        cf_lay((struct cf_set *)(uintptr_t)s, p, pool);
+    }
     struct index_build b = { .rows = &s->rows, .params = p, .pool = pool };
     if (s->order) {
         b.plan = index_order_plan(s->order, &b.plan_size);

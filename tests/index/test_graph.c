@@ -271,7 +271,7 @@ static void test_search_when_links_are_wild_then_nothing_outside_is_read(void **
             links[i] = (uint32_t)(cf_uniform() * 4294967295.0);
         }
     }
-    for (uint32_t i = 0; i < g->n; i += 3) {
+    for (uint32_t i = 0; perm && i < g->n; i += 3) {
         perm[i] = (uint32_t)(cf_uniform() * 4294967295.0);
     }
     struct topk *plain = search_with(&x, &s, K, 60, STRAT_GRAPH, NULL, NULL, NULL);
@@ -579,6 +579,7 @@ static void test_search_when_level_rises_then_it_looks_further(void **state)
 
 int main(int argc, char **argv)
 {
+    cf_laid = argc > 1;
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_search_when_level_rises_then_it_looks_further),
         cmocka_unit_test(test_search_when_ef_grows_then_recall_grows_and_work_too),

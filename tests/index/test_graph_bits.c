@@ -144,6 +144,9 @@ static void test_scan_when_the_best_come_as_the_last_room_fills_then_none_is_los
     enum { N = 10000, OTHERS = 400, NEAR = 200 };
     struct cf_set s;
     struct cf_index x;
+    if (cf_laid) { /* it counts on where rows lie */
+        skip();
+    }
     cf_set_new(&s, METRIC_L2, VEC_F32, DIM, N, 1, N, 61);
     float *rows = (float *)(void *)s.data, *q = (float *)(void *)s.queries;
     for (size_t i = 0; i < (size_t)N * DIM; i++) {
@@ -249,11 +252,21 @@ static void test_scan_when_rows_and_queries_are_odd_then_counts_are_exact(void *
                 sound.queries += 4 * s.query_stride;
                 sound.nq -= 4;
                 double r = recall(&x, &sound, &a);
+                for (uint32_t j = 0; way == 2 && m == 0 && j < 8; j++) { struct cf_set o1 = sound; o1.queries += j * s.query_stride; o1.nq = 1; print_message("  of %g q %u: %.3f\n", ofs[f], j, recall(&x, &o1, &a)); }
                 if (r <= (way == STRAT_SCAN ? .95 : .7)) {
                     print_message("metric %zu, one of %g, way %u: %.3f\n", m, ofs[f], way, r);
                 }
                 assert_true(r > (way == STRAT_SCAN ? .95 : .7));
             }
+            mem_free(allow);
+        }
+        for (int i = 0; i < 16; i++) { /* few allowed, odd ones by chance among the first of them */
+            uint64_t *allow = some_allowed(4200, 30);
+            struct ask a = { .k = K, .ef = 30, .strategy = STRAT_SCAN, .allow = allow };
+            struct cf_set sound = s;
+            sound.queries += 4 * s.query_stride;
+            sound.nq -= 4;
+            assert_true(recall(&x, &sound, &a) > .95);
             mem_free(allow);
         }
         cf_index_done(&x);
@@ -307,7 +320,8 @@ static void test_memory_when_searches_ran_then_their_scratch_is_counted_once(voi
     build(&s, INDEX_HNSW, &x);
     const struct graph *g = graph_of(&x);
     index_memory(x.ix, &before);
-    assert_true(before.resident >= (size_t)g->n * (g->stride + g->bit_stride + 4 * g->degree + 4));
+    assert_true(before.resident >= (size_t)g->n * (g->stride + g->bit_stride + 4 * g->degree +
+                                                  (cf_laid ? 0 : 4)));
     index_search_params_init(&sp);
     sp.ef = 1000; /* with a heap that grows */
     struct index_query q = { .queries = s.queries, .query_stride = s.query_stride, .nq = 2,
@@ -429,8 +443,9 @@ static void test_validate_when_bits_are_not_those_of_the_rows_then_it_says_so(vo
     cf_set_done(&s);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+    cf_laid = argc > 1;
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_scan_when_rows_and_filters_are_of_every_kind_then_counts_are_exact),
         cmocka_unit_test(test_scan_when_the_best_come_as_the_last_room_fills_then_none_is_lost),
@@ -441,5 +456,8 @@ int main(void)
         cmocka_unit_test(test_search_when_meta_and_bits_are_wild_then_nothing_outside_is_read),
         cmocka_unit_test(test_validate_when_bits_are_not_those_of_the_rows_then_it_says_so),
     };
+    if (argc > 2) {
+        cmocka_set_test_filter(argv[2]);
+    }
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -48,6 +48,9 @@ static void test_turn_when_rows_are_odd_then_bits_are_those_of_a_prepared_filter
 {
     static const uint32_t counts[] = { 1100, 1153, 1984, 2049, 4161 };
     static const double rates[] = { 0, .001, .02, .3, .97, 1 };
+    if (cf_laid) { /* nothing is turned */
+        skip();
+    }
     for (size_t i = 0; i < ARRAY_LEN(counts); i++) {
         const uint32_t n = counts[i];
         struct cf_set s;
@@ -209,8 +212,9 @@ static void test_walk_when_the_nearest_are_excluded_then_it_goes_on_or_says_so(v
     cf_set_done(&s);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+    cf_laid = argc > 1;
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_select_when_order_varies_then_the_smallest_are_in_front),
         cmocka_unit_test(test_turn_when_rows_are_odd_then_bits_are_those_of_a_prepared_filter),

@@ -275,6 +275,7 @@ static void test_search_when_memory_is_short_then_fewer_take_turns(void **state)
 
 int main(int argc, char **argv)
 {
+    cf_laid = argc > 1;
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(
             test_search_when_queries_take_turns_then_each_finds_the_same_with_any_codes),

@@ -18,7 +18,7 @@ struct graph_builder {
     float alpha;               /* above 1: more and longer links survive pruning */
     uint32_t *order, *rank;    /* node of each insertion; insertion of each node */
     uint32_t *node_cluster;    /* n */
-    bool laid;                 /* perm is 0, 1, ...: in->plan was followed */
+    bool laid;                 /* perm is 0, 1, ...: in->plan was followed, no PERM is written */
     /* Of the batch in work. */
     uint32_t batch_first, batch_n;
     uint64_t *edges, *edges_tmp; /* target << 32 | source */

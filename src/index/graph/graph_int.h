@@ -13,7 +13,7 @@
  * SECTIONS    META  struct graph_meta
  *             CODC  the codec's blob
  *             CODE  n codes of meta.stride bytes, in node order
- *             PERM  u32 n
+ *             PERM  u32 n; absent where rows lie in order (order.h): node i is row i
  *             LINK  n records of u32 degree links, unused slots at the end GRAPH_NONE
  *             CLUS  u32 nclusters + 1: first node of each cluster, and n
  *             CENT  nclusters centroids as kmeans.h gives them, rows of dim f32 or dim / 8 bytes
@@ -78,8 +78,8 @@ struct graph {
      * keys are multiplied by (COSINE divides by lengths, which centroids should keep). */
     uint8_t *centroid_codes;
     float *centroid_sizes;
-    const uint32_t *perm;          /* n */
-    uint32_t *node_of;             /* n: perm turned around, GRAPH_NONE: no node has this row */
+    const uint32_t *perm;          /* n; NULL: node i is row i */
+    uint32_t *node_of;             /* n or NULL: perm turned around, GRAPH_NONE: no node has this row */
     const uint32_t *links;         /* n records of degree */
     const uint32_t *cluster_first; /* nclusters + 1: nodes */
     const void *centroids;

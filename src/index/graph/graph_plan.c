@@ -204,7 +204,8 @@ double plan_cost(const struct plan_search *p, enum index_strategy s)
                all / 64 * WORD;
     case STRAT_SCAN:
         return (p->bit_bytes ? START : 0) +
-               (n * PLAN_FEW_OF < all && !p->prepared ? turn_bits(p) : find_bits(p, all)) + scanned(p, n) + exact +
+               (n * PLAN_FEW_OF < all && !p->prepared ? turn_bits(p) : find_bits(p, all)) +
+               scanned(p, n) + exact +
                (p->prepared || p->bit_bytes ? 0 : n * SCATTERED * far_part(p, p->code_bytes));
     case STRAT_CLUSTERS:
         return cost_clusters(p, local) + exact;

@@ -1,9 +1,9 @@
 /*
  * graph_survivors.c - scans over the allowed rows of a graph index.
  *
- * WHAT        Nodes are in cluster order and the filter's bits in row order: for a run of nodes the
- *             allowed ones are picked by allow[perm[node]], scored by their codes, and the best
- *             `keep` of them get exact scores. Where the index has bits (graph_bits.c) those are read
+ * WHAT        Nodes are in cluster order and the filter's bits, unless rows lie in order, in row
+ *             order: for a run of nodes the allowed ones are picked by allow[perm[node]], scored by
+ *             their codes, and the best `keep` of them get exact scores. Where the index has bits (graph_bits.c) those are read
  *             first, and codes only of rows that are not so many deviations of the bits' estimate
  *             behind the `keep` best so far.
  *             graph__survivors_near() takes clusters in the order of their centroids' distance.
@@ -158,11 +158,11 @@ static void score_held(struct survivors *v)
     v->nhold = 0;
 }
 
-/* The m-th smallest of n. */
-static float smallest(const float *keys, size_t n, size_t m, uint64_t *room)
+/* The m-th smallest of n. Keys without a lower bound are of rows that bits tell nothing of: last. */
+static float smallest(const float *keys, const float *lows, size_t n, size_t m, uint64_t *room)
 {
     for (size_t i = 0; i < n; i++) {
-        room[i] = graph_cand(keys[i], 0) | i;
+        room[i] = graph_cand(lows[i] > -INFINITY ? keys[i] : INFINITY, 0) | i;
     }
     if (m < n) {
         graph__select(room, n, m);
@@ -190,7 +190,7 @@ static void score_bits(struct survivors *v)
         float worst = INFINITY; /* of as many as are wanted, with those that are there */
         if (n > missing) {
             uint64_t room[256];
-            worst = smallest(s->keys, n, missing, room);
+            worst = smallest(s->keys, lows, n, missing, room);
         }
         cut = v->nnear ? fmaxf(cut, worst) : worst;
     }
