@@ -479,14 +479,17 @@ out:
 int co__rewrite(struct plan *t, bool *ret_moot, struct status *st)
 {
     struct co_swap *sw = t->swap;
-    int64_t began = clock_mono_ms();
+    int64_t began = clock_mono_ms(), target;
     int rc = 0;
 
     *ret_moot = false;
     if (!sw) {
         sw = t->swap = xalloc(sizeof *sw);
         sw->ar = arena_new(0);
-        TRY(co__id(t->co, 1, DEADLINE_NONE, &t->target_id, st));
+        TRY(co__id(t->co, 1, DEADLINE_NONE, &target, st));
+        lock_acquire(&t->co->compacts->lock); /* it is asked for */
+        t->target_id = target;
+        lock_release(&t->co->compacts->lock);
         *ret_moot = !describe(t, sw);
         if (*ret_moot) {
             goto out;

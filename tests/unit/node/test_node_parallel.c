@@ -258,9 +258,8 @@ static void replace_main(void *arg)
     }
 }
 
-static void run(int shards, bool release, bool failing, bool replace)
+static void run_with(struct roles_opts o, int shards, bool release, bool failing, bool replace)
 {
-    struct roles_opts o = { .compute_threads = 2, .seal_bytes = 30000, .wal_file_size = 20000 };
     struct roles *r = roles_new(&o);
     struct rcoll *c = rcoll_new(r, "c", shards);
     struct writer *w = xalloc(WRITERS * sizeof *w);
@@ -329,6 +328,12 @@ static void run(int shards, bool release, bool failing, bool replace)
     roles_free(r);
 }
 
+static void run(int shards, bool release, bool failing, bool replace)
+{
+    struct roles_opts o = { .compute_threads = 2, .seal_bytes = 30000, .wal_file_size = 20000 };
+    run_with(o, shards, release, failing, replace);
+}
+
 static void test_readers_when_everything_moves_then_snapshots_are_exact(void **state)
 {
     (void)state;
@@ -365,6 +370,16 @@ static void test_readers_when_replaced_while_loads_fail_then_snapshots_are_exact
     run(1, false, true, true);
 }
 
+/* The whole way: the coordinator chooses, a data node writes and indexes, shards change over. */
+static void test_readers_when_segments_are_rewritten_by_themselves_then_snapshots_are_exact(void **state)
+{
+    struct roles_opts o = { .compute_threads = 2, .seal_bytes = 30000, .wal_file_size = 20000,
+                            .compaction = true, .index_type = "IVF_FLAT", .index_rows_min = 50 };
+    (void)state;
+    run_with(o, 2, false, false, false);
+    run_with(o, 1, true, false, false);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -374,6 +389,8 @@ int main(void)
         cmocka_unit_test(test_readers_when_segments_are_replaced_then_snapshots_are_exact),
         cmocka_unit_test(test_readers_when_replaced_while_released_then_snapshots_are_exact),
         cmocka_unit_test(test_readers_when_replaced_while_loads_fail_then_snapshots_are_exact),
+        cmocka_unit_test(
+            test_readers_when_segments_are_rewritten_by_themselves_then_snapshots_are_exact),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
