@@ -47,3 +47,17 @@ void nd_measures_add(const struct nd_measures *m, const Elanus__SearchWork *w)
         }
     }
 }
+
+void nd_work_add(Elanus__SearchWork *sum, const Elanus__SearchWork *w)
+{
+    sum->strategies |= w->strategies;
+    sum->distances += w->distances;
+    sum->exact += w->exact;
+    sum->hops += w->hops;
+    sum->lists += w->lists;
+    sum->bytes += w->bytes;
+    sum->reads += w->reads;
+    sum->fallbacks += w->fallbacks;
+    sum->indexed_segments += w->indexed_segments;
+    sum->other_segments += w->other_segments;
+}
