@@ -32,6 +32,16 @@ int nd__decode_plan(const ProtobufCBinaryData *plan, struct arena *ar,
 struct pool *nd__pool_for(struct pool *compute, struct segment *const *segs, size_t nsegs,
                           size_t row_bytes, const struct call *call);
 
+/* ---- nd_ahead.c ---- */
+
+/* seg_search() for a page of an iterator, of which this is one of nsegs segments: the same hits,
+ * from what an earlier page left, or with hits for later ones found ahead. */
+int nd__ahead_search(struct nd_ahead *a, const struct segment *seg, size_t nsegs,
+                     const Elanus__SearchReq *req, const struct seg_search *q, struct topk *tk,
+                     struct arena *ar, struct status *st);
+
+/* ---- nd_merge.c ---- */
+
 /* Room for the hits of an answer; they are counted down to what was found at the end. */
 int nd__resp_reserve(Elanus__SearchResp *resp, uint32_t nq, size_t most, struct arena *ar,
                      struct status *st);

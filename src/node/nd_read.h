@@ -11,6 +11,13 @@
 #include "segment/segment.h"
 #include "service/service.h"
 
+/* Hits of sealed segments found ahead for the next pages of search iterators (nd_ahead.c).
+ * Thread: any. */
+struct nd_ahead;
+struct nd_ahead *nd_ahead_new(size_t bytes_max);
+void nd_ahead_free(struct nd_ahead *a);
+size_t nd_ahead_bytes(struct nd_ahead *a);
+
 /* Best k hits per query over all segments, equal keys once. Fills counts, scores, pks,
  * segment_ids, rows, timestamps, searched_rows of resp, and near as far as req asks for it.
  * req->read_ts is the snapshot. known may be NULL. */
@@ -18,6 +25,7 @@ struct nd_known {
     const float *limits; /* for each query a score, worse hits than which the caller has enough of */
     /* For each segment where the queries lie in its guide (seg_guide()); NULL: not known. */
     const Elanus__SearchNear *const *near;
+    struct nd_ahead *ahead; /* for pages of iterators; NULL: nothing is found ahead */
 };
 int nd_search(struct segment *const *segs, size_t nsegs, const struct schema *schema,
               const Elanus__SearchReq *req, const struct nd_known *known, struct pool *compute,

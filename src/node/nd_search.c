@@ -19,6 +19,8 @@ struct search_job {
     struct seg_search q;
     uint32_t k;              /* hits asked of each segment */
     const struct nd_known *known;
+    const Elanus__SearchReq *req;
+    struct nd_ahead *ahead;  /* NULL: no page of an iterator */
     struct arena *scratch;
 };
 
@@ -42,7 +44,13 @@ static void search_one(void *ctx, size_t i)
         q.near_id = known->near[i]->segment_id;
     }
     topk_free(TAKE(w->tk));
-    if (seg_topk_new(&q, job->k, &w->tk, &w->st) == 0) {
+    if (seg_topk_new(&q, job->k, &w->tk, &w->st) != 0) {
+        return;
+    }
+    if (job->ahead) {
+        (void)nd__ahead_search(job->ahead, job->segs[i], job->nsegs, job->req, &q, w->tk,
+                               w->scratch, &w->st);
+    } else {
         (void)seg_search(job->segs[i], &q, w->tk, w->scratch, &w->st);
     }
 }
@@ -312,7 +320,8 @@ int nd_search(struct segment *const *segs, size_t nsegs, const struct schema *sc
               const struct call *call, Elanus__SearchResp *resp, struct status *st)
 {
     struct search_job job = {
-        .segs = segs, .nsegs = nsegs, .schema = schema, .k = req->k, .known = known,
+        .segs = segs, .nsegs = nsegs, .schema = schema, .k = req->k, .known = known, .req = req,
+        .ahead = known && req->pages && req->exact ? known->ahead : NULL,
     };
     bool more;
     int rc;

@@ -6,8 +6,8 @@
  *           between two scores: one hit more than the page is searched, and when the border would
  *           cut through a run of equal scores, the run is left to the next page. Only when the run
  *           is the whole page does the page grow until the run ends.
- *           No state is kept: any proxy answers any page. The snapshot's timestamp comes with the
- *           request.
+ *           No page depends on state: any proxy answers any page. The snapshot's timestamp comes
+ *           with the request. Query nodes find hits ahead (node/nd_ahead.c), which saves time only.
  * LIMIT     A run of equal scores longer than a search can answer (topK) cannot be paged through
  *           and is refused.
  */
@@ -45,6 +45,7 @@ int px_iterator_search(struct px_call *pc, struct px_search *s, struct status *s
     uint32_t batch = (uint32_t)s->sp.topk, k = MIN(batch + 1, max), n, end;
     int rc;
 
+    s->req.pages = true;
     for (;;) {
         s->req.k = k;
         TRY(px_search_shards(pc, s->coll, &s->req, s->snapshot, &s->hits, st));

@@ -56,6 +56,10 @@ int seg_topk_new(const struct seg_search *q, uint32_t topk, struct topk **ret_tk
             range.has_range_filter = true;
             range.range_filter = beyond;
         }
+        if (isinf(q->bound) && (q->bound < 0) == larger) { /* nothing is beyond, nor its equals */
+            range.has_radius = true;
+            range.radius = larger ? INFINITY : -INFINITY;
+        }
     }
     int rc = topk_new(q->nq, topk, larger, &range, ret_tk, st);
     for (uint32_t i = 0; rc == 0 && q->limits && i < q->nq; i++) {

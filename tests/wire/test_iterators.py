@@ -1,8 +1,14 @@
-"""Iterators over several shards, and where many rows have the same score: each row exactly once."""
+"""Iterators over several shards, through restarts, where rows come and go, and where many rows have
+the same score: each row exactly once."""
+import re
+import urllib.request
+
 import numpy as np
 import pytest
-from pymilvus import DataType, MilvusClient
-from support import fails, index, kv, make, placeholder, scores, simple_rows, vectors
+from pymilvus import DataType, MilvusClient, MilvusException
+from server import Server
+from support import (connected, eventually, fails, index, kv, make, placeholder, scores, simple_rows,
+                     vectors)
 
 
 def pages(it):
@@ -127,3 +133,98 @@ def test_pages_of_any_size_are_answered_or_refused(raw, client, name, limit, off
         res = raw.Query(collection_name=name, expr="id >= 0", output_fields=["id"],
                         query_params=kv(limit=limit, offset=offset, iterator=iterator))
         assert res.status.code == (0 if iterator == "True" and offset == 0 else 1100)
+
+
+# ---- sealed rows with an index: pages are exact, and most come from what a scan found before ----
+
+PARTS, PART = 2, 6000
+GONE = set(range(0, PARTS * PART, 11))
+
+
+def indexed_rows(client, name, metric="L2"):
+    """Two sealed segments with an HNSW index each; the rows of GONE are deleted."""
+    make(client, name, ("x", DataType.INT64), vector=16, kind="HNSW", metric=metric)
+    for part in range(PARTS):
+        client.insert(name, simple_rows(PART, dim=16, start=part * PART, seed=part + 1,
+                                        x=lambda i: i % 10))
+        client.flush(name)
+    client.delete(name, ids=sorted(GONE))
+    assert eventually(lambda: client.describe_index(name, "vector")["pending_index_rows"] == 0, 60)
+    return np.concatenate([vectors(PART, 16, part + 1) for part in range(PARTS)])
+
+
+def expect(base, metric, q, keep):
+    """Ids in the order of scores, and their scores."""
+    s = scores(metric, base, q)
+    ids = np.array([i for i in range(len(base)) if keep(i)])
+    order = ids[np.argsort(-s[ids] if metric in ("IP", "COSINE") else s[ids], kind="stable")]
+    return order.tolist(), s[order]
+
+
+def check_order(hits, ids, ranking):
+    """Every row once, and where the client's arithmetic can tell two scores apart, in order."""
+    assert len(hits) == len({i for i, _ in hits}) == len(ids)
+    assert {i for i, _ in hits} == set(ids)
+    assert np.allclose([d for _, d in hits], ranking, rtol=1e-4, atol=1e-5)
+    d = np.array([d for _, d in hits])
+    assert (np.diff(d) >= 0).all() or (np.diff(d) <= 0).all()
+
+
+def pages_by(server):
+    """How many pages of segments came from what was found before, and by a scan."""
+    text = urllib.request.urlopen(f"http://127.0.0.1:{server.management}/metrics").read().decode()
+    return [int(re.search(r'elanus_iterator_pages_total.%s"[^ ]* (\d+)' % how, text)[1])
+            for how in ('from="kept', 'from="scan')]
+
+
+@pytest.mark.parametrize("metric", ["L2", "IP", "COSINE"])
+def test_indexed_rows_come_once_and_in_order_whatever_is_written(client, server, name, metric):
+    base, q = indexed_rows(client, name, metric), vectors(1, 16, seed=9)[0]
+    ids, ranking = expect(base, metric, q, lambda i: i % 10 < 7 and i not in GONE)
+    before = pages_by(server)
+    it = client.search_iterator(name, data=[q.tolist()], batch_size=250, filter="x < 7",
+                                search_params={"metric_type": metric})
+    found, n = [], 0
+    while page := it.next():
+        found += [(h["id"], h["distance"]) for h in page]
+        n += 1
+        if n in (1, 4):  # none of it is of the iterator's time
+            client.delete(name, ids=ids[len(found) + 5:len(found) + 400:3])
+            client.insert(name, [{"id": 100000 + n * 1000 + i, "x": 1, "vector": (q + i).tolist()}
+                                 for i in range(50)])
+            client.upsert(name, [{"id": i, "x": 1, "vector": q.tolist()} for i in ids[-20 * n:]])
+        if n == 8:
+            client.flush(name)
+    it.close()
+    check_order(found, ids, ranking)
+    kept, scanned = (a - b for a, b in zip(pages_by(server), before))
+    assert kept > 2 * scanned > 0
+
+
+def test_an_iterator_goes_on_after_a_restart():
+    with Server() as own:
+        c = connected(own.uri)
+        base, q = indexed_rows(c, "a"), vectors(1, 16, seed=10)[0]
+        ids, ranking = expect(base, "L2", q, lambda i: i not in GONE)
+        it = c.search_iterator("a", data=[q.tolist()], batch_size=700,
+                               search_params={"metric_type": "L2"})
+        found, n = [], 0
+
+        def next_page():
+            try:
+                return [it.next()]
+            except MilvusException:  # the client mends its connection in its own time
+                return None
+
+        while True:
+            got = eventually(next_page, 60)
+            assert got, "no page after the restart"
+            if not got[0]:
+                break
+            found += [(h["id"], h["distance"]) for h in got[0]]
+            n += 1
+            if n in (3, 9):
+                c.delete("a", ids=ids[len(found) + 1:len(found) + 50])
+                own.restart(kill=n == 3)
+        check_order(found, ids, ranking)
+        c.close()

@@ -17,6 +17,7 @@
 #include "schema/errors.h"
 
 #define DELTA_MEMORY_MAX ((size_t)4 << 30)
+#define AHEAD_MEMORY_MAX ((size_t)64 << 20)
 
 static void table_free(struct id_map *segs)
 {
@@ -51,6 +52,7 @@ int qn_new(const struct qn_opts *o, struct qn **ret_qn, struct status *st)
     qn->colls = id_map_new();
     qn__indexes_new(qn);
     nd_measures_find(&qn->measures);
+    qn->ahead = nd_ahead_new(AHEAD_MEMORY_MAX);
     *ret_qn = qn;
     return 0;
 }
@@ -65,6 +67,7 @@ void qn_free(struct qn *qn)
         return;
     }
     qn__indexes_free(qn);
+    nd_ahead_free(qn->ahead);
     while (id_map_next(qn->colls, &pos, &id, &v)) {
         coll_free((struct qn_coll *)(uintptr_t)v);
     }
@@ -444,10 +447,11 @@ static int do_search(void *self, const struct call *call, const Elanus__SearchRe
 {
     struct qn *qn = self;
     struct pinned p = { 0 };
+    struct nd_known known = { .ahead = qn->ahead };
     int rc;
 
     TRY(pin(qn, req->collection_id, req->segment_ids, req->n_segment_ids, false, call->ar, &p, st));
-    TRY(nd_search(p.segs, p.n, p.schema, req, NULL, qn->opts.compute, call, resp, st));
+    TRY(nd_search(p.segs, p.n, p.schema, req, &known, qn->opts.compute, call, resp, st));
     nd_measures_add(&qn->measures, resp->work);
 out:
     unpin(&p);

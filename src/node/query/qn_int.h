@@ -21,6 +21,7 @@ struct qn {
     struct lock deleting[QN_STRIPES]; /* RANK_NODE_FLUSH: seg_delete() is for one at a time */
     struct qn_indexes *indexes;
     struct nd_measures measures;
+    struct nd_ahead *ahead;
 };
 
 /* Whether served or still loading; NULL: neither. Holds: lock */
