@@ -68,8 +68,8 @@ int topk_new(uint32_t nq, uint32_t k, bool larger_is_better, const struct topk_r
     int rc = 0;
     struct topk *tk = NULL;
     size_t lists_len, items_len, len;
-    if (k == 0 || k > INDEX_TOPK_MAX) {
-        FAIL(st, ST_INVALID, "topk %u, must be 1 to %d", k, INDEX_TOPK_MAX);
+    if (k == 0 || k > TOPK_MAX) {
+        FAIL(st, ST_INVALID, "topk %u, must be 1 to %u", k, TOPK_MAX);
     }
     if (nq == 0) {
         FAIL(st, ST_INVALID, "nq is 0");

@@ -13,6 +13,9 @@
 
 struct status;
 
+/* Longest list: more than a search may ask for, as hits are found ahead of searches to come. */
+#define TOPK_MAX 65536u
+
 struct topk_item {
     float key;
     uint64_t row;
@@ -41,7 +44,7 @@ struct topk {
 };
 
 /* Lists for nq queries of k results. range may be NULL. *ret_tk is freed with topk_free().
- * Fails: ST_INVALID (k is 0 or above INDEX_TOPK_MAX, nq is 0), ST_NO_MEMORY. */
+ * Fails: ST_INVALID (k is 0 or above TOPK_MAX, nq is 0), ST_NO_MEMORY. */
 int topk_new(uint32_t nq, uint32_t k, bool larger_is_better, const struct topk_range *range,
              struct topk **ret_tk, struct status *st);
 void topk_free(struct topk *tk);

@@ -219,7 +219,7 @@ static void test_topk_new_with_bad_sizes_fails(void **state)
     struct topk *tk = NULL;
     struct status st = STATUS_INIT;
     assert_int_equal(topk_new(1, 0, false, NULL, &tk, &st), ST_INVALID);
-    assert_int_equal(topk_new(1, INDEX_TOPK_MAX + 1, false, NULL, &tk, &st), ST_INVALID);
+    assert_int_equal(topk_new(1, TOPK_MAX + 1, false, NULL, &tk, &st), ST_INVALID);
     assert_int_equal(topk_new(0, 1, false, NULL, &tk, &st), ST_INVALID);
     alloc_fail_after(1);
     assert_int_equal(topk_new(1, 1, false, NULL, &tk, &st), ST_NO_MEMORY);
