@@ -203,8 +203,8 @@ static struct policy_seg candidate(struct look *lk, const struct co_coll *c,
 /* ---- making plans ---- */
 
 /* Holds: lock */
-static void add_plan(struct coord *co, const struct co_coll *c, const struct group *g,
-                     const uint32_t *picked, size_t n, int64_t id, int64_t trigger)
+static struct plan *add_plan(struct coord *co, const struct co_coll *c, const struct group *g,
+                             const uint32_t *picked, size_t n, int64_t id, int64_t trigger)
 {
     struct co_compacts *k = co->compacts;
     struct plan *t = xalloc(sizeof *t);
@@ -223,6 +223,14 @@ static void add_plan(struct coord *co, const struct co_coll *c, const struct gro
         k->v = xrealloc(k->v, k->cap * sizeof(struct plan *));
     }
     k->v[k->n++] = t;
+    return t;
+}
+
+/* So that the change fits into one transaction: a source goes with its index files, the target comes
+ * with its own. Room is left for delete files that go, and an index that is made meanwhile. */
+static size_t sources_max(const struct co_coll *c)
+{
+    return MAX((size_t)META_TXN_OPS_MAX * 7 / 8 / (c->indexes.n + 2), (size_t)1);
 }
 
 /* Plans for one group; id: of the first, nids: how many there may be. Holds: state, lock */
@@ -233,6 +241,7 @@ static size_t plan_group(struct look *lk, const struct co_coll *c, const struct 
     uint32_t *order = arena_alloc(lk->ar, (g->n + 1) * sizeof *order);
     uint32_t *picked = arena_alloc(lk->ar, (g->n + 1) * sizeof *picked);
     struct policy_compact how = { .forced = lk->asked != NULL,
+                                  .max_sources = sources_max(c),
                                   .no_merge = lk->asked && lk->asked->deletes_only };
     int64_t total = 0;
     size_t plans = 0, k;
@@ -246,7 +255,8 @@ static size_t plan_group(struct look *lk, const struct co_coll *c, const struct 
         how.max_bytes = lk->asked->target_bytes;
     }
     while (plans < nids && (k = policy_compact_next(segs, g->n, &how, order, picked)) > 0) {
-        add_plan(lk->co, c, g, picked, k, id + (int64_t)plans++, trigger);
+        struct plan *t = add_plan(lk->co, c, g, picked, k, id + (int64_t)plans++, trigger);
+        t->expired = segs[picked[0]].expired;
         for (size_t i = 0; i < k; i++) {
             segs[picked[i]].free = false;
         }

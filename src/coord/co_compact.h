@@ -14,6 +14,7 @@ struct plan {
     const char *vchannel;
     size_t nsources;
     const int64_t *sources;
+    bool expired;                /* chosen because no row is kept: not to be merged instead */
     /* Behind co->compacts->lock, from here. */
     enum { PLAN_WAITS, PLAN_RUNS, PLAN_ENDED, PLAN_GAVE_UP } state;
     bool ended;                  /* its thread can be joined */

@@ -103,11 +103,18 @@ static void describe_target(struct co_swap *sw, const struct plan *t)
     to->deletes_ts = req->gone_before;
 }
 
-/* What the data node is told, copied. false: something of it is gone. */
+/* Rows before this are kept no longer; 0: all are. Holds: state or commit */
+static hts expired_before(const struct coord *co, const struct co_coll *c)
+{
+    int64_t ttl = co__ttl_ms(c);
+
+    return ttl ? before_ms(clock_now_ms() - co->compacts->retention_ms - ttl) : 0;
+}
+
+/* What the data node is told, copied. false: something of it is gone, or kept longer by now. */
 static bool describe(struct plan *t, struct co_swap *sw)
 {
     struct coord *co = t->co;
-    int64_t now = clock_now_ms(), keep = co->compacts->retention_ms, ttl;
     Elanus__CompactReq *req = &sw->req;
     struct co_coll *c;
     bool found;
@@ -120,13 +127,13 @@ static bool describe(struct plan *t, struct co_swap *sw)
         req->collection = co__copy(c->rec->pb, sw->ar);
         req->sources = arena_alloc(sw->ar, (t->nsources + 1) * sizeof(Elanus__Segment *));
         req->deltas = arena_alloc(sw->ar, (c->deltas.n + 1) * sizeof(Elanus__Delta *));
-        ttl = co__ttl_ms(c);
-        req->gone_before = before_ms(now - keep);
-        req->expired_before = ttl ? before_ms(now - keep - ttl) : 0;
+        req->gone_before = before_ms(clock_now_ms() - co->compacts->retention_ms);
+        req->expired_before = expired_before(co, c);
     }
     for (size_t i = 0; found && i < t->nsources; i++) {
         const struct co_rec *rec = co__list_get(&c->segs, t->sources[i]);
-        found = rec != NULL;
+        found = rec && (!t->expired ||
+                        ((const Elanus__Segment *)rec->pb)->max_ts < req->expired_before);
         if (found) {
             req->sources[req->n_sources++] = co__copy(rec->pb, sw->ar);
         }
@@ -372,12 +379,19 @@ static int commit(struct plan *t, struct co_swap *sw, bool *ret_moot, struct sta
     if (*ret_moot) {
         goto out;
     }
+    if (sw->req.expired_before > expired_before(co, c)) { /* its properties changed meanwhile */
+        FAIL(st, ST_CONFLICT, "rows that were left out are kept longer by now");
+    }
     TRY(co__ts(co, 1, DEADLINE_NONE, &now, st));
     sw->target.flushed_ts = now;
     for (size_t i = 0; i < sw->nfiles; i++) {
         sw->files[i]->created_ts = now;
     }
     put_changes(sw, c, &tx);
+    if (tx.nmops > META_TXN_OPS_MAX) { /* known before: nothing has happened, the files can go */
+        FAIL(st, ST_TOO_LARGE, "%zu segments and their index files are more than one transaction holds",
+             sw->req.n_sources);
+    }
     TRY(FAULT_POINT("compact_before_commit", st));
     sw->files_ours = false; /* a commit that failed may have happened all the same */
     TRY(co__commit_locked(&tx, st));

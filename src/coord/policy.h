@@ -48,10 +48,12 @@ struct policy_seg {
 };
 struct policy_compact {
     int64_t max_bytes; /* of a segment that merging makes */
+    size_t max_sources; /* 0: POLICY_SOURCES_MAX, which is the most */
     bool forced;       /* asked for: every merge that makes fewer segments, every deleted row */
     bool no_merge;
 };
 enum { POLICY_SOURCES_MAX = 128 };
+#define POLICY_ROWS_MAX (INT64_C(1) << 26) /* of one segment: its files number them */
 /* How large merging makes the segments of a shard's partition that has total_bytes of them:
  * max_bytes, more where that would still leave many. */
 int64_t policy_segment_bytes(int64_t max_bytes, int64_t total_bytes);

@@ -63,17 +63,24 @@ static size_t sort_free(const struct policy_seg *segs, size_t n, uint32_t *order
     return m;
 }
 
+static size_t sources_max(const struct policy_compact *how)
+{
+    return how->max_sources ? MIN(how->max_sources, (size_t)POLICY_SOURCES_MAX)
+                            : (size_t)POLICY_SOURCES_MAX;
+}
+
 /* How many of the smallest are merged; 0: none. */
 static size_t merge(const struct policy_seg *segs, const uint32_t *order, size_t n,
                     const struct policy_compact *how)
 {
-    int64_t sum = 0;
+    int64_t sum = 0, rows = 0;
     size_t best = 0;
 
-    for (size_t k = 0; k < MIN(n, (size_t)POLICY_SOURCES_MAX); k++) {
+    for (size_t k = 0; k < MIN(n, sources_max(how)); k++) {
         int64_t largest = alive_bytes(&segs[order[k]]);
         sum += largest;
-        if (sum > how->max_bytes && k > 0) {
+        rows += segs[order[k]].rows; /* all of them: what is gone is an estimate */
+        if ((sum > how->max_bytes || rows > POLICY_ROWS_MAX) && k > 0) {
             break;
         }
         if (k > 0 && (how->forced || (double)sum >= MERGE_GROWTH * (double)largest ||
@@ -90,7 +97,7 @@ size_t policy_compact_next(const struct policy_seg *segs, size_t n, const struct
 {
     size_t m = sort_free(segs, n, order), k = 0;
 
-    for (size_t i = 0; i < m && k < POLICY_SOURCES_MAX; i++) {
+    for (size_t i = 0; i < m && k < sources_max(how); i++) {
         if (segs[order[i]].expired) {
             ret_picked[k++] = order[i];
         }

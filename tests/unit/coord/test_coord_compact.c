@@ -439,6 +439,86 @@ static void test_rows_when_expired_then_segments_leave(void **state)
     fx_free(fx);
 }
 
+/* Who asks for rows to be kept longer finds those that are there. */
+static void test_rows_when_kept_longer_meanwhile_then_they_stay(void **state)
+{
+    struct fx *fx = fx_new();
+    struct coll c = make_auto(fx, "c");
+    data_node(fx);
+    flush(c, 5, 100000);
+    fx->compact_rows = 0;
+    fx->compact_hold = true;
+    set_property(c, "collection.ttl.seconds", "3600");
+    WAIT(fx_told(fx, "compact(5,deltas=0,expire=1)"));
+    set_property(c, "collection.ttl.seconds", "3155760000");
+    fx->compact_hold = false;
+    usleep(600000); /* past the next try */
+    assert_int_equal(list(c)->n_segments, 1);
+    assert_false(fx_told(fx, "replace("));
+    set_property(c, "collection.ttl.seconds", "7200"); /* and it is looked at again */
+    WAIT(fx_told(fx, "replace(5,rows=0,"));
+    WAIT(list(c)->n_segments == 0);
+    fx_free(fx);
+}
+
+/* As if built. */
+static void have_index_files(struct coll c, int64_t segment)
+{
+    struct co_coll *coll = co__by_id(c.fx->co, c.id);
+    struct status st = STATUS_INIT;
+    struct co_txn tx;
+    co__txn_init(&tx, c.fx->co, c.fx->ar);
+    for (size_t i = 0; i < coll->indexes.n; i++) {
+        Elanus__SegmentIndex *file = ARENA_NEW(c.fx->ar, Elanus__SegmentIndex);
+        elanus__segment_index__init(file);
+        file->collection_id = c.id;
+        file->index_id = coll->indexes.v[i]->id;
+        file->segment_id = segment;
+        file->build_id = segment;
+        co__put(&tx, CO_SEGINDEX, file);
+    }
+    ASSERT_OK(co__commit(&tx, &st));
+    co__txn_done(&tx);
+}
+
+/* A source goes with a file of every index: fewer fit into a transaction. */
+static void test_compact_when_indexes_are_many_then_the_change_fits_one_transaction(void **state)
+{
+    enum { FIELDS = 8, SEGMENTS = 128 };
+    struct fx *fx = fx_new();
+    Elanus__CreateCollectionReq *req = fx_create_req(fx, "", "c");
+    Elanus__CollectionInfo info = ELANUS__COLLECTION_INFO__INIT;
+    Elanus__CompactSegmentsResp r;
+    struct coll c;
+    req->schema->fields = arena_alloc(fx->ar, (FIELDS + 1) * sizeof(pb_field *));
+    req->schema->fields[0] = fx_field(fx, "id", 5);
+    req->schema->fields[0]->is_primary_key = true;
+    for (int i = 0; i < FIELDS; i++) {
+        req->schema->fields[i + 1] = fx_field(fx, arena_printf(fx->ar, "v%d", i), 101);
+        fx_param(fx, req->schema->fields[i + 1], "dim", "4");
+    }
+    req->schema->n_fields = FIELDS + 1;
+    ASSERT_CALL(CALL(fx, root, create_collection, req, &info));
+    ASSERT_CALL(fx_describe(fx, "", "c", &info));
+    c = (struct coll){ fx, "c", info.collection->id, info.partitions[0]->id,
+                       info.collection->vchannels[0] };
+    for (int i = 0; i < FIELDS; i++) {
+        ASSERT_CALL(fx_index(fx, "c", arena_printf(fx->ar, "v%d", i), arena_printf(fx->ar, "i%d", i),
+                             "HNSW"));
+    }
+    for (int i = 0; i < SEGMENTS; i++) {
+        flush(c, 1000 + i, 5000);
+        have_index_files(c, 1000 + i);
+    }
+    assert_int_equal(fx_keys(fx, "/elanus/data/segindex/"), FIELDS * SEGMENTS);
+    data_node(fx);
+    r = ask(c, false, INT64_C(1) << 40);
+    WAIT(all_in(c, r.compaction_id, DONE));
+    assert_int_equal(list(c)->n_segments, r.plan_count);
+    assert_true(r.plan_count < 5);
+    fx_free(fx);
+}
+
 static void test_compact_when_the_data_node_fails_then_tried_again_or_given_up(void **state)
 {
     struct fx *fx = fx_new();
@@ -603,6 +683,8 @@ int main(void)
         cmocka_unit_test(test_deletes_when_of_a_growing_row_or_another_segment_then_their_file_stays),
         cmocka_unit_test(test_deletes_when_young_then_rewritten_once_they_are_old_enough),
         cmocka_unit_test(test_rows_when_expired_then_segments_leave),
+        cmocka_unit_test(test_rows_when_kept_longer_meanwhile_then_they_stay),
+        cmocka_unit_test(test_compact_when_indexes_are_many_then_the_change_fits_one_transaction),
         cmocka_unit_test(test_compact_when_the_data_node_fails_then_tried_again_or_given_up),
         cmocka_unit_test(test_shard_when_it_cannot_be_told_then_old_files_stay_until_it_is),
         cmocka_unit_test(test_collection_when_dropped_meanwhile_then_cancelled_and_nothing_is_left),

@@ -188,6 +188,38 @@ static void test_compact_when_the_sum_would_be_too_large_then_fewer_and_halves_f
     assert_int_equal(pick_of(s, 4, how).n, 0);
 }
 
+static void test_compact_when_sources_are_limited_then_no_more_than_that(void **state)
+{
+    struct policy_seg s[9];
+    struct policy_compact how = { .max_bytes = 10000, .max_sources = 4 };
+    for (int i = 0; i < 9; i++) {
+        s[i] = (struct policy_seg){ .id = i, .rows = 10, .bytes = 100, .free = true };
+    }
+    assert_int_equal(pick_of(s, 9, how).n, 4);
+    for (int i = 0; i < 9; i++) {
+        s[i].expired = true;
+    }
+    assert_int_equal(pick_of(s, 9, how).n, 4);
+    how.max_sources = 0;
+    assert_int_equal(pick_of(s, 9, how).n, 9);
+}
+
+/* Rows of a few bytes: the merged one has no more of them than a segment can number. */
+static void test_compact_when_rows_are_many_then_no_more_than_a_segment_has(void **state)
+{
+    struct policy_seg s[5];
+    struct policy_compact how = { .max_bytes = INT64_C(1) << 40, .forced = true };
+    for (int i = 0; i < 5; i++) {
+        s[i] = (struct policy_seg){ .id = i, .rows = POLICY_ROWS_MAX / 3, .bytes = 100, .free = true };
+    }
+    assert_int_equal(pick_of(s, 5, how).n, 3);
+    how.forced = false;
+    assert_int_equal(pick_of(s, 5, how).n, 3);
+    s[0].rows = s[1].rows = s[2].rows = s[3].rows = s[4].rows = POLICY_ROWS_MAX / 2 + 1;
+    how.forced = true;
+    assert_int_equal(pick_of(s, 5, how).n, 0);
+}
+
 static void test_compact_when_rows_are_gone_then_alone_and_only_from_a_fifth_on(void **state)
 {
     struct policy_seg s[] = { sized(1, 1000), sized(2, 5) };
@@ -273,6 +305,8 @@ int main(void)
         cmocka_unit_test(test_refused_pause_when_first_then_none_and_the_third_is_the_last),
         cmocka_unit_test(test_compact_when_sizes_are_alike_then_three_are_merged_two_are_not),
         cmocka_unit_test(test_compact_when_the_sum_would_be_too_large_then_fewer_and_halves_fill_one),
+        cmocka_unit_test(test_compact_when_sources_are_limited_then_no_more_than_that),
+        cmocka_unit_test(test_compact_when_rows_are_many_then_no_more_than_a_segment_has),
         cmocka_unit_test(test_compact_when_rows_are_gone_then_alone_and_only_from_a_fifth_on),
         cmocka_unit_test(test_compact_when_expired_then_together_before_anything_else),
         cmocka_unit_test(test_compact_when_flushes_never_end_then_rewrites_and_segments_are_bounded),
