@@ -123,6 +123,52 @@ out:
     return rc;
 }
 
+/* ---- a log that has lost its end ---- */
+
+#define FILL_BATCH 1024u
+
+/* What metadata says is in files may have been in the log's end when a power cut took it (wal.sync
+ * other than always), or the log is a new one. Its positions are not given out again: what stood there
+ * would be taken for flushed by the next replay, and by the commit of a flush. Empty records stand in
+ * for what was lost. */
+static int fill_lost(struct sn_channel *ch, const struct open_job *job, struct arena *ar,
+                     struct status *st)
+{
+    const struct sn_record empty = { .vchannel = SLICE_LIT("") };
+    uint64_t last = wal_last_position(ch->wal), used = last, from;
+    struct wal_entry *entries, entry = { .type = SN_RECORD_WRITE };
+    struct file_part *parts;
+    int rc = 0;
+
+    for (size_t i = 0; i < job->n; i++) {
+        const struct sn_shard *sh = job->shards[i].sh;
+        used = MAX(used, sh->delta_position);
+        used = MAX(used, sh->checkpoint ? sh->checkpoint - 1 : 0);
+    }
+    if (used == last) {
+        goto out;
+    }
+    LOG_W("log ends before what is in files, its end was lost: channel=%s last=%llu files=%llu",
+          ch->name, (unsigned long long)last, (unsigned long long)used);
+    TRY(sn_record_encode(&empty, ar, &parts, &entry.nparts, st));
+    entry.parts = parts;
+    entries = arena_try_array(ar, FILL_BATCH, sizeof *entries);
+    if (!entries) {
+        FAIL(st, ST_NO_MEMORY, "no memory for %u records", FILL_BATCH);
+    }
+    for (uint32_t i = 0; i < FILL_BATCH; i++) {
+        entries[i] = entry;
+    }
+    while (last < used) {
+        size_t n = (size_t)MIN(used - last, (uint64_t)FILL_BATCH);
+        TRY(wal_append(ch->wal, entries, n, &from, st));
+        last = from + n - 1;
+    }
+    ch->applied_position = last;
+out:
+    return rc;
+}
+
 /* Only the newest growing segment of a partition goes on taking rows. */
 static void seal_older(struct sn_shard *sh)
 {
@@ -178,6 +224,7 @@ static int open_on_channel(struct sn_channel *ch, struct sn_msg *m)
             from = MIN(from, job->shards[i].sh->checkpoint);
         }
     }
+    TRY(fill_lost(ch, job, ar, &m->st));
     if (from != UINT64_MAX) {
         TRY(replay_log(ch, job, from, &m->st));
     }

@@ -71,6 +71,42 @@ static void test_restart_when_nothing_is_flushed_then_replay_gives_all(void **st
     roles_free(r);
 }
 
+/* By a power cut without wal.sync=always, or with its folder: what is flushed is there, and positions
+ * that flushed rows had are not given to others. */
+static void test_log_when_its_end_is_lost_then_later_rows_and_deletes_are_kept(void **state)
+{
+    for (int flushed = 0; flushed < 2; flushed++) {
+        struct roles *r = start(true);
+        struct rcoll *c = rcoll_new(r, "c", 2);
+        rcoll_load(c, NULL);
+        for (int i = 0; i < 6; i++) {
+            rcoll_insert(c, NULL, i * 50, 50, 1);
+            rcoll_delete(c, NULL, i * 50, 5);
+        }
+        rcoll_flush(c);
+        roles_stop(r);
+        char *log = path_join(r->dir, "log");
+        assert_int_equal(path_remove_tree(log, &r->st), 0);
+        mem_free(log);
+        assert_int_equal(roles_start(r), 0);
+        assert_int_equal(rcoll_total(c), 270);
+        rcoll_insert(c, NULL, 1000, 20, 2);
+        rcoll_delete(c, NULL, 10, 5);
+        const char *all = rcoll_dump(c, NULL, 0);
+        assert_int_equal(rcoll_total(c), 285);
+        if (flushed) { /* flushed before it is replayed, or after */
+            rcoll_flush(c);
+        }
+        roles_restart(r);
+        same(all, rcoll_dump(c, NULL, 0));
+        rcoll_flush(c);
+        roles_restart(r);
+        same(all, rcoll_dump(c, NULL, 0));
+        rcoll_free(c);
+        roles_free(r);
+    }
+}
+
 static void test_restart_when_partly_flushed_then_files_and_replay_join(void **state)
 {
     struct roles *r = start(true);
@@ -445,6 +481,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_rows_when_flushed_then_answers_are_identical),
         cmocka_unit_test(test_restart_when_nothing_is_flushed_then_replay_gives_all),
+        cmocka_unit_test(test_log_when_its_end_is_lost_then_later_rows_and_deletes_are_kept),
         cmocka_unit_test(test_restart_when_partly_flushed_then_files_and_replay_join),
         cmocka_unit_test(test_reads_when_restarted_with_nothing_to_replay_then_rows_are_visible),
         cmocka_unit_test(test_deletes_when_in_several_files_then_all_apply_after_load),
