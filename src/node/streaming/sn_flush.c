@@ -173,8 +173,11 @@ static int remember(struct sn_channel *ch, struct sn_msg *m)
         }
     }
     for (size_t i = 0; i < job->ngroups; i++) {
-        sn__delta_add(sh, job->deltas[i]);
+        if (!sn__delta_is_gone(sh, job->deltas[i]->id)) {
+            sn__delta_add(sh, job->deltas[i]);
+        }
     }
+    sh->ngone_deltas = 0; /* ids of later ones are new */
     sn__deletes_trim(sh, job->ngroups ? job->delta_position : 0);
     sh->delta_position = MAX(sh->delta_position, job->delta_position);
     sh->checkpoint = MAX(sh->checkpoint, job->checkpoint);

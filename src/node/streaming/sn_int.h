@@ -124,6 +124,8 @@ struct sn_shard {
     struct sn_sealed *sealed;      /* flushed segments of this shard, loaded or not */
     size_t ndeltas, deltas_cap;
     Elanus__Delta **deltas;
+    size_t ngone_deltas;
+    int64_t *gone_deltas;          /* told to forget since the last flush: it may not know them yet */
     size_t ndropped;
     int64_t *dropped_partitions;   /* since the shard was opened: writes to them are refused */
     struct sn_deletes deletes;
@@ -222,6 +224,7 @@ struct sn_sealed *sn__sealed_find(const struct sn_shard *sh, int64_t segment_id)
 void sn__sealed_add(struct sn_shard *sh, const Elanus__Segment *meta);
 bool sn__partition_is_dropped(const struct sn_shard *sh, int64_t partition_id);
 void sn__delta_add(struct sn_shard *sh, const Elanus__Delta *delta);
+bool sn__delta_is_gone(const struct sn_shard *sh, int64_t id); /* in gone_deltas */
 /* Growing segments whose rows are served sealed, or need not be served, go. */
 void sn__swap_flushed(struct sn_shard *sh);
 /* The oldest record the shard needs of the log; UINT64_MAX: none. */

@@ -122,7 +122,8 @@ static void leave(struct replacing *rp, struct sn_shard *sh)
 }
 
 /* Delete files that nobody needs are not to be opened any more. Rounds count on their order, but the
- * only one there may be is this one, and it has read them. */
+ * only one there may be is this one, and it has read them. One that a flush has committed and not
+ * remembered yet must not come afterwards. */
 static void forget_deltas(const Elanus__ReplaceSegmentsReq *req, struct sn_shard *sh)
 {
     size_t kept = 0;
@@ -137,6 +138,12 @@ static void forget_deltas(const Elanus__ReplaceSegmentsReq *req, struct sn_shard
         }
     }
     sh->ndeltas = kept;
+    for (size_t j = 0; j < req->n_gone_delta_ids; j++) {
+        if (!sn__delta_is_gone(sh, req->gone_delta_ids[j])) {
+            sh->gone_deltas = xrealloc(sh->gone_deltas, (sh->ngone_deltas + 1) * sizeof(int64_t));
+            sh->gone_deltas[sh->ngone_deltas++] = req->gone_delta_ids[j];
+        }
+    }
 }
 
 /* node: where the target is loaded; 0: nowhere. */

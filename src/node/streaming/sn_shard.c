@@ -125,6 +125,7 @@ void sn__shard_unref(struct sn_shard *sh)
     mem_free(sh->growing);
     mem_free(sh->sealed);
     mem_free(sh->deltas);
+    mem_free(sh->gone_deltas);
     mem_free(sh->vchannel);
     schema_unref(sh->schema);
     arena_free(sh->ar);
@@ -344,6 +345,16 @@ bool sn__partition_is_dropped(const struct sn_shard *sh, int64_t partition_id)
 {
     for (size_t i = 0; i < sh->ndropped; i++) {
         if (sh->dropped_partitions[i] == partition_id) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool sn__delta_is_gone(const struct sn_shard *sh, int64_t id)
+{
+    for (size_t i = 0; i < sh->ngone_deltas; i++) {
+        if (sh->gone_deltas[i] == id) {
             return true;
         }
     }

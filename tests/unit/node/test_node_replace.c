@@ -229,6 +229,66 @@ static void test_deletes_when_before_during_and_after_then_all_apply(void **stat
     roles_free(r);
 }
 
+static struct rcoll *flushing;
+static struct data_service real_data;
+
+/* Nobody needs the delete files of the flush: known before the flush has its answer. */
+static int commit_and_forget(void *self, const struct call *call, const Elanus__CommitFlushReq *req,
+                             Elanus__Empty *resp, struct status *st)
+{
+    struct roles *r = flushing->r;
+    Elanus__ReplaceSegmentsReq gone = ELANUS__REPLACE_SEGMENTS_REQ__INIT;
+    struct arena *ar = arena_new(0);
+    struct co_txn tx;
+    int rc;
+
+    co__txn_init(&tx, r->co, ar);
+    TRY(real_data.commit_flush(self, call, req, resp, st));
+    gone.vchannel = req->vchannel;
+    gone.gone_delta_ids = arena_alloc(ar, (req->n_deltas + 1) * sizeof(int64_t));
+    for (size_t i = 0; i < req->n_deltas; i++) {
+        co__delete(&tx, CO_DELTA, req->deltas[i]);
+        gone.gone_delta_ids[gone.n_gone_delta_ids++] = req->deltas[i]->id;
+    }
+    TRY(co__commit(&tx, st));
+    TRY(r->snode.replace_segments(r->snode.self, call, &gone, resp, st));
+    for (size_t i = 0; i < req->n_deltas; i++) {
+        TRY(object_delete(r->os, slice_of(req->deltas[i]->object_key), st));
+    }
+out:
+    co__txn_done(&tx);
+    arena_free(ar);
+    return rc;
+}
+
+static void test_deletes_when_their_file_goes_before_the_flush_knows_then_never_opened(void **state)
+{
+    struct roles *r = start();
+    flushing = rcoll_new(r, "c", 1);
+    rcoll_load(flushing, NULL);
+    rcoll_insert(flushing, NULL, 0, 50, 1);
+    rcoll_delete(flushing, NULL, 0, 5);
+    rcoll_flush(flushing);
+    const char *all = rcoll_dump(flushing, NULL, 0);
+    real_data = r->data;
+    r->data.commit_flush = commit_and_forget;
+    rcoll_delete(flushing, NULL, 500, 5); /* no row has these keys */
+    rcoll_flush(flushing);
+    r->data = real_data;
+    assert_int_equal(rcoll_deltas(flushing), 1);
+    rcoll_release(flushing, NULL);
+    rcoll_load(flushing, NULL);
+    same(all, rcoll_dump(flushing, NULL, 0));
+    rcoll_delete(flushing, NULL, 10, 5);
+    rcoll_flush(flushing);
+    assert_int_equal(rcoll_deltas(flushing), 2); /* later ones are kept */
+    assert_int_equal(rcoll_total(flushing), 40);
+    roles_restart(r);
+    assert_int_equal(rcoll_total(flushing), 40);
+    rcoll_free(flushing);
+    roles_free(r);
+}
+
 /* ---- Readers who hold the old view ---- */
 
 static struct merge *between; /* told when a reader is on its way to a node */
@@ -791,6 +851,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_answers_when_replaced_then_identical),
         cmocka_unit_test(test_deletes_when_before_during_and_after_then_all_apply),
+        cmocka_unit_test(test_deletes_when_their_file_goes_before_the_flush_knows_then_never_opened),
         cmocka_unit_test(test_reads_when_sources_go_under_them_then_repeated_with_the_target),
         cmocka_unit_test(test_replace_when_not_loaded_then_load_opens_the_target),
         cmocka_unit_test(test_replace_when_partly_loaded_then_each_partition_is_right),
