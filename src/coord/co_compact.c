@@ -24,6 +24,8 @@
 #define PAUSE_MAX_MS 60000 /* of one that has to succeed in the end */
 #define LEFT_ALONE_MS 600000
 #define REMEMBERED 1000 /* plans that are over, for those who asked */
+#define ASKED_MAX 1000  /* requests that wait */
+#define NO_IDS_MS 1000
 #define TTL_LOOK_MS 10000
 
 static bool is_over(const struct plan *t)
@@ -515,6 +517,7 @@ static int64_t pass(struct coord *co)
     reap(k);
     if (co__id(co, IDS, DEADLINE_NONE, &first, &st) != 0) {
         LOG_W("no ids to rewrite segments: error=\"%s\"", st.msg);
+        next = clock_mono_ms() + NO_IDS_MS;
     }
     rwlock_read(&co->state);
     lock_acquire(&k->lock);
@@ -602,7 +605,9 @@ int co__data_compact(void *self, const struct call *call, const Elanus__CompactS
     rwlock_read(&co->state);
     lock_acquire(&k->lock);
     c = co__by_id(co, req->collection_id);
-    if (c && under_way(k, c->id)) {
+    if (c && under_way(k, c->id) && k->nasked >= ASKED_MAX) {
+        rc = st_fail(st, ST_BUSY, "%zu requests to compact wait: try again later", k->nasked);
+    } else if (c && under_way(k, c->id)) {
         add_asked(k, req, first, n);
     } else if (c) {
         resp->plan_count = (int32_t)plan_collection(&lk, c, first + 1, n, first);
@@ -655,7 +660,7 @@ int co__data_compaction_state(void *self, const struct call *call,
         FAIL(st, ST_NO_MEMORY, "no memory for %zu plans", k->n);
     }
     for (size_t i = 0; i < k->n; i++) {
-        if (k->v[i]->trigger == req->compaction_id) {
+        if (k->v[i]->trigger && k->v[i]->trigger == req->compaction_id) {
             resp->plans[resp->n_plans++] = describe(k->v[i], call->ar);
         }
     }

@@ -10,6 +10,7 @@
 
 /* Clients that want the server to choose send the greatest number of megabytes there is. */
 #define TARGET_MB_MAX ((int64_t)1 << 20)
+#define SEGMENT_IDS_MAX 16384u
 
 static int check_kind(const PX_PB(ManualCompactionRequest) *req, const struct px_coll *coll,
                       struct status *st)
@@ -29,6 +30,10 @@ static int check_kind(const PX_PB(ManualCompactionRequest) *req, const struct px
     if (req->target_size < 0) {
         FAIL(st, ERR_PARAMETER_INVALID, "invalid parameter[target_size=%lld]: it is a size in MB, at "
              "least 1", (long long)req->target_size);
+    }
+    if (req->n_segment_ids > SEGMENT_IDS_MAX) {
+        FAIL(st, ERR_PARAMETER_INVALID, "invalid parameter[segment_ids]: %zu of them, at most %u",
+             req->n_segment_ids, SEGMENT_IDS_MAX);
     }
 out:
     return rc;

@@ -201,6 +201,9 @@ def test_bad_requests_name_what_is_wrong(client, raw, name):
     r = is_ok(raw.ManualCompaction(milvus_pb2.ManualCompactionRequest(
         collection_name=name, target_size=(1 << 63) - 1)))
     assert r.compactionPlanCount == 0
+    r = raw.ManualCompaction(milvus_pb2.ManualCompactionRequest(
+        collection_name=name, segment_ids=range(16385)))
+    assert r.status.code == 1100 and "segment_ids" in r.status.reason and "16384" in r.status.reason
 
 
 @pytest.mark.parametrize("kind", ["FLAT", "HNSW"])

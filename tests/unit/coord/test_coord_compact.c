@@ -566,6 +566,31 @@ static void test_shard_when_it_cannot_be_told_then_old_files_stay_until_it_is(vo
     fx_free(fx);
 }
 
+static void test_compact_when_too_many_wait_then_busy(void **state)
+{
+    struct fx *fx = fx_new();
+    struct coll c = make(fx, "c");
+    Elanus__CompactSegmentsReq req = ELANUS__COMPACT_SEGMENTS_REQ__INIT;
+    Elanus__CompactSegmentsResp resp = ELANUS__COMPACT_SEGMENTS_RESP__INIT;
+    req.collection_id = c.id;
+    data_node(fx);
+    flush(c, 5, ROWS);
+    flush(c, 6, ROWS);
+    fx->compact_hold = true;
+    ask(c, false, 0);
+    WAIT(fx_told(fx, "compact("));
+    for (int i = 0; i < 1000; i++) {
+        ask(c, false, 0);
+    }
+    ASSERT_REFUSED(CALL(fx, data, compact, &req, &resp), ST_BUSY,
+                   "1000 requests to compact wait: try again later");
+    assert_int_equal(state_of(c, 0)->n_plans, 0); /* nobody's are not shown */
+    fx->compact_hold = false;
+    WAIT(list(c)->n_segments == 1);
+    WAIT(CALL(fx, data, compact, &req, &resp) == 0);
+    fx_free(fx);
+}
+
 static void test_collection_when_dropped_meanwhile_then_cancelled_and_nothing_is_left(void **state)
 {
     struct fx *fx = fx_new();
@@ -687,6 +712,7 @@ int main(void)
         cmocka_unit_test(test_compact_when_indexes_are_many_then_the_change_fits_one_transaction),
         cmocka_unit_test(test_compact_when_the_data_node_fails_then_tried_again_or_given_up),
         cmocka_unit_test(test_shard_when_it_cannot_be_told_then_old_files_stay_until_it_is),
+        cmocka_unit_test(test_compact_when_too_many_wait_then_busy),
         cmocka_unit_test(test_collection_when_dropped_meanwhile_then_cancelled_and_nothing_is_left),
         cmocka_unit_test(test_partition_when_dropped_meanwhile_then_the_plan_ends),
         cmocka_unit_test(test_compact_when_switched_off_then_refused),
