@@ -246,7 +246,7 @@ static size_t plan_group(struct look *lk, const struct co_coll *c, const struct 
                                   .max_sources = sources_max(c),
                                   .no_merge = lk->asked && lk->asked->deletes_only };
     int64_t total = 0;
-    size_t plans = 0, k;
+    size_t plans = 0, n, k;
 
     for (size_t i = 0; i < g->n; i++) {
         segs[i] = candidate(lk, c, g->v[i]);
@@ -256,7 +256,8 @@ static size_t plan_group(struct look *lk, const struct co_coll *c, const struct 
     if (lk->asked && lk->asked->target_bytes > 0) {
         how.max_bytes = lk->asked->target_bytes;
     }
-    while (plans < nids && (k = policy_compact_next(segs, g->n, &how, order, picked)) > 0) {
+    n = policy_compact_order(segs, g->n, order);
+    while (plans < nids && (k = policy_compact_next(segs, order, &n, &how, picked)) > 0) {
         struct plan *t = add_plan(lk->co, c, g, picked, k, id + (int64_t)plans++, trigger);
         t->expired = segs[picked[0]].expired;
         for (size_t i = 0; i < k; i++) {

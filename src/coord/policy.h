@@ -57,7 +57,10 @@ enum { POLICY_SOURCES_MAX = 128 };
 /* How large merging makes the segments of a shard's partition that has total_bytes of them:
  * max_bytes, more where that would still leave many. */
 int64_t policy_segment_bytes(int64_t max_bytes, int64_t total_bytes);
+/* Places in segs of those that are free, smallest first; how many. */
+size_t policy_compact_order(const struct policy_seg *segs, size_t n, uint32_t *ret_order);
 /* Which segments of one partition of one shard are to be rewritten as one: their places in segs,
- * ascending, at most POLICY_SOURCES_MAX. 0: none. order: room for n. Deterministic. */
-size_t policy_compact_next(const struct policy_seg *segs, size_t n, const struct policy_compact *how,
-                           uint32_t *order, uint32_t *ret_picked);
+ * ascending, at most POLICY_SOURCES_MAX. 0: none. Of the *n in order, those that are not free any
+ * more are taken out. Deterministic. */
+size_t policy_compact_next(const struct policy_seg *segs, uint32_t *order, size_t *n,
+                           const struct policy_compact *how, uint32_t *ret_picked);

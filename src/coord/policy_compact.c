@@ -18,6 +18,7 @@
 #define FULL_GROWTH 1.8
 #define FULL_OF 4     /* from 3/4 of the size on a segment is full */
 #define GONE_OF 5     /* a fifth */
+#define ALL_MAX 2     /* times the size, if nothing should be gone of what is thought to be */
 #define SEGMENTS_FEW 8 /* "At most 8 of 10M rows": of a partition, when one segment may be so large */
 
 int64_t policy_segment_bytes(int64_t max_bytes, int64_t total_bytes)
@@ -49,8 +50,7 @@ static int lower_first(const void *pa, const void *pb)
     return (a > b) - (a < b);
 }
 
-/* Places of the free ones, smallest first. */
-static size_t sort_free(const struct policy_seg *segs, size_t n, uint32_t *order)
+size_t policy_compact_order(const struct policy_seg *segs, size_t n, uint32_t *order)
 {
     size_t m = 0;
 
@@ -60,6 +60,18 @@ static size_t sort_free(const struct policy_seg *segs, size_t n, uint32_t *order
         }
     }
     qsort_r(order, m, sizeof *order, smaller_first, (void *)(uintptr_t)segs);
+    return m;
+}
+
+static size_t still_free(const struct policy_seg *segs, uint32_t *order, size_t n)
+{
+    size_t m = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        if (segs[order[i]].free) {
+            order[m++] = order[i];
+        }
+    }
     return m;
 }
 
@@ -73,14 +85,16 @@ static size_t sources_max(const struct policy_compact *how)
 static size_t merge(const struct policy_seg *segs, const uint32_t *order, size_t n,
                     const struct policy_compact *how)
 {
-    int64_t sum = 0, rows = 0;
+    int64_t sum = 0, all = 0, rows = 0;
     size_t best = 0;
 
     for (size_t k = 0; k < MIN(n, sources_max(how)); k++) {
         int64_t largest = alive_bytes(&segs[order[k]]);
         sum += largest;
         rows += segs[order[k]].rows; /* all of them: what is gone is an estimate */
-        if ((sum > how->max_bytes || rows > POLICY_ROWS_MAX) && k > 0) {
+        all += segs[order[k]].bytes;
+        if ((sum > how->max_bytes || all > ALL_MAX * how->max_bytes || rows > POLICY_ROWS_MAX) &&
+            k > 0) {
             break;
         }
         if (k > 0 && (how->forced || (double)sum >= MERGE_GROWTH * (double)largest ||
@@ -92,10 +106,10 @@ static size_t merge(const struct policy_seg *segs, const uint32_t *order, size_t
     return best;
 }
 
-size_t policy_compact_next(const struct policy_seg *segs, size_t n, const struct policy_compact *how,
-                           uint32_t *order, uint32_t *ret_picked)
+size_t policy_compact_next(const struct policy_seg *segs, uint32_t *order, size_t *n,
+                           const struct policy_compact *how, uint32_t *ret_picked)
 {
-    size_t m = sort_free(segs, n, order), k = 0;
+    size_t m = *n = still_free(segs, order, *n), k = 0;
 
     for (size_t i = 0; i < m && k < sources_max(how); i++) {
         if (segs[order[i]].expired) {

@@ -142,7 +142,8 @@ struct pick {
 static struct pick pick_of(const struct policy_seg *segs, size_t n, struct policy_compact how)
 {
     uint32_t order[20000], picked[20000];
-    struct pick p = { .n = policy_compact_next(segs, n, &how, order, picked) };
+    size_t free = policy_compact_order(segs, n, order);
+    struct pick p = { .n = policy_compact_next(segs, order, &free, &how, picked) };
     assert_true(p.n <= MIN(n, (size_t)POLICY_SOURCES_MAX));
     for (size_t i = 0; i < p.n; i++) {
         p.at[i] = picked[i];
@@ -202,6 +203,47 @@ static void test_compact_when_sources_are_limited_then_no_more_than_that(void **
     assert_int_equal(pick_of(s, 9, how).n, 4);
     how.max_sources = 0;
     assert_int_equal(pick_of(s, 9, how).n, 9);
+}
+
+/* Deletes of keys that no row has count, too: what is made is too large by a factor at worst. */
+static void test_compact_when_all_is_thought_to_be_gone_then_still_not_without_end(void **state)
+{
+    struct policy_seg s[40];
+    struct policy_compact how = { .max_bytes = 1000, .forced = true };
+    for (int i = 0; i < 40; i++) {
+        s[i] = (struct policy_seg){ .id = i, .rows = 100, .bytes = 900, .gone = 100, .free = true };
+    }
+    assert_int_equal(pick_of(s, 40, how).n, 2);
+    for (int i = 0; i < 40; i++) {
+        s[i].gone = 90;
+        s[i].bytes = 100;
+    }
+    assert_int_equal(pick_of(s, 40, how).n, 20);
+}
+
+static void test_compact_when_others_were_picked_then_the_rest_in_turn(void **state)
+{
+    struct policy_seg s[10];
+    struct policy_compact how = { .max_bytes = 300, .forced = true };
+    uint32_t order[10], picked[10];
+    size_t n, k, plans = 0, taken = 0;
+    for (int i = 0; i < 10; i++) {
+        s[i] = (struct policy_seg){ .id = i, .rows = 10, .bytes = 100, .free = i != 4 };
+    }
+    n = policy_compact_order(s, 10, order);
+    assert_int_equal(n, 9);
+    while ((k = policy_compact_next(s, order, &n, &how, picked)) > 0) {
+        assert_int_equal(n, 9 - taken);
+        for (size_t i = 0; i < k; i++) {
+            assert_true(s[picked[i]].free);
+            s[picked[i]].free = false;
+        }
+        taken += k;
+        plans++;
+    }
+    assert_int_equal(plans, 3);
+    assert_int_equal(taken, 9);
+    assert_int_equal(n, 0);
 }
 
 /* Rows of a few bytes: the merged one has no more of them than a segment can number. */
@@ -306,6 +348,8 @@ int main(void)
         cmocka_unit_test(test_compact_when_sizes_are_alike_then_three_are_merged_two_are_not),
         cmocka_unit_test(test_compact_when_the_sum_would_be_too_large_then_fewer_and_halves_fill_one),
         cmocka_unit_test(test_compact_when_sources_are_limited_then_no_more_than_that),
+        cmocka_unit_test(test_compact_when_all_is_thought_to_be_gone_then_still_not_without_end),
+        cmocka_unit_test(test_compact_when_others_were_picked_then_the_rest_in_turn),
         cmocka_unit_test(test_compact_when_rows_are_many_then_no_more_than_a_segment_has),
         cmocka_unit_test(test_compact_when_rows_are_gone_then_alone_and_only_from_a_fifth_on),
         cmocka_unit_test(test_compact_when_expired_then_together_before_anything_else),
