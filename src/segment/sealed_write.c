@@ -3,9 +3,9 @@
  *
  * WHAT        One object per segment, streamed column by column through one piece of memory: a
  *             flush costs one put and one sync. What is written is a list of parts: all rows of a
- *             growing segment (a flush), or chosen rows of several sealed ones (seg_merge.c). Rows
- *             that lie together go on together, straight from where they lie. Deletes are not
- *             written: they live in the shard's delete files.
+ *             growing segment (a flush), or chosen rows of several sealed ones (seg_merge.c), or all
+ *             rows of one in an order of its own. Rows that lie together go on together, straight from
+ *             where they lie. Deletes are not written: they live in the shard's delete files.
  * FORMAT      docs/format.md "Segment files".
  * INVARIANTS  Bytes of a file go into another only after their checksum was found to fit: the new
  *             one gets a checksum of its own, behind which damage would never be found again.
@@ -128,16 +128,38 @@ out:
     return rc;
 }
 
-/* The next rows that are kept and lie together: *at is where to look from, and then the first of
- * them. Returns how many, 0 at the end. */
-static uint32_t next_run(const struct rows *r, uint32_t *at)
+/* Rows that go on together; from { 0 } on, next_run() makes it the following ones. */
+struct run {
+    uint32_t at;   /* the first of them */
+    uint32_t next; /* place to look on from */
+};
+
+static uint32_t laid_run(const struct rows *r, struct run *run)
+{
+    const uint32_t *laid = r->part->laid + run->next;
+    uint32_t left = r->sp.nrows - run->next, n = 0;
+    run->at = left ? laid[0] : 0;
+    while (n < left && laid[n] == run->at + n) {
+        n++;
+    }
+    run->next += n;
+    return n;
+}
+
+/* How many they are, 0 at the end. */
+static uint32_t next_run(const struct rows *r, struct run *run)
 {
     const uint64_t *keep = r->part->keep;
     uint32_t nrows = r->sp.nrows;
-    if (!keep) {
-        return nrows - *at;
+    if (r->part->laid) {
+        return laid_run(r, run);
     }
-    uint32_t from = (uint32_t)bits_next(keep, nrows, *at), end = from;
+    if (!keep) {
+        run->at = run->next;
+        run->next = nrows;
+        return nrows - run->at;
+    }
+    uint32_t from = (uint32_t)bits_next(keep, nrows, run->next), end = from;
     while (end < nrows) {
         uint64_t zeros = ~keep[end / 64] >> (end % 64);
         if (zeros) {
@@ -146,8 +168,9 @@ static uint32_t next_run(const struct rows *r, uint32_t *at)
         }
         end = (end / 64 + 1) * 64;
     }
-    *at = from;
-    return MIN(end, nrows) - from;
+    run->at = from;
+    run->next = MIN(end, nrows);
+    return run->next - from;
 }
 
 /* A field's cells in a span: a column, or the same cell for every row. */
@@ -283,8 +306,9 @@ static int data_of(struct seg_writer *j, struct sf_column *c, const struct rows 
     TRY(check_column(j, c, r->part->seg, st));
     TRY(cells_of(j, c, r, true, &cl, st));
     c->nulls += nulls_of(&cl, r);
-    for (uint32_t at = 0, n; (n = next_run(r, &at)) > 0; at += n) {
-        TRY(put_cells(j, &cl, at, n, st));
+    struct run run = { 0 };
+    for (uint32_t n; (n = next_run(r, &run)) > 0;) {
+        TRY(put_cells(j, &cl, run.at, n, st));
     }
 out:
     return rc;
@@ -297,9 +321,10 @@ static int ends_of(struct seg_writer *j, struct sf_column *c, const struct rows 
     struct cells cl;
     int rc;
     TRY(cells_of(j, c, r, false, &cl, st));
-    for (uint32_t at = 0, n; (n = next_run(r, &at)) > 0; at += n) {
+    struct run run = { 0 };
+    for (uint32_t n; (n = next_run(r, &run)) > 0;) {
         for (uint32_t i = 0; i < n; i++) {
-            j->end += cl.absent ? cl.cell.n : column_cell(&cl.col, at + i).n;
+            j->end += cl.absent ? cl.cell.n : column_cell(&cl.col, run.at + i).n;
             TRY(put(j, &j->end, sizeof j->end, st));
         }
     }
@@ -354,8 +379,9 @@ static int valid_of(struct seg_writer *j, struct sf_column *c, const struct rows
         bits_fill(same, r->sp.nrows, !cl.absent || !cl.null);
         valid = same;
     }
-    for (uint32_t at = 0, n; (n = next_run(r, &at)) > 0; at += n) {
-        TRY(put_bits(j, valid, at, n, st));
+    struct run run = { 0 };
+    for (uint32_t n; (n = next_run(r, &run)) > 0;) {
+        TRY(put_bits(j, valid, run.at, n, st));
     }
 out:
     return rc;
@@ -413,9 +439,10 @@ static int ts_bounds_of(struct seg_writer *j, struct sf_column *c, const struct 
     struct sf_footer *ft = &j->footer;
     (void)c;
     (void)st;
-    for (uint32_t at = 0, n; (n = next_run(r, &at)) > 0; at += n) {
+    struct run run = { 0 };
+    for (uint32_t n; (n = next_run(r, &run)) > 0;) {
         for (uint32_t i = 0; i < n; i++) {
-            hts ts = r->sp.ts ? r->sp.ts[at + i] : r->sp.ts0;
+            hts ts = r->sp.ts ? r->sp.ts[run.at + i] : r->sp.ts0;
             ft->min_ts = MIN(ft->min_ts, ts);
             ft->max_ts = MAX(ft->max_ts, ts);
         }
@@ -428,9 +455,10 @@ static int ts_of(struct seg_writer *j, struct sf_column *c, const struct rows *r
 {
     int rc = 0;
     (void)c;
-    for (uint32_t at = 0, n; (n = next_run(r, &at)) > 0; at += n) {
+    struct run run = { 0 };
+    for (uint32_t n; (n = next_run(r, &run)) > 0;) {
         if (r->sp.ts) {
-            TRY(put(j, r->sp.ts + at, n * sizeof *r->sp.ts, st));
+            TRY(put(j, r->sp.ts + run.at, n * sizeof *r->sp.ts, st));
             continue;
         }
         for (uint32_t i = 0; i < n; i++) {

@@ -8,6 +8,8 @@ struct seg_part {
     uint32_t nrows;       /* that it has: a growing one may get more meanwhile */
     uint32_t nkept;       /* of these, that are written */
     const uint64_t *keep; /* which, of a sealed one; NULL: all */
+    const uint32_t *laid; /* its row that is written first, second, ...: of a sealed one that keeps
+                           * all; NULL: as they lie */
 };
 
 struct seg_write;

@@ -3,24 +3,28 @@
  *
  * WHAT        First which rows stay, once: a source may get deletes meanwhile. Then the file, by the
  *             writer of sealed_write.c. Every source has its rows in key order already, so the new
- *             order comes from a heap of one place in each of these orders; nothing is sorted.
+ *             order comes from a heap of one place in each of these orders; nothing is sorted but, of
+ *             rows that are laid in another order, those of one key and timestamp.
  * INVARIANTS  A source is not believed. What decides about rows (timestamps, key order, and the key
  *             filter through which its deletes found them) is compared with its checksums before a
  *             row is left out, columns by the writer before they are copied. Of a key order that
  *             fits its checksum, each row has to come strictly behind the one before, and all rows
  *             that stay have to come: then each comes once.
  * THREADS     Any.
- * MEMORY      A bit and a half a row of a source that loses rows, and the writer's.
+ * MEMORY      A bit and a half a row of a source that loses rows, 4 bytes a row that is laid in another
+ *             order, and the writer's.
  * FAILURE     As the writer's: the whole file or none.
  */
 #include "base/alloc.h"
 #include "segment/sealed_write.h"
+#include <stdlib.h>
 
 /* What a source gives beside its seg_part. */
 struct source {
     uint64_t *keep;   /* NULL: all rows stay */
     uint32_t *before; /* rows that stay in words of keep before each */
     uint32_t row0;    /* number of its first row that stays in the new segment */
+    uint32_t *place;  /* of each row in the new segment; NULL: as they lie */
 };
 struct merging {
     const struct seg_merge *m;
@@ -99,6 +103,36 @@ out:
     return rc;
 }
 
+/* Of the only source. */
+static int place_rows(struct merging *g, struct status *st)
+{
+    struct seg_part *part = &g->parts[0];
+    const uint32_t *order = g->m->order;
+    uint32_t *place = NULL;
+    int rc = 0;
+    if (g->m->nfrom != 1 || part->nkept != part->nrows) {
+        FAIL(st, ST_INVALID, "%s: an order is of one source that loses no row", g->w.name);
+    }
+    place = alloc_try(((size_t)part->nrows + 1) * sizeof *place);
+    if (!place) {
+        FAIL(st, ST_NO_MEMORY, "%s: no memory for an order of %u rows", g->w.name, part->nrows);
+    }
+    memset(place, 0xff, part->nrows * sizeof *place);
+    for (uint32_t i = 0; i < part->nrows; i++) {
+        if (order[i] >= part->nrows || place[order[i]] != SEG_NO_ROW) {
+            FAIL(st, ST_INVALID, "%s: an order of %u rows has row %u %s", g->w.name, part->nrows,
+                 order[i], order[i] < part->nrows ? "twice" : "too");
+        }
+        place[order[i]] = i;
+    }
+    part->keep = NULL;
+    part->laid = order;
+    g->src[0].place = TAKE(place);
+out:
+    mem_free(place);
+    return rc;
+}
+
 static int choose(struct merging *g, struct status *st)
 {
     struct seg_write *w = &g->w;
@@ -125,6 +159,9 @@ static int choose(struct merging *g, struct status *st)
              (unsigned long long)nrows, SEG_ROWS_MAX);
     }
     w->nrows = (uint32_t)nrows;
+    if (g->m->order) {
+        TRY(place_rows(g, st));
+    }
 out:
     return rc;
 }
@@ -138,12 +175,16 @@ struct cursor {
     uint32_t next;      /* in the order */
     uint32_t left;      /* rows that stay, from the one it is at on */
     uint32_t to;        /* new number of that row */
+    bool again;         /* key and timestamp are those of the row before */
     struct seg_sort at; /* that row */
 };
 
 static uint32_t new_row(const struct cursor *c, uint32_t row)
 {
     const struct source *src = c->src;
+    if (src->place) {
+        return src->place[row];
+    }
     if (!src->keep) {
         return src->row0 + row;
     }
@@ -182,6 +223,7 @@ static int cursor_next(struct cursor *c, struct status *st)
     if (cmp > 0 || (cmp == 0 && last.row <= c->at.row)) {
         FAIL(st, ST_CORRUPT, "%s: keys are out of order at row %u", seg->name, c->at.row);
     }
+    c->again = cmp == 0;
 out:
     return rc;
 }
@@ -271,6 +313,80 @@ out:
     return rc;
 }
 
+/* Rows in key order; from `open` on they have one key and timestamp, and the highest comes first. */
+struct laid_rows {
+    uint32_t *v;
+    size_t n, cap, open;
+};
+
+static int laid_add(struct laid_rows *l, const struct cursor *c, struct status *st)
+{
+    if (l->n == l->cap) {
+        size_t cap = l->cap ? l->cap * 2 : ORDER_STEP * 2;
+        uint32_t *v = alloc_try(cap * sizeof *v);
+        if (!v) {
+            return st_fail(st, ST_NO_MEMORY, "%s: no memory to order %zu rows of one key",
+                           c->part->seg->name, l->n - l->open);
+        }
+        if (l->n) {
+            memcpy(v, l->v, l->n * sizeof *v);
+        }
+        mem_free(l->v);
+        l->v = v;
+        l->cap = cap;
+    }
+    l->v[l->n++] = c->to;
+    return 0;
+}
+
+static int higher_first(const void *pa, const void *pb)
+{
+    uint32_t a = *(const uint32_t *)pa, b = *(const uint32_t *)pb;
+    return (a < b) - (a > b);
+}
+
+static int laid_put(struct laid_rows *l, const struct seg_write *w, struct seg_writer *out,
+                    size_t least, struct status *st)
+{
+    int rc = 0;
+    qsort(l->v + l->open, l->n - l->open, sizeof *l->v, higher_first);
+    l->open = l->n;
+    if (l->n >= least) {
+        TRY(seg__write_check(w, st));
+        TRY(seg__put_order(out, l->v, l->n, st));
+        l->n = l->open = 0;
+    }
+out:
+    return rc;
+}
+
+/* seg_order_fn: of one source whose rows are laid in another order. */
+static int laid_order(const struct seg_write *w, struct seg_writer *out, uint32_t *filter,
+                      uint32_t nblocks, struct status *st)
+{
+    const struct merging *g = w->order_arg;
+    const struct segment *seg = g->m->from[0];
+    struct cursor c = { .part = &g->parts[0], .src = &g->src[0], .left = w->nrows };
+    struct laid_rows l = { 0 };
+    int rc;
+    TRY(seg__check_column(seg, seg->pk, false, st));
+    TRY(cursor_seek(&c, st));
+    while (c.left) {
+        seg__bloom_add(filter, nblocks, seg__key_hash(seg__cell(seg, seg->pk, c.at.row)));
+        TRY(laid_add(&l, &c, st));
+        if (--c.left) {
+            TRY(cursor_next(&c, st));
+            if (!c.again) {
+                TRY(laid_put(&l, w, out, ORDER_STEP, st));
+            }
+        }
+    }
+    TRY(laid_put(&l, w, out, 0, st));
+out:
+    mem_free(l.v);
+    return rc;
+}
+
 int seg_merge_files(const struct seg_merge *m, struct object_store *os, const char *prefix,
                     struct seg_merged *ret, struct status *st)
 {
@@ -296,7 +412,7 @@ int seg_merge_files(const struct seg_merge *m, struct object_store *os, const ch
                               .schema = s,
                               .parts = g.parts,
                               .nparts = m->nfrom,
-                              .order = merged_order,
+                              .order = m->order ? laid_order : merged_order,
                               .order_arg = &g,
                               .check = m->check,
                               .check_arg = m->check_arg };
@@ -310,6 +426,7 @@ out:
     for (size_t i = 0; i < m->nfrom; i++) {
         mem_free(g.src[i].keep);
         mem_free(g.src[i].before);
+        mem_free(g.src[i].place);
     }
     mem_free(g.src);
     mem_free(g.parts);

@@ -82,7 +82,7 @@ int seg_open(int64_t id, int64_t collection_id, int64_t partition_id, const stru
 /* Every structure against itself and every checksum, blocks included; names what is wrong. */
 int seg_validate(const struct segment *seg, struct status *st);
 
-/* Rows of sealed segments as the file of a new one. Order: from's, then as they lie. */
+/* Rows of sealed segments as the file of a new one. Order: from's, then as they lie, or as told. */
 struct seg_merge {
     struct segment *const *from; /* of one partition of one shard, deletes applied (seg_delete) */
     size_t nfrom;
@@ -90,6 +90,9 @@ struct seg_merge {
     int64_t id, collection_id, partition_id;
     hts gone_before;             /* rows deleted at or before are left out; 0: none */
     hts expired_before;          /* rows inserted before are left out; 0: none */
+    /* Of the only source, all of whose rows stay: which is the first row, the second, ...; each of
+     * them once. NULL: as they lie. */
+    const uint32_t *order;
     index_check_fn *check;       /* asked now and then whether to go on; may be NULL */
     void *check_arg;
 };
@@ -101,8 +104,8 @@ struct seg_merged {
 /* Writes it under `prefix`. Deletes that took no row with them still apply to the new segment, and
  * have to be applied to it again when it is opened. Rows are chosen once, at the start. Blocks on
  * disk. Fails: ST_CORRUPT (a source; its checksums are compared), ST_INVALID (a source is growing,
- * or has another key, or a field of another type), ST_TOO_LARGE (more rows than a segment holds),
- * what check says, ST_NO_MEMORY, ST_IO. Thread: any. */
+ * or has another key, or a field of another type; order is not one of all rows), ST_TOO_LARGE (more
+ * rows than a segment holds), what check says, ST_NO_MEMORY, ST_IO. Thread: any. */
 int seg_merge_files(const struct seg_merge *m, struct object_store *os, const char *prefix,
                     struct seg_merged *ret, struct status *st);
 

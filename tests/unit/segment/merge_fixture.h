@@ -51,6 +51,7 @@ struct world {
     } dels[DELETES_MAX];
     struct row kept[SOURCES_MAX * ROWS_MAX];
     hts gone_before, expired_before;
+    uint32_t *order; /* how rows of the only source are laid; NULL: as they lie */
     uint64_t first_position, last_position;
 };
 
@@ -80,6 +81,7 @@ static inline void world_clear(struct world *w)
     }
     w->nsrc = w->ndels = w->nkept = 0;
     w->gone_before = w->expired_before = 0;
+    mem_free(TAKE(w->order));
 }
 
 static inline void world_free(struct world *w)
@@ -220,6 +222,30 @@ static inline void choose(struct world *w, hts gone_before, hts expired_before)
     }
 }
 
+/* The rows of the only source are laid anew: mixed up, but for runs that stay together. After
+ * choose(), which left out none. */
+static inline void lay(struct world *w, uint64_t *rng)
+{
+    struct source *src = &w->src[0];
+    uint32_t run = 1 + (uint32_t)(fx_rand(rng) % 5), nruns = (src->n + run - 1) / run;
+    uint32_t *runs = xalloc((nruns + 1) * sizeof *runs), n = 0;
+    CHECK(w->nsrc == 1 && w->nkept == src->n);
+    w->order = xalloc((src->n + 1) * sizeof *w->order);
+    for (uint32_t i = 0; i < nruns; i++) {
+        uint32_t at = (uint32_t)(fx_rand(rng) % (i + 1));
+        runs[i] = runs[at];
+        runs[at] = i;
+    }
+    for (uint32_t i = 0; i < nruns; i++) {
+        for (uint32_t r = runs[i] * run; r < MIN((runs[i] + 1) * run, src->n); r++) {
+            src->rows[r].to = n;
+            w->kept[n] = src->rows[r];
+            w->order[n++] = r;
+        }
+    }
+    mem_free(runs);
+}
+
 static inline int merge(const struct world *w, const struct schema *s, struct object_store *os,
                  struct seg_merged *ret, struct status *st)
 {
@@ -231,7 +257,8 @@ static inline int merge(const struct world *w, const struct schema *s, struct ob
                            .collection_id = 2,
                            .partition_id = 3,
                            .gone_before = w->gone_before,
-                           .expired_before = w->expired_before };
+                           .expired_before = w->expired_before,
+                           .order = w->order };
     for (uint32_t i = 0; i < w->nsrc; i++) {
         from[i] = w->src[i].seg;
     }

@@ -328,6 +328,92 @@ static void test_merge_when_blocks_are_larger_than_a_piece_then_bytes_are_the_sa
     world_free(w);
 }
 
+static void lay_and_check(enum dtype pk, uint32_t n, uint32_t nkeys, hts first, hts last)
+{
+    struct world *w = world_new(pk, false);
+    uint64_t rng = n + nkeys;
+    add_source(w, n % 2 ? w->old : w->wide, n, nkeys, first, last, &rng);
+    choose(w, 0, 0);
+    lay(w, &rng);
+    check_merge(w, true);
+    for (uint32_t key = 0; key < nkeys; key += 3) {
+        add_delete(w, key, first + 2); /* young ones, that leave nothing out */
+    }
+    mem_free(TAKE(w->order));
+    choose(w, 0, 0);
+    lay(w, &rng);
+    w->gone_before = 1;
+    check_merge(w, true);
+    world_free(w);
+}
+
+static void test_merge_when_an_order_is_given_then_rows_lie_so_and_keys_are_found(void **state)
+{
+    static const uint32_t sizes[] = { 0, 1, 2, 63, 64, 65, 129, 701 };
+    for (size_t i = 0; i < ARRAY_LEN(sizes); i++) {
+        for (int pk = 0; pk < 2; pk++) {
+            enum dtype type = pk ? DT_VARCHAR : DT_INT64;
+            lay_and_check(type, sizes[i], 1000, 20, 90);
+            lay_and_check(type, sizes[i], 5, 20, 23); /* many of one key, some of one timestamp */
+            lay_and_check(type, sizes[i], 40, 20, 20); /* no timestamps of their own */
+        }
+    }
+}
+
+/* More rows of one key and timestamp than go on together. */
+static void test_merge_when_an_order_is_given_and_keys_are_equal_then_higher_rows_first(void **state)
+{
+    static const struct fx_field few[] = { { DT_VARCHAR, DT_NONE, 0, true, false } };
+    for (uint32_t nkeys = 1; nkeys <= 2; nkeys++) {
+        struct world *w = world_new(DT_INT64, false);
+        struct status st = STATUS_INIT;
+        struct seg_merged got;
+        uint64_t rng = 17;
+        schema_unref(w->wide);
+        w->wide = fx_schema(DT_INT64, few, ARRAY_LEN(few));
+        add_source(w, w->wide, ROWS_MAX, nkeys, 5, 5, &rng);
+        choose(w, 0, 0);
+        lay(w, &rng);
+        ASSERT_OK(merge(w, w->wide, w->os, &got, &st));
+        check_bytes(w, w->wide, &got);
+        world_free(w);
+    }
+}
+
+static void test_merge_when_an_order_is_not_of_all_rows_then_it_is_refused(void **state)
+{
+    struct world *w = world_new(DT_INT64, false);
+    struct status st = STATUS_INIT;
+    struct seg_merged got = { .nrows = 77 };
+    uint64_t rng = 18;
+    add_source(w, w->wide, 100, 50, 5, 9, &rng);
+    choose(w, 0, 0);
+    lay(w, &rng);
+    uint32_t last = w->order[99], first = w->order[0];
+    w->order[99] = first;
+    assert_int_equal(merge(w, w->wide, w->os, &got, &st), ST_INVALID);
+    assert_non_null(strstr(st.msg, "twice"));
+    w->order[99] = 100;
+    assert_int_equal(merge(w, w->wide, w->os, &got, &st), ST_INVALID);
+    assert_non_null(strstr(st.msg, "row 100"));
+    w->order[99] = UINT32_MAX;
+    assert_int_equal(merge(w, w->wide, w->os, &got, &st), ST_INVALID);
+    w->order[99] = last;
+    w->expired_before = 6; /* some are left out */
+    assert_int_equal(merge(w, w->wide, w->os, &got, &st), ST_INVALID);
+    w->expired_before = 0;
+    struct segment *from[] = { w->src[0].seg, w->src[0].seg };
+    struct seg_merge two = { .from = from, .nfrom = 2, .schema = w->wide, .order = w->order };
+    assert_int_equal(seg_merge_files(&two, w->os, "to", &got, &st), ST_INVALID);
+    two.nfrom = 0;
+    assert_int_equal(seg_merge_files(&two, w->os, "to", &got, &st), ST_INVALID);
+    assert_int_equal(got.nrows, 77);
+    check_absent(w->os, "to/rows.seg");
+    ASSERT_OK(merge(w, w->wide, w->os, &got, &st)); /* it was for nothing else */
+    check_bytes(w, w->wide, &got);
+    world_free(w);
+}
+
 struct meanwhile {
     const struct world *w;
     uint32_t calls;
@@ -378,6 +464,9 @@ int main(void)
         cmocka_unit_test(test_merge_when_fields_were_dropped_then_they_are_left_out),
         cmocka_unit_test(test_merge_when_source_knows_older_schema_then_new_default_counts),
         cmocka_unit_test(test_merge_when_blocks_are_larger_than_a_piece_then_bytes_are_the_same),
+        cmocka_unit_test(test_merge_when_an_order_is_given_then_rows_lie_so_and_keys_are_found),
+        cmocka_unit_test(test_merge_when_an_order_is_given_and_keys_are_equal_then_higher_rows_first),
+        cmocka_unit_test(test_merge_when_an_order_is_not_of_all_rows_then_it_is_refused),
         cmocka_unit_test(test_merge_when_sources_get_deletes_meanwhile_then_rows_were_chosen_before),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

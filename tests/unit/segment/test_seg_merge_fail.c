@@ -107,14 +107,25 @@ static void test_merge_when_told_to_stop_then_it_stops_and_nothing_is_left(void 
     world_free(w);
 }
 
-static void test_merge_when_memory_fails_then_nothing_is_left(void **state)
+/* Two sources that lose a row, or one that is laid in another order. */
+static struct world *sources(bool laid, bool on_disk, uint32_t n, uint64_t rng)
 {
-    struct world *w = world_new(DT_INT64, true);
-    uint64_t rng = 9;
-    add_source(w, w->wide, 100, 100, 1, 9, &rng);
-    add_source(w, w->old, 100, 100, 1, 9, &rng);
-    add_delete(w, 5, 20);
-    choose(w, 20, 0);
+    struct world *w = world_new(DT_INT64, on_disk);
+    add_source(w, w->wide, n, n, 10, 30, &rng);
+    if (laid) {
+        choose(w, 0, 0);
+        lay(w, &rng);
+    } else {
+        add_source(w, w->old, n, n, 10, 30, &rng);
+        add_delete(w, w->src[0].rows[3].key, 35);
+        choose(w, 35, 12);
+    }
+    return w;
+}
+
+static void lose_memory(bool laid)
+{
+    struct world *w = sources(laid, true, 100, 9);
     ALLOC_TORTURE {
         struct status st = STATUS_INIT;
         struct seg_merged got;
@@ -125,6 +136,12 @@ static void test_merge_when_memory_fails_then_nothing_is_left(void **state)
         }
     }
     world_free(w);
+}
+
+static void test_merge_when_memory_fails_then_nothing_is_left(void **state)
+{
+    lose_memory(false);
+    lose_memory(true);
 }
 
 /* ---- Damage ---- */
@@ -159,16 +176,11 @@ static int merge_bytes(struct world *w, const uint8_t *p, size_t n, struct statu
     return rc;
 }
 
-static void test_merge_when_any_byte_of_a_source_is_damaged_then_it_does_not_go_on(void **state)
+static void damage_any_byte(bool laid)
 {
-    struct world *w = world_new(DT_INT64, false);
+    struct world *w = sources(laid, false, 20, 10);
     struct status st = STATUS_INIT;
     size_t n = 0, want_n = 0, same = 0;
-    uint64_t rng = 10;
-    add_source(w, w->wide, 20, 30, 10, 30, &rng);
-    add_source(w, w->old, 20, 30, 10, 30, &rng);
-    add_delete(w, w->src[0].rows[3].key, 35);
-    choose(w, 35, 12);
     uint8_t *p = file_bytes(w, "from/0/rows.seg", &n);
     struct seg_merged got;
     ASSERT_OK(merge(w, w->wide, w->os, &got, &st));
@@ -195,6 +207,12 @@ static void test_merge_when_any_byte_of_a_source_is_damaged_then_it_does_not_go_
     mem_free(want);
     mem_free(p);
     world_free(w);
+}
+
+static void test_merge_when_any_byte_of_a_source_is_damaged_then_it_does_not_go_on(void **state)
+{
+    damage_any_byte(false);
+    damage_any_byte(true);
 }
 
 /* With fitting checksums; *order is the file's. */
@@ -266,6 +284,16 @@ static void test_merge_when_key_order_is_wrong_then_source_is_named(void **state
     assert_int_equal(merge_spoiled(w, spoil_swapped), ST_CORRUPT);
     assert_int_equal(merge_spoiled(w, spoil_twice), ST_CORRUPT);
     assert_int_equal(merge_spoiled(w, spoil_last_twice), ST_CORRUPT);
+    world_free(w);
+    w = sources(true, false, 80, 11);
+    ASSERT_OK(merge_spoiled(w, spoil_nothing));
+    ASSERT_OK(object_delete(w->os, SLICE_LIT("to/rows.seg"), &st));
+    void (*const all[])(uint32_t *, uint32_t) = { spoil_first_outside, spoil_all_outside,
+                                                  spoil_all_same, spoil_swapped, spoil_twice,
+                                                  spoil_last_twice };
+    for (size_t i = 0; i < ARRAY_LEN(all); i++) {
+        assert_int_equal(merge_spoiled(w, all[i]), ST_CORRUPT);
+    }
     world_free(w);
 }
 
