@@ -5,15 +5,22 @@
  * THREADS   On the task's thread and a pool made for it.
  * MEMORY    opts.index_memory bounds what a build may take from the heap; the file goes to the store
  *           as it is made.
+ * ORDER     Where rows lie in the order of the field (dn_order.c) the build is given the plan of it. A
+ *           plan that is gone, or damaged, or of another program, costs what the order would have won.
  */
 #include "base/fault.h"
+#include "base/pool.h"
 #include "index/ann.h"
 #include "index/flat.h"
 #include "index/ixfile.h"
 #include "node/data/dn_int.h"
 #include "schema/errors.h"
 #include "segment/segment.h"
+#include <inttypes.h>
 #include <string.h>
+
+#define LOG_ROOM "node"
+#include "base/log.h"
 
 /* The file on its way to the store; its head is kept, for it tells what AUTOINDEX became. */
 struct sink {
@@ -42,8 +49,8 @@ static const char *param(const Elanus__Index *idx, const char *key)
     return "";
 }
 
-static int parse_params(const Elanus__Index *idx, struct index_params *ret, enum metric *ret_metric,
-                        struct status *st)
+int dn__index_params(const Elanus__Index *idx, struct index_params *ret, enum metric *ret_metric,
+                     struct status *st)
 {
     const char *name = param(idx, "index_type"), *metric = param(idx, "metric_type");
     enum index_type type;
@@ -70,15 +77,41 @@ out:
     return rc;
 }
 
+bool dn__vectors(const struct segment *seg, int64_t field_id, enum metric metric,
+                 struct index_rows *ret)
+{
+    const uint64_t *valid;
+    struct flat_rows raw;
+
+    if (!seg_vectors(seg, field_id, &raw, &valid)) {
+        return false;
+    }
+    *ret = (struct index_rows){ .metric = metric,
+                                .type = raw.type,
+                                .dim = raw.dim,
+                                .base = raw.base,
+                                .stride = raw.stride,
+                                .nrows = (uint32_t)raw.nrows };
+    return true;
+}
+
+struct pool *dn__index_pool(const struct dn *dn)
+{
+    int threads = dn->opts.index_threads;
+
+    return threads > 1 ? pool_new("dn-build", threads - 1, 64) : NULL;
+}
+
+/* plan: NULL, or of the order in which rows lie. */
 static int write_file(struct dn_task *t, const struct index_rows *rows,
-                      const struct index_params *params, struct status *st)
+                      const struct index_params *params, const struct mapping *plan,
+                      struct status *st)
 {
     const Elanus__BuildIndexReq *req = t->req;
     Elanus__BuildIndexResp *resp = t->resp;
     const struct dn_opts *o = &t->dn->opts;
     struct sink to = { 0 };
-    struct pool *pool = o->index_threads > 1
-                            ? pool_new("dn-build", o->index_threads - 1, 64) : NULL;
+    struct pool *pool = dn__index_pool(t->dn);
     struct index_build b = {
         .rows = rows,
         .params = params,
@@ -86,6 +119,8 @@ static int write_file(struct dn_task *t, const struct index_rows *rows,
         .check = dn__check,
         .check_arg = t,
         .memory_max = o->index_memory,
+        .plan = plan ? plan->p : NULL,
+        .plan_size = plan ? plan->n : 0,
     };
     int rc;
 
@@ -104,6 +139,47 @@ out:
     return rc;
 }
 
+/* *ret_map stays NULL when there is none. */
+static int map_plan(struct dn_task *t, struct mapping **ret_map, struct status *st)
+{
+    const Elanus__BuildIndexReq *req = t->req;
+    int rc = 0;
+
+    if (req->segment->ordered_by != req->index->field_id) {
+        goto out;
+    }
+    rc = object_map(t->dn->opts.os,
+                    slice_of(dn__order_key(req->segment, req->index->field_id, t->call->ar)),
+                    ret_map, st);
+    if (rc == ST_NOT_FOUND) {
+        LOG_W("rows lie in an order whose plan is gone: seg=%" PRId64, req->segment->id);
+        st_clear(st);
+        rc = 0;
+    }
+out:
+    return rc;
+}
+
+static int write_index(struct dn_task *t, const struct index_rows *rows,
+                       const struct index_params *params, struct status *st)
+{
+    const Elanus__BuildIndexReq *req = t->req;
+    struct mapping *plan = NULL;
+    int rc;
+
+    TRY(map_plan(t, &plan, st));
+    rc = write_file(t, rows, params, plan, st);
+    if (plan && (rc == ST_CORRUPT || rc == ST_INVALID || rc == ST_UNSUPPORTED)) {
+        LOG_W("built without the plan of its rows' order: seg=%" PRId64 " error=\"%s\"",
+              req->segment->id, st->msg);
+        st_clear(st);
+        rc = write_file(t, rows, params, NULL, st);
+    }
+out:
+    mapping_free(plan);
+    return rc;
+}
+
 static int build(struct dn_task *t, struct status *st)
 {
     const Elanus__BuildIndexReq *req = t->req;
@@ -111,24 +187,18 @@ static int build(struct dn_task *t, struct status *st)
     struct schema *schema = NULL;
     struct segment *seg = NULL;
     struct index_params params;
-    struct index_rows rows = { 0 };
-    struct flat_rows raw;
-    const uint64_t *valid;
+    struct index_rows rows;
+    enum metric metric;
     int rc;
 
-    TRY(parse_params(req->index, &params, &rows.metric, st));
+    TRY(dn__index_params(req->index, &params, &metric, st));
     TRY(schema_new(req->collection->schema, &schema, st));
     TRY(seg_open(meta->id, meta->collection_id, meta->partition_id, schema, t->dn->opts.os,
                  meta->object_prefix, &seg, st));
-    if (!seg_vectors(seg, req->index->field_id, &raw, &valid)) {
+    if (!dn__vectors(seg, req->index->field_id, metric, &rows)) {
         goto out; /* the field was added after these rows */
     }
-    rows.type = raw.type;
-    rows.dim = raw.dim;
-    rows.base = raw.base;
-    rows.stride = raw.stride;
-    rows.nrows = (uint32_t)raw.nrows;
-    TRY(write_file(t, &rows, &params, st));
+    TRY(write_index(t, &rows, &params, st));
 out:
     seg_unref(seg);
     schema_unref(schema);

@@ -1,6 +1,6 @@
 /*
  * dn_compact.c - several sealed segments as one: opens them, applies the delete files that concern
- * them, writes what is left.
+ * them, writes what is left, in an order where that is asked for (dn_order.c).
  *
  * SAFETY    The sources go once the new file is known, so damage must not pass through here:
  *           seg_merge_files() looks at every checksum of what it copies (else what was spoiled would
@@ -118,7 +118,11 @@ static int compact(struct dn_task *t, struct status *st)
         .check = dn__check,
         .check_arg = t,
     };
-    TRY(seg_merge_files(&m, t->dn->opts.os, req->target->object_prefix, &made, st));
+    if (req->order_by) {
+        TRY(dn__write_ordered(t, &m, &made, st));
+    } else {
+        TRY(seg_merge_files(&m, t->dn->opts.os, req->target->object_prefix, &made, st));
+    }
     TRY(FAULT_POINT("compact_after_file", st));
     if (made.nrows) {
         TRY(check_file(t, schema, &made, st));
