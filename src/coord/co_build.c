@@ -72,7 +72,7 @@ const char *co__index_prefix(const Elanus__Segment *seg, int64_t index_id, struc
     return arena_printf(ar, "%s/index/%" PRId64 "/", seg->object_prefix, index_id);
 }
 
-static bool is_dense(const pb_field *f)
+bool co__is_dense(const pb_field *f)
 {
     return f->data_type == MILVUS__PROTO__SCHEMA__DATA_TYPE__BinaryVector ||
            f->data_type == MILVUS__PROTO__SCHEMA__DATA_TYPE__FloatVector ||
@@ -86,7 +86,7 @@ bool co__index_wants_file(struct coord *co, const struct co_coll *c, const Elanu
 {
     const pb_field *f = co__field(c, idx->field_name);
 
-    return f && is_dense(f) &&
+    return f && co__is_dense(f) &&
            policy_index_has_file(co__index_param(idx, "index_type"), seg->num_rows,
                                  co->builds->rows_min);
 }

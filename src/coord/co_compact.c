@@ -56,6 +56,7 @@ struct look {
     struct arena *ar;
     int64_t now_ms, next_ms;             /* next: when time alone makes work; wall clock */
     const Elanus__CompactSegmentsReq *asked; /* NULL: the policy's own */
+    bool orders;                         /* the collection has an index that orders rows */
     double *may_hit;                     /* of the collection's delete files: rows they may concern */
 };
 
@@ -198,6 +199,7 @@ static struct policy_seg candidate(struct look *lk, const struct co_coll *c,
     if (p.free) {
         p.gone = expired_rows(lk, c, seg, &p.expired);
         p.gone = MIN(p.gone + deleted_rows(lk, c, seg), p.rows);
+        p.unordered = lk->orders && seg->ordered_by == 0;
     }
     return p;
 }
@@ -279,6 +281,7 @@ static size_t plan_collection(struct look *lk, const struct co_coll *c, int64_t 
     }
     qsort(all, c->segs.n, sizeof(Elanus__Segment *), by_group);
     look_at_deletes(lk, c);
+    lk->orders = co__order_index(c) != NULL;
     for (size_t i = 0, n; i < c->segs.n; i += n) {
         for (n = 1; i + n < c->segs.n && same_group(all[i], all[i + n]); n++) {
         }

@@ -60,5 +60,7 @@ int co__rewrite(struct plan *t, bool *ret_moot, struct status *st);
 void co__swap_free(struct co_swap *sw);
 /* Milliseconds rows of the collection are kept; 0: for ever. */
 int64_t co__ttl_ms(const struct co_coll *c);
+/* The index in whose order rows of the collection are laid, the one of the lowest field; NULL: none. */
+const Elanus__Index *co__order_index(const struct co_coll *c);
 /* Whether deletes of the file may concern rows in the segment's files. */
 bool co__delta_concerns(const Elanus__Delta *d, const Elanus__Segment *seg);

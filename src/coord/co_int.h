@@ -358,6 +358,8 @@ void co__build_refused_end(struct coord *co, int64_t index_id, int64_t segment_i
 void co__builds_retry(struct coord *co);
 /* The definition's own word for a parameter; "" when it has none. */
 const char *co__index_param(const Elanus__Index *idx, const char *key);
+/* Vectors that index files are built over. */
+bool co__is_dense(const pb_field *f);
 /* Whether the segment is to have a file of the index. Holds: state */
 bool co__index_wants_file(struct coord *co, const struct co_coll *c, const Elanus__Index *idx,
                           const Elanus__Segment *seg);

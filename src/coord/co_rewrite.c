@@ -61,6 +61,21 @@ int64_t co__ttl_ms(const struct co_coll *c)
     return s > 0 && s <= INT64_MAX / 1000 ? s * 1000 : 0;
 }
 
+const Elanus__Index *co__order_index(const struct co_coll *c)
+{
+    const Elanus__Index *first = NULL;
+
+    for (size_t i = 0; i < c->indexes.n; i++) {
+        const Elanus__Index *idx = c->indexes.v[i]->pb;
+        const pb_field *f = co__field(c, idx->field_name);
+        if (f && co__is_dense(f) && policy_index_orders(co__index_param(idx, "index_type")) &&
+            (!first || idx->field_id < first->field_id)) {
+            first = idx;
+        }
+    }
+    return first;
+}
+
 bool co__delta_concerns(const Elanus__Delta *d, const Elanus__Segment *seg)
 {
     if (d->max_ts <= seg->min_ts || (d->id <= seg->deletes_id && d->max_ts <= seg->deletes_ts) ||
@@ -116,6 +131,7 @@ static bool describe(struct plan *t, struct co_swap *sw)
 {
     struct coord *co = t->co;
     Elanus__CompactReq *req = &sw->req;
+    const Elanus__Index *by;
     struct co_coll *c;
     bool found;
 
@@ -129,6 +145,8 @@ static bool describe(struct plan *t, struct co_swap *sw)
         req->deltas = arena_alloc(sw->ar, (c->deltas.n + 1) * sizeof(Elanus__Delta *));
         req->gone_before = before_ms(clock_now_ms() - co->compacts->retention_ms);
         req->expired_before = expired_before(co, c);
+        by = co__order_index(c);
+        req->order_by = by ? co__copy(&by->pb, sw->ar) : NULL;
     }
     for (size_t i = 0; found && i < t->nsources; i++) {
         const struct co_rec *rec = co__list_get(&c->segs, t->sources[i]);
@@ -176,6 +194,9 @@ static int write_segment(struct plan *t, struct co_swap *sw, struct status *st)
     sw->target.min_ts = sw->made.min_ts;
     sw->target.max_ts = sw->made.max_ts;
     sw->target.format_version = sw->made.format_version;
+    if (sw->req.order_by) { /* what gave no order is not tried again */
+        sw->target.ordered_by = sw->made.ordered_by ? sw->made.ordered_by : -1;
+    }
 out:
     return rc;
 }

@@ -21,6 +21,8 @@ size_t policy_pchannel(const size_t *nshards, size_t nchannels);
 /* Whether a segment of so many rows gets an index file of this type: in fewer than rows_min rows a
  * scan is as fast as anything, and BIN_FLAT is nothing but a scan. */
 bool policy_index_has_file(const char *index_type, int64_t rows, int64_t rows_min);
+/* Whether the type gains when rows lie in an order of its own. */
+bool policy_index_orders(const char *index_type);
 
 /* An index file that a segment should have and has not. */
 struct policy_build {
@@ -44,12 +46,14 @@ struct policy_seg {
     int64_t id, rows, bytes;
     int64_t gone;      /* rows that deletes since it was written may have hit: an estimate */
     bool expired;      /* every row is older than its collection keeps them */
+    bool unordered;    /* rows lie as they came, an index would have them in its order */
     bool free;         /* may be rewritten now */
 };
 struct policy_compact {
     int64_t max_bytes; /* of a segment that merging makes */
     size_t max_sources; /* 0: POLICY_SOURCES_MAX, which is the most */
-    bool forced;       /* asked for: every merge that makes fewer segments, every deleted row */
+    bool forced;       /* asked for: every merge that makes fewer segments, every deleted row, and
+                        * what is not in order */
     bool no_merge;
 };
 enum { POLICY_SOURCES_MAX = 128 };

@@ -10,6 +10,8 @@
  * DELETED  A segment a fifth of whose rows are gone is rewritten by itself: they take room, and
  *          every search steps over them.
  * EXPIRED  Segments without a living row leave together; there is nothing to write.
+ * ORDER    What is rewritten comes out in the order of an index (filtered searches gain by it, others do
+ *          not). For that alone a segment is rewritten when asked: it costs an index build.
  */
 #include "coord/policy.h"
 #include <stdlib.h>
@@ -19,6 +21,7 @@
 #define FULL_OF 4     /* from 3/4 of the size on a segment is full */
 #define GONE_OF 5     /* a fifth */
 #define ALL_MAX 2     /* times the size, if nothing should be gone of what is thought to be */
+#define ORDER_ROWS_MIN 4096 /* as the data node has it */
 #define SEGMENTS_FEW 8 /* "At most 8 of 10M rows": of a partition, when one segment may be so large */
 
 int64_t policy_segment_bytes(int64_t max_bytes, int64_t total_bytes)
@@ -125,6 +128,12 @@ size_t policy_compact_next(const struct policy_seg *segs, uint32_t *order, size_
     for (size_t i = 0; i < m && k == 0; i++) {
         const struct policy_seg *s = &segs[order[i]];
         if (s->gone > 0 && (how->forced || s->gone >= s->rows / GONE_OF)) {
+            ret_picked[k++] = order[i];
+        }
+    }
+    for (size_t i = 0; i < m && k == 0 && how->forced && !how->no_merge; i++) {
+        const struct policy_seg *s = &segs[order[i]];
+        if (s->unordered && s->rows >= ORDER_ROWS_MIN) {
             ret_picked[k++] = order[i];
         }
     }

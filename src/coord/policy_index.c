@@ -29,6 +29,11 @@ bool policy_index_has_file(const char *index_type, int64_t rows, int64_t rows_mi
     return rows >= rows_min && strcmp(index_type, "BIN_FLAT") != 0;
 }
 
+bool policy_index_orders(const char *index_type)
+{
+    return strncmp(index_type, "HNSW", 4) == 0 || strcmp(index_type, "AUTOINDEX") == 0;
+}
+
 static bool before(const struct policy_build *a, const struct policy_build *b)
 {
     if (a->loaded != b->loaded) {

@@ -461,8 +461,10 @@ def object_faults(data, meta):
     root = pathlib.Path(data) / "objects"
     files = {os.path.relpath(os.path.join(folder, f), root)
              for folder, _, names in os.walk(root) for f in names}  # folders may go meanwhile
-    wanted = {v["object_prefix"] + "/rows.seg" for k, v in meta.items()
-              if k.startswith("/elanus/data/segment/")}
+    segments = [v for k, v in meta.items() if k.startswith("/elanus/data/segment/")]
+    wanted = {v["object_prefix"] + "/rows.seg" for v in segments}
+    wanted |= {f"{v['object_prefix']}/order.{v['ordered_by']}" for v in segments
+               if v.get("ordered_by", 0) > 0}
     wanted |= {v["object_key"] for k, v in meta.items() if v.get("object_key") and
                k.startswith(("/elanus/data/delta/", "/elanus/data/segindex/"))}
     return [f"{f}: orphan" for f in sorted(files - wanted)] + \

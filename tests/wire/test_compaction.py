@@ -114,6 +114,51 @@ def test_deleted_rows_leave_their_files(own, c, kind):
     c2.close()
 
 
+def near(client, name, **more):
+    q = vectors(20, seed=98)
+    return [[h["id"] for h in one] for one in client.search(
+        name, data=q.tolist(), limit=10, search_params={"params": {"ef": 400}}, **more)]
+
+
+def test_rows_in_the_order_of_a_graph_give_the_answers_of_before(own, c):
+    filters = ["x == 3", "x < 5", "t is null", "x in [1, 2] and t like 't1%'", "id < 900", ""]
+    make(c, "a", ("x", DataType.INT64), ("t", DataType.VARCHAR, {"max_length": 20, "nullable": True}),
+         kind="HNSW", create={"properties": {"collection.autocompaction.enabled": "false"}})
+    for i in range(2):
+        c.insert("a", simple_rows(2500, start=i * 2500, seed=i, x=lambda k: k % 10,
+                                  t=lambda k: None if k % 7 == 0 else f"t{k}"))
+        c.flush("a")
+    c.delete("a", filter="id % 50 == 1")
+    c.flush("a")
+    rows = c.query("a", filter="id >= 0", output_fields=["x", "t", "vector"])
+    hits = [near(c, "a", filter=f) for f in filters]
+
+    def same_rows(client):
+        return client.query("a", filter="id >= 0", output_fields=["x", "t", "vector"]) == rows
+
+    def found_again(client):
+        again = [near(client, "a", filter=f) for f in filters]
+        found = sum(len(set(a) & set(b)) for x, y in zip(hits, again) for a, b in zip(x, y))
+        return found / sum(len(a) for x in hits for a in x)
+
+    def plans():
+        return [p.name for p in (own.data / "objects" / "segments").rglob("order.*")]
+
+    assert plans() == []
+    compact(c, "a")
+    assert len(segments(c, "a")) == 1 and len(plans()) == 1
+    assert not list((own.data / "objects" / "segments").rglob("tmp/*"))
+    assert same_rows(c) and found_again(c) > 0.98
+    before = segments(c, "a")[0].segment_id
+    compact(c, "a")  # nothing is left to be done
+    assert segments(c, "a")[0].segment_id == before
+    own.restart(kill=True)
+    c2 = connected(own.uri)
+    assert eventually(lambda: str(c2.get_load_state("a")["state"]) == "Loaded")
+    assert same_rows(c2) and found_again(c2) > 0.98
+    c2.close()
+
+
 def test_everything_deleted_leaves_no_segment(c):
     fill(c, "a", flushes=2)
     c.delete("a", filter="id >= 0")

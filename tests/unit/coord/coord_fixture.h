@@ -53,6 +53,7 @@ struct fx {
     _Atomic bool refuse_files; /* the query node reports each file it is told of, at once */
     _Atomic int building, most_building;
     _Atomic bool compact_hold;
+    _Atomic bool compact_in_order; /* where that is asked for */
     _Atomic int64_t compact_rows; /* what is left of the sources; -1: all of it */
 };
 
@@ -304,6 +305,10 @@ static UNUSED int fx_compact(void *self, const struct call *call, const Elanus__
     fx_log(fx, "compact", arena_printf(ar, "%s,deltas=%zu,expire=%d",
                                        fx_ids(ar, ids, req->n_sources), req->n_deltas,
                                        req->expired_before != 0));
+    if (req->order_by) {
+        fx_log(fx, "order_by", req->order_by->name);
+        resp->ordered_by = fx->compact_in_order ? req->order_by->field_id : 0;
+    }
     while (fx->compact_hold) {
         if (call->cancel && *call->cancel) {
             fx_log(fx, "cancelled", "compact");

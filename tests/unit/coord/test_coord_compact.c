@@ -329,6 +329,66 @@ static void test_compact_when_asked_then_its_state_tells_and_full_ones_stay(void
     fx_free(fx);
 }
 
+/* Asks, and waits for what comes of it: how many were rewritten. */
+static int ask_and_wait(struct coll c, bool deletes_only)
+{
+    struct fx *fx = c.fx;
+    Elanus__CompactSegmentsResp r = ask(c, deletes_only, 0);
+    WAIT(all_in(c, r.compaction_id, DONE));
+    return r.plan_count;
+}
+
+static void test_segment_when_an_index_would_have_it_in_order_then_rewritten_when_asked_once(void **state)
+{
+    for (int ordered = 0; ordered < 2; ordered++) {
+        struct fx *fx = fx_new();
+        struct coll c = make(fx, "c");
+        fx->compact_in_order = ordered;
+        data_node(fx);
+        flush(c, 5, 5000);
+        assert_int_equal(ask_and_wait(c, false), 0); /* no index */
+        ASSERT_CALL(fx_index(fx, "c", "vec", "v", "HNSW"));
+        set_property(c, "collection.autocompaction.enabled", "true");
+        WAIT(fx_told(fx, "build(5,v)"));
+        usleep(20000);
+        assert_false(fx_told(fx, "compact(")); /* not by itself */
+        assert_int_equal(ask_and_wait(c, true), 0);
+        assert_int_equal(ask_and_wait(c, false), 1);
+        assert_true(fx_told(fx, "compact(5,deltas=0,expire=0) order_by(v)"));
+        Elanus__Segment *s = list(c)->segments[0];
+        assert_int_equal(s->num_rows, 5000);
+        assert_true(ordered ? s->ordered_by > 0 : s->ordered_by == -1);
+        assert_int_equal(ask_and_wait(c, false), 0); /* whatever came of it */
+        fx_restart(fx);
+        data_node(fx);
+        assert_int_equal(list(c)->segments[0]->ordered_by, s->ordered_by);
+        assert_int_equal(ask_and_wait(c, false), 0);
+        fx_free(fx);
+    }
+}
+
+static void test_segment_when_small_or_of_other_indexes_then_order_is_no_reason(void **state)
+{
+    struct fx *fx = fx_new();
+    struct coll c = make(fx, "c"), other = make(fx, "other");
+    data_node(fx);
+    ASSERT_CALL(fx_index(fx, "c", "vec", "v", "HNSW"));
+    ASSERT_CALL(fx_index(fx, "other", "vec", "v", "IVF_FLAT"));
+    flush(c, 5, 4095);
+    flush(other, 15, 5000);
+    assert_int_equal(ask_and_wait(c, false), 0);
+    assert_int_equal(ask_and_wait(other, false), 0);
+    flush(other, 16, 5000);
+    assert_int_equal(ask_and_wait(other, false), 1);
+    assert_true(fx_told(fx, "compact(15+16,"));
+    assert_false(fx_told(fx, "order_by("));
+    assert_int_equal(list(other)->segments[0]->ordered_by, 0);
+    flush(c, 6, 1);
+    assert_int_equal(ask_and_wait(c, false), 1); /* what is rewritten anyway is ordered */
+    assert_true(fx_told(fx, "order_by(v)"));
+    fx_free(fx);
+}
+
 static void test_rows_when_none_is_left_then_segments_go_without_another(void **state)
 {
     struct fx *fx = fx_new();
@@ -703,6 +763,8 @@ int main(void)
         cmocka_unit_test(test_segments_when_of_other_partitions_or_not_wanted_then_not_merged),
         cmocka_unit_test(test_segments_when_indexed_then_the_new_one_has_its_file_before_it_is_read),
         cmocka_unit_test(test_compact_when_asked_then_its_state_tells_and_full_ones_stay),
+        cmocka_unit_test(test_segment_when_an_index_would_have_it_in_order_then_rewritten_when_asked_once),
+        cmocka_unit_test(test_segment_when_small_or_of_other_indexes_then_order_is_no_reason),
         cmocka_unit_test(test_rows_when_none_is_left_then_segments_go_without_another),
         cmocka_unit_test(test_deletes_when_many_then_rewritten_and_their_file_goes_when_nobody_needs_it),
         cmocka_unit_test(test_deletes_when_of_a_growing_row_or_another_segment_then_their_file_stays),

@@ -281,6 +281,43 @@ static void test_compact_when_rows_are_gone_then_alone_and_only_from_a_fifth_on(
     assert_int_equal(pick_of(s, 2, how).n, 0);
 }
 
+static void test_compact_when_not_in_order_then_alone_when_asked_after_all_else(void **state)
+{
+    struct policy_seg s[] = { sized(1, 5000), sized(2, 9000), sized(3, 4095), sized(4, 4096) };
+    struct policy_compact how = { .max_bytes = 10 };
+    for (int i = 1; i < 4; i++) {
+        s[i].unordered = true;
+    }
+    assert_int_equal(pick_of(s, 4, how).n, 0);
+    how.forced = how.no_merge = true;
+    assert_int_equal(pick_of(s, 4, how).n, 0);
+    how.no_merge = false;
+    s[0].gone = 1;
+    assert_int_equal(pick_of(s, 4, how).n, 1);
+    assert_int_equal(pick_of(s, 4, how).at[0], 0); /* rows to leave */
+    s[0].free = false;
+    assert_int_equal(pick_of(s, 4, how).at[0], 3);
+    s[3].free = false;
+    assert_int_equal(pick_of(s, 4, how).at[0], 1);
+    s[1].free = false;
+    assert_int_equal(pick_of(s, 4, how).n, 0);
+    s[0].free = s[1].free = s[3].free = true;
+    how.max_bytes = 10000;
+    assert_int_equal(pick_of(s, 4, how).n, 2); /* merging orders, too */
+}
+
+static void test_index_orders_when_a_graph_or_any_then_true(void **state)
+{
+    static const char *const yes[] = { "HNSW", "HNSW_SQ", "HNSW_PQ", "HNSW_PRQ", "AUTOINDEX" };
+    static const char *const no[] = { "FLAT", "BIN_FLAT", "IVF_FLAT", "DISKANN", "SCANN", "", "HNS" };
+    for (size_t i = 0; i < ARRAY_LEN(yes); i++) {
+        assert_true(policy_index_orders(yes[i]));
+    }
+    for (size_t i = 0; i < ARRAY_LEN(no); i++) {
+        assert_false(policy_index_orders(no[i]));
+    }
+}
+
 static void test_compact_when_expired_then_together_before_anything_else(void **state)
 {
     struct policy_seg s[300];
@@ -352,6 +389,8 @@ int main(void)
         cmocka_unit_test(test_compact_when_others_were_picked_then_the_rest_in_turn),
         cmocka_unit_test(test_compact_when_rows_are_many_then_no_more_than_a_segment_has),
         cmocka_unit_test(test_compact_when_rows_are_gone_then_alone_and_only_from_a_fifth_on),
+        cmocka_unit_test(test_compact_when_not_in_order_then_alone_when_asked_after_all_else),
+        cmocka_unit_test(test_index_orders_when_a_graph_or_any_then_true),
         cmocka_unit_test(test_compact_when_expired_then_together_before_anything_else),
         cmocka_unit_test(test_compact_when_flushes_never_end_then_rewrites_and_segments_are_bounded),
         cmocka_unit_test(test_segment_bytes_when_much_data_then_larger_than_configured),
