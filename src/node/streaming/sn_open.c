@@ -7,7 +7,8 @@
  *           and of partitions that are gone. Then flushed segments are loaded (sn_load.c), which
  *           sends them the deletes that the replay found.
  * THREADS   Any; replay itself runs on the channel's sequencer.
- * FAILURE   Nothing durable happens here, so a failed open is simply repeated.
+ * FAILURE   Nothing durable happens here but that a log without its end is filled up (fill_lost), so a
+ *           failed open is simply repeated.
  */
 #include "node/streaming/sn_int.h"
 #include "base/alloc.h"
