@@ -72,6 +72,13 @@ const char *co__index_prefix(const Elanus__Segment *seg, int64_t index_id, struc
     return arena_printf(ar, "%s/index/%" PRId64 "/", seg->object_prefix, index_id);
 }
 
+const char *co__index_key(const Elanus__Segment *seg, int64_t index_id, int64_t build_id,
+                          struct arena *ar)
+{
+    return arena_printf(ar, "%s%" PRId64 "/" FILE_NAME, co__index_prefix(seg, index_id, ar),
+                        build_id);
+}
+
 bool co__is_dense(const pb_field *f)
 {
     return f->data_type == MILVUS__PROTO__SCHEMA__DATA_TYPE__BinaryVector ||
@@ -232,8 +239,7 @@ static bool describe(struct build *t, struct arena *ar, Elanus__BuildIndexReq *r
         req->index = co__copy(idx->pb, ar);
         req->segment = co__copy(seg->pb, ar);
         req->build_id = t->build_id;
-        req->object_key = arena_printf(ar, "%s%" PRId64 "/" FILE_NAME,
-                                       co__index_prefix(seg->pb, t->index_id, ar), t->build_id);
+        req->object_key = co__index_key(seg->pb, t->index_id, t->build_id, ar);
         found = true;
     }
     rwlock_release(&co->state);

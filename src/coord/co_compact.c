@@ -12,7 +12,8 @@
  * FAILURE    Tried again after policy_build_pause_ms(), TRIES_MAX times; then the plan has failed and
  *            its segments are left alone for a while. One whose change is committed is tried for ever.
  * THREADS    One that looks for work and sleeps until there may be some; one for each running plan,
- *            at most one of a collection. `lock` (RANK_COORD_PLANS) guards the list; it is taken below `state`.
+ *            at most one of a collection. `lock` (RANK_COORD_PLANS) guards the list; it is taken below
+ *            `state`.
  */
 #include "coord/co_compact.h"
 #include "coord/policy.h"
@@ -80,13 +81,8 @@ static bool same_group(const Elanus__Segment *a, const Elanus__Segment *b)
 /* Holds: state */
 static uint64_t checkpoint_of(const struct co_coll *c, const char *vchannel)
 {
-    for (size_t i = 0; i < c->shards.n; i++) {
-        const Elanus__Shard *sh = c->shards.v[i]->pb;
-        if (strcmp(sh->vchannel, vchannel) == 0) {
-            return sh->checkpoint;
-        }
-    }
-    return 0;
+    const struct co_rec *rec = co__shard(c, vchannel);
+    return rec ? ((const Elanus__Shard *)rec->pb)->checkpoint : 0;
 }
 
 /* Holds: lock */
@@ -123,15 +119,9 @@ static bool waits_for_index(struct coord *co, const struct co_coll *c, const Ela
 
 static bool asked_for(const Elanus__CompactSegmentsReq *asked, const Elanus__Segment *seg)
 {
-    bool part = asked->n_partition_ids == 0, itself = asked->n_segment_ids == 0;
-
-    for (size_t i = 0; i < asked->n_partition_ids && !part; i++) {
-        part = asked->partition_ids[i] == seg->partition_id;
-    }
-    for (size_t i = 0; i < asked->n_segment_ids && !itself; i++) {
-        itself = asked->segment_ids[i] == seg->id;
-    }
-    return part && itself && (!asked->vchannel[0] || strcmp(asked->vchannel, seg->vchannel) == 0);
+    return co__in_ids(asked->partition_ids, asked->n_partition_ids, seg->partition_id) &&
+           co__in_ids(asked->segment_ids, asked->n_segment_ids, seg->id) &&
+           (!asked->vchannel[0] || strcmp(asked->vchannel, seg->vchannel) == 0);
 }
 
 /* Holds: state */

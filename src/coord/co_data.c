@@ -232,7 +232,7 @@ out:
 
 /* ---- commit ---- */
 
-static struct co_rec *find_shard(struct co_coll *c, const char *vchannel)
+struct co_rec *co__shard(const struct co_coll *c, const char *vchannel)
 {
     for (size_t i = 0; c && i < c->shards.n; i++) {
         if (strcmp(((const Elanus__Shard *)c->shards.v[i]->pb)->vchannel, vchannel) == 0) {
@@ -314,7 +314,7 @@ int co__data_commit_flush(void *self, const struct call *call, const Elanus__Com
     lock_acquire(&co->commit); /* the tables stand still: only commits change what is read here */
     TRY(co__ts(co, 1, call->deadline_us, &now, st));
     c = co__by_id(co, req->collection_id);
-    rec = find_shard(c, req->vchannel);
+    rec = co__shard(c, req->vchannel);
     if (!rec) {
         FAIL(st, ERR_COLLECTION_NOT_FOUND, "collection not found[collection=%" PRId64 "]",
              req->collection_id);
@@ -346,16 +346,6 @@ out:
 
 /* ---- lists and numbers ---- */
 
-static bool in_ids(const int64_t *ids, size_t n, int64_t id)
-{
-    for (size_t i = 0; i < n; i++) {
-        if (ids[i] == id) {
-            return true;
-        }
-    }
-    return n == 0;
-}
-
 int co__data_list_segments(void *self, const struct call *call, const Elanus__SegmentsReq *req,
                            Elanus__SegmentsResp *resp, struct status *st)
 {
@@ -375,7 +365,7 @@ int co__data_list_segments(void *self, const struct call *call, const Elanus__Se
     resp->shards = arena_alloc(ar, (c->shards.n + 1) * sizeof(Elanus__Shard *));
     for (size_t i = 0; i < c->segs.n; i++) {
         const Elanus__Segment *seg = c->segs.v[i]->pb;
-        if (in_ids(req->partition_ids, req->n_partition_ids, seg->partition_id)) {
+        if (co__in_ids(req->partition_ids, req->n_partition_ids, seg->partition_id)) {
             resp->segments[resp->n_segments++] = co__copy(&seg->pb, ar);
         }
     }
@@ -398,7 +388,7 @@ static int64_t growing_rows(const Elanus__ShardStats *s, const Elanus__StatsReq 
         return s->growing_rows;
     }
     for (size_t i = 0; i < MIN(s->n_partition_ids, s->n_partition_rows); i++) {
-        if (in_ids(req->partition_ids, req->n_partition_ids, s->partition_ids[i])) {
+        if (co__in_ids(req->partition_ids, req->n_partition_ids, s->partition_ids[i])) {
             rows += s->partition_rows[i];
         }
     }
@@ -420,7 +410,7 @@ int co__data_stats(void *self, const struct call *call, const Elanus__StatsReq *
     c = co__by_id(co, req->collection_id);
     for (size_t i = 0; c && i < c->segs.n; i++) {
         const Elanus__Segment *seg = c->segs.v[i]->pb;
-        if (in_ids(req->partition_ids, req->n_partition_ids, seg->partition_id) &&
+        if (co__in_ids(req->partition_ids, req->n_partition_ids, seg->partition_id) &&
             !lists(stats, nstats, seg->id)) {
             resp->row_count += seg->num_rows;
             resp->size_bytes += seg->size_bytes;

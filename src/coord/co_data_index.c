@@ -287,16 +287,6 @@ out:
 
 /* ---- files ---- */
 
-static bool in_ids(const int64_t *ids, size_t n, int64_t id)
-{
-    for (size_t i = 0; i < n; i++) {
-        if (ids[i] == id) {
-            return true;
-        }
-    }
-    return n == 0;
-}
-
 int co__data_segment_indexes(void *self, const struct call *call,
                              const Elanus__SegmentIndexesReq *req,
                              Elanus__SegmentIndexesResp *resp, struct status *st)
@@ -323,7 +313,7 @@ int co__data_segment_indexes(void *self, const struct call *call,
             resp->indexes[resp->n_indexes++] = co__copy(idx->pb, call->ar);
         }
         for (size_t j = 0; j < idx->files.n; j++) {
-            if (in_ids(req->segment_ids, req->n_segment_ids, idx->files.v[j]->id)) {
+            if (co__in_ids(req->segment_ids, req->n_segment_ids, idx->files.v[j]->id)) {
                 resp->files[resp->n_files++] = co__copy(idx->files.v[j]->pb, call->ar);
             }
         }

@@ -171,6 +171,17 @@ void co__list_free(struct co_list *l, bool free_records);
 void *co__copy(const ProtobufCMessage *m, struct arena *ar);
 struct slice co__name_key(const char *db, const char *name, struct arena *ar);
 
+/* Whether id is one of them, as requests and delete files name things; none named: all. */
+static inline bool co__in_ids(const int64_t *ids, size_t n, int64_t id)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (ids[i] == id) {
+            return true;
+        }
+    }
+    return n == 0;
+}
+
 static inline const Elanus__Collection *co__pb(const struct co_coll *c)
 {
     return c->rec->pb;
@@ -202,6 +213,8 @@ int co__part_ids(const struct co_coll *c, const char *const *names, size_t n, st
                  int64_t **ret, struct status *st);
 const pb_field *co__field(const struct co_coll *c, const char *name);
 bool co__field_is_vector(const pb_field *f);
+/* A shard's record (co_data.c); NULL: c has none of this name, or is NULL. */
+struct co_rec *co__shard(const struct co_coll *c, const char *vchannel);
 /* Whether rows of a partition are to be readable. */
 bool co__load_has(const Elanus__Load *load, int64_t partition_id);
 /* Loaded, or being loaded: what the nodes are to serve. NULL: nothing. */
@@ -365,6 +378,9 @@ bool co__index_wants_file(struct coord *co, const struct co_coll *c, const Elanu
                           const Elanus__Segment *seg);
 /* The prefix of an index's files in a segment, with a '/' at its end. */
 const char *co__index_prefix(const Elanus__Segment *seg, int64_t index_id, struct arena *ar);
+/* The object of one build. */
+const char *co__index_key(const Elanus__Segment *seg, int64_t index_id, int64_t build_id,
+                          struct arena *ar);
 
 /* ---- co_compact.c: rewriting segments ---- */
 

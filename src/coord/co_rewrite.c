@@ -26,7 +26,6 @@
 #define LOG_ROOM "coord"
 #include "base/log.h"
 
-#define INDEX_FILE_NAME "vectors.ix"
 /* Indexes may be made while files for the ones before are built. */
 #define INDEX_ROUNDS 4
 
@@ -82,12 +81,7 @@ bool co__delta_concerns(const Elanus__Delta *d, const Elanus__Segment *seg)
         strcmp(d->vchannel, seg->vchannel) != 0) {
         return false;
     }
-    for (size_t i = 0; i < d->n_partition_ids; i++) {
-        if (d->partition_ids[i] == seg->partition_id) {
-            return true;
-        }
-    }
-    return d->n_partition_ids == 0;
+    return co__in_ids(d->partition_ids, d->n_partition_ids, seg->partition_id);
 }
 
 static hts before_ms(int64_t ms)
@@ -249,8 +243,7 @@ static int build_index(struct plan *t, struct co_swap *sw, Elanus__Index *idx,
     req.segment = &sw->target;
     req.index = idx;
     req.build_id = file->build_id;
-    req.object_key = arena_printf(sw->ar, "%s%" PRId64 "/" INDEX_FILE_NAME,
-                                  co__index_prefix(&sw->target, idx->id, sw->ar), file->build_id);
+    req.object_key = co__index_key(&sw->target, idx->id, file->build_id, sw->ar);
     rc = dn->build_index(dn->self, &call, &req, &resp, st);
     if (rc != 0 && policy_build_pause_ms(1, rc) < 0) {
         st_clear(st);
@@ -296,13 +289,8 @@ out:
 
 static const Elanus__Shard *shard_of(const struct co_coll *c, const char *vchannel)
 {
-    for (size_t i = 0; i < c->shards.n; i++) {
-        const Elanus__Shard *sh = c->shards.v[i]->pb;
-        if (strcmp(sh->vchannel, vchannel) == 0) {
-            return sh;
-        }
-    }
-    return NULL;
+    const struct co_rec *rec = co__shard(c, vchannel);
+    return rec ? rec->pb : NULL;
 }
 
 /* Whether the plan still fits what there is. Holds: commit */
