@@ -289,3 +289,32 @@ def test_readers_and_writers_notice_nothing(c, own, kind):
     assert reads[0] > 20
     compact(c, "a")
     assert counted(c, "a") == 13 * N
+
+
+def test_killed_while_rows_are_laid_in_order_nothing_is_lost_or_left(own):
+    """Enough rows for a graph's order: written twice, with a plan beside them."""
+    n, client = 3000, connected(own.uri)
+    make(client, "a", ("x", DataType.INT64), kind="HNSW")
+    for i in range(2):
+        client.insert("a", simple_rows(n, start=i * n, seed=i, x=lambda k: k % 10))
+        client.flush("a")
+    client.delete("a", filter="x == 7")
+    client.upsert("a", [{"id": 2, "x": 2, "vector": vectors(1, seed=5)[0].tolist()}])
+    client.flush("a")  # with a segment: what is deleted stands in a file when it is answered
+    for pause in (0, 0.02, 0.05, 0.1, 0.2):
+        client.compact("a")
+        time.sleep(pause)
+        client.close()
+        own.restart(kill=True)
+        client = connected(own.uri)
+        assert eventually(lambda: str(client.get_load_state("a")["state"]) == "Loaded")
+        assert counted(client, "a") == 2 * n * 9 // 10
+    compact(client, "a")
+    assert eventually(lambda: rows_in_files(client, "a") == 2 * n * 9 // 10 and
+                      len(segments(client, "a")) == 1, 30)
+    rows = client.query("a", filter="id >= 0", output_fields=["x"])
+    assert [r["id"] for r in rows] == [k for k in range(2 * n) if k % 10 != 7]
+    files = lambda: sorted(p.name.split(".")[0] for p in (own.data / "objects").rglob("*")
+                           if p.is_file())
+    assert eventually(lambda: files() == ["order", "rows", "vectors"], 10), files()
+    client.close()
