@@ -484,19 +484,57 @@ static void plan_asked(struct look *lk)
 #define IDS 16
 
 /* Holds: state, lock */
-static void plan_all(struct look *lk, int64_t id, size_t nids)
+static bool may_plan(struct coord *co)
+{
+    size_t pos = 0;
+    int64_t id;
+    uint64_t v;
+
+    while (id_map_next(co->colls, &pos, &id, &v)) {
+        const struct co_coll *c = (const struct co_coll *)(uintptr_t)v;
+        if (c->segs.n > 0 && wants_automatic(co->compacts, c) &&
+            !under_way(co->compacts, c->id)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Holds: state, lock */
+static void plan_all(struct look *lk)
 {
     struct coord *co = lk->co;
-    size_t pos = 0, used = 0;
+    struct co_compacts *k = co->compacts;
+    size_t pos = 0;
     int64_t coll;
     uint64_t v;
 
-    while (id_map_next(co->colls, &pos, &coll, &v) && used < nids) {
+    while (id_map_next(co->colls, &pos, &coll, &v) && k->next_id < k->end_id) {
         const struct co_coll *c = (const struct co_coll *)(uintptr_t)v;
-        if (wants_automatic(co->compacts, c) && !under_way(co->compacts, c->id)) {
-            used += plan_collection(lk, c, id + (int64_t)used, 1, 0);
+        if (wants_automatic(k, c) && !under_way(k, c->id)) {
+            k->next_id += (int64_t)plan_collection(lk, c, k->next_id, 1, 0);
         }
     }
+}
+
+/* Ids for the plans of a pass; those of the pass before that became no plan serve again. */
+static int need_ids(struct coord *co, struct status *st)
+{
+    struct co_compacts *k = co->compacts;
+    bool need;
+    int rc = 0;
+
+    rwlock_read(&co->state);
+    lock_acquire(&k->lock);
+    need = k->next_id == k->end_id && may_plan(co);
+    lock_release(&k->lock);
+    rwlock_release(&co->state);
+    if (need) {
+        TRY(co__id(co, IDS, DEADLINE_NONE, &k->next_id, st));
+        k->end_id = k->next_id + IDS;
+    }
+out:
+    return rc;
 }
 
 /* Returns when to look again, monotonic. */
@@ -506,18 +544,18 @@ static int64_t pass(struct coord *co)
     struct look lk = { .co = co, .ar = arena_new(0), .now_ms = clock_now_ms(),
                        .next_ms = INT64_MAX };
     struct status st = STATUS_INIT;
-    int64_t first = 0, next = INT64_MAX, from_now;
+    int64_t next = INT64_MAX, from_now;
 
     reap(k);
-    if (co__id(co, IDS, DEADLINE_NONE, &first, &st) != 0) {
+    if (need_ids(co, &st) != 0) {
         LOG_W("no ids to rewrite segments: error=\"%s\"", st.msg);
-        next = clock_mono_ms() + NO_IDS_MS;
+        lk.next_ms = lk.now_ms + NO_IDS_MS;
     }
     rwlock_read(&co->state);
     lock_acquire(&k->lock);
-    if (!k->stop && first) {
+    if (!k->stop) {
         plan_asked(&lk);
-        plan_all(&lk, first, IDS);
+        plan_all(&lk);
         next = start_due(co, lk.ar);
     }
     lock_release(&k->lock);

@@ -42,9 +42,10 @@ struct co_compacts {
     struct cond wake;
     bool woken, stop;
     size_t n, cap;
-    struct plan **v;             /* by id */
+    struct plan **v;             /* oldest first */
     size_t nasked, asked_cap;
     struct asked *asked;         /* oldest first */
+    int64_t next_id, end_id;     /* for plans of our own; the thread's alone */
     struct thread *thread;
     bool enabled, automatic;
     int64_t max_bytes, retention_ms;

@@ -42,9 +42,10 @@ int meta_open_readonly(const char *dir, struct meta **ret_m, struct status *st);
 int meta_refresh(struct meta *m, struct status *st);
 /* In memory, gone at meta_close(); for tests of the rooms above. */
 struct meta *meta_mem_new(void);
-/* The n-th following transaction that would change an in-memory store fails with code, nothing done
- * (1 = the next; 0 = none). */
-void meta_mem_fail_txn(struct meta *m, int n, int code);
+/* The n-th following transaction that would change a key below prefix (a literal; "": any key) of an
+ * in-memory store fails with code, nothing done (1 = the next; 0 = none). Others, such as those of
+ * background threads, neither fail nor count. */
+void meta_mem_fail_txn(struct meta *m, const char *prefix, int n, int code);
 
 /* All watches must be closed. Revokes nothing: see leases. NULL is fine. */
 void meta_close(struct meta *m);

@@ -22,7 +22,8 @@ struct meta_mem {
     struct mem_item *items; /* sorted by key */
     size_t n, cap;
     int64_t revision;
-    int fail_in, fail_code; /* meta_mem_fail_txn */
+    const char *fail_below; /* meta_mem_fail_txn */
+    int fail_in, fail_code;
 };
 
 static struct slice key_of(const struct mem_item *it)
@@ -152,13 +153,27 @@ static void apply(struct meta_mem *mem, const struct meta_change *c, int64_t rev
     it->version = revision;
 }
 
+/* Holds: mem->lock for writing */
+static bool to_fail(struct meta_mem *mem, const struct meta_change *changes, size_t n)
+{
+    if (mem->fail_in == 0) {
+        return false;
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (slice_starts(changes[i].key, slice_of(mem->fail_below))) {
+            return --mem->fail_in == 0;
+        }
+    }
+    return false;
+}
+
 static int mem_commit(struct meta_embed *me, const struct meta_change *changes, size_t n,
                       int64_t revision, bool *ret_unsure, struct status *st)
 {
     struct meta_mem *mem = (struct meta_mem *)me;
     int rc = 0;
     rwlock_write(&mem->lock);
-    if (mem->fail_in > 0 && --mem->fail_in == 0) {
+    if (to_fail(mem, changes, n)) {
         FAIL(st, mem->fail_code, "metadata transaction failed on demand");
     }
     for (size_t i = 0; i < n; i++) {
@@ -199,11 +214,12 @@ struct meta *meta_mem_new(void)
     return &mem->base.base;
 }
 
-void meta_mem_fail_txn(struct meta *m, int n, int code)
+void meta_mem_fail_txn(struct meta *m, const char *prefix, int n, int code)
 {
     struct meta_mem *mem = (struct meta_mem *)m;
     CHECK(mem->base.kv == &mem_kv);
     rwlock_write(&mem->lock);
+    mem->fail_below = prefix;
     mem->fail_in = n;
     mem->fail_code = code;
     rwlock_release(&mem->lock);

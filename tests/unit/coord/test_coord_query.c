@@ -117,7 +117,7 @@ static void test_load_when_shard_refuses_then_state_is_as_before(void **state)
     assert_int_equal(fx_load_state(fx, "c", "_default"), NOT_LOAD);
     assert_int_equal(fx->load_partitions, 1); /* the shard was told to go back */
     /* The same when the store fails once the shards have loaded. */
-    meta_mem_fail_txn(fx->meta, 1, ST_NO_SPACE);
+    meta_mem_fail_txn(fx->meta, "/elanus/query/load/", 1, ST_NO_SPACE);
     assert_int_equal(fx_load(fx, "c", NULL), ST_NO_SPACE);
     assert_int_equal(fx->load_partitions, 1);
     assert_int_equal(fx->co->nodes[0].rows, 0);

@@ -145,9 +145,9 @@ static void die_at_every_transaction(scenario_fn *fn)
         assert_in_range(n, 1, 20);
         build_world(fx);
         before = fx_dump(fx);
-        meta_mem_fail_txn(fx->meta, n, ST_IO);
+        meta_mem_fail_txn(fx->meta, "", n, ST_IO);
         done = fn(fx) == 0;
-        meta_mem_fail_txn(fx->meta, 0, 0);
+        meta_mem_fail_txn(fx->meta, "", 0, 0);
         after = fx_dump(fx);
         if (!done && fn != do_drop && fn != do_drop_partition) {
             assert_string_equal(after, before); /* a failed change leaves nothing behind */

@@ -81,7 +81,7 @@ static void test_alloc_ts_when_store_fails_then_error_and_later_success(void **s
     uint64_t last = take(fx, false, 1);
     req.count = 1;
     clock_fake_set_ms(1700000009000);
-    meta_mem_fail_txn(fx->meta, 1, ST_IO);
+    meta_mem_fail_txn(fx->meta, "/elanus/root/tso", 1, ST_IO);
     assert_int_equal(CALL(fx, root, alloc_ts, &req, &resp), ST_IO);
     assert_true(take(fx, false, 1) > last);
     fx_free(fx);

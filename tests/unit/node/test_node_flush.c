@@ -293,7 +293,7 @@ static void test_flush_when_commit_fails_then_retried_and_rows_stay(void **state
     rcoll_insert(c, NULL, 0, 50, 1);
     rcoll_delete(c, NULL, 0, 5);
     const char *all = rcoll_dump(c, NULL, 0);
-    meta_mem_fail_txn(r->meta, 1, ST_UNAVAILABLE);
+    meta_mem_fail_txn(r->meta, "/elanus/data/segment/", 1, ST_UNAVAILABLE);
     rcoll_seal(c);
     same(all, rcoll_dump(c, NULL, 0));
     R_WAIT(rcoll_flushed(c) == 1);
