@@ -43,8 +43,10 @@
 #define CHUNK 256
 #define MARKS 1024 /* words of lane.asked remembered for clearing */
 /* All nodes of 4 clusters and one per 5 of the list are compared on the way in, of at most so many
- * clusters. */
+ * clusters; of fewer where a code is longer than so many bytes: reading codes takes its time by the
+ * byte, and the third cluster saves fewer reads than it costs where it is as long as four. */
 #define SEED_CLUSTERS 16
+#define SEED_CODE 96.0
 /* Of one cluster, at most: only rows that are equal make larger ones. */
 #define SEED_NODES 4096u
 /* How much farther than the k-th result nodes are read, per k of the list past the first, in times
@@ -638,7 +640,9 @@ static void plan(struct search *x)
               (x->q->params->strategy != STRAT_GRAPH && scan_ns < walk_reads * READ_NS);
     x->list = (size_t)MIN(x->scan ? list : list / share, n);
     x->widen = (float)(WIDEN * (list / x->tk->k - 1));
-    x->seeds = (uint32_t)MIN(4 + list / 5, (double)SEED_CLUSTERS);
+    const double seeds = MIN(4 + list / 5, (double)SEED_CLUSTERS);
+    const double bytes = (double)codec_stride(x->d->codec);
+    x->seeds = (uint32_t)MAX(seeds * MIN(SEED_CODE / bytes, 1.0) + 0.5, 1.0);
 }
 
 int diskann__search(const struct index *ix, const struct index_query *q, struct topk *tk,
