@@ -217,6 +217,19 @@ struct simd_ops {
     /* Walsh-Hadamard transform in place, not scaled; n a power of two from 16 on. The same bits at
      * every level: only additions, smallest distance first. */
     void (*hadamard)(float *x, size_t n);
+    /* What goes before coding; the same bits at every level.
+     * Sums of a[i] * b[i] and of x[i] in f64. out[i] = x[i] * by, rounded once; out may be x.
+     * The largest |x[i]|, a NaN if there is one. x[i] *= y[i]. out[i] = x[i] - y[i], limited to -most .. most, a
+     * NaN stays one. Sums of hi[i] * 128 + lo[i] and of its square, of -127 .. 127 and -64 .. 63;
+     * n up to SIMD_SQ_DIM_MAX, a multiple of 128. */
+    double (*dot)(const float *a, const float *b, size_t n);
+    double (*sum)(const float *x, size_t n);
+    void (*scale)(const float *x, size_t n, double by, float *out);
+    float (*largest)(const float *x, size_t n);
+    void (*times)(float *x, const float *y, size_t n);
+    void (*less)(const float *x, const float *y, size_t n, float most, float *out);
+    void (*plane_sums)(const int8_t *hi, const int8_t *lo, size_t n, double *ret_sum,
+                       double *ret_squares);
     /* Packed bits; dim in bits, a multiple of 8. jaccard is 1 - |q & x| / |q | x|, 0 when both are
      * empty. subset writes 0 where every bit of q is in x, else 1; superset 0 where every bit of x
      * is in q, else 1. */

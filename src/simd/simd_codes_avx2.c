@@ -98,6 +98,7 @@ INL float vt_reduce1(vt v)
 
 #include "simd/simd_rbq.h"
 #include "simd/simd_sq.h"
+#include "simd/simd_sums.h"
 
 TR_DEFINE_HADAMARD
 TR_DEFINE
@@ -106,6 +107,7 @@ TR_DEFINE_ROUND
 void simd__fill_codes_avx2(struct simd_ops *ops)
 {
     ts_fill(ops);
+    ds_fill(ops);
     ops->hadamard = hadamard;
     ops->rbq_rows = rbq_rows;
     ops->rbq_ids = rbq_ids;

@@ -38,6 +38,7 @@ INL va va_self(va s, vc c)
 }
 #include "simd/simd_avx512_sq.h"
 #include "simd/simd_rbq.h"
+#include "simd/simd_sums.h"
 
 /* ---- Transform ---- */
 
@@ -167,6 +168,7 @@ static float round_planes(const float *v, size_t n, float inv, size_t nplanes, u
 void simd__fill_codes_avx512(struct simd_ops *ops)
 {
     ts_fill(ops);
+    ds_fill(ops);
     ops->hadamard = hadamard;
     ops->round_bytes = round_bytes;
     ops->round_planes = round_planes;

@@ -146,3 +146,52 @@ void simd__fill_codes_avx512(struct simd_ops *ops);
 void simd__fill_codes_vnni(struct simd_ops *ops);
 void simd__fill_codes_pop(struct simd_ops *ops);
 void simd__fill_codes_neon(struct simd_ops *ops);
+
+/* ---- What goes before coding, in plain C; simd_ref.c has it too ---- */
+
+#define DS_PLAIN                                                                                   \
+    static float largest(const float *x, size_t n)                                                 \
+    {                                                                                              \
+        uint32_t most = 0;                                                                         \
+        for (size_t i = 0; i < n; i++) {                                                           \
+            uint32_t b;                                                                            \
+            memcpy(&b, x + i, sizeof b);                                                           \
+            b &= INT32_MAX;                                                                        \
+            most = b > most ? b : most;                                                            \
+        }                                                                                          \
+        return simd_bits_to_f32(most);                                                             \
+    }                                                                                              \
+    static void times(float *x, const float *y, size_t n)                                          \
+    {                                                                                              \
+        for (size_t i = 0; i < n; i++) {                                                           \
+            x[i] *= y[i];                                                                          \
+        }                                                                                          \
+    }                                                                                              \
+    static void less(const float *x, const float *y, size_t n, float most, float *out)             \
+    {                                                                                              \
+        for (size_t i = 0; i < n; i++) {                                                           \
+            float v = x[i] - y[i];                                                                 \
+            float w = v > most ? most : v;                                                         \
+            out[i] = w < -most ? -most : w;                                                        \
+        }                                                                                          \
+    }                                                                                              \
+    static void plane_sums(const int8_t *hi, const int8_t *lo, size_t n, double *ret_sum,          \
+                           double *ret_squares)                                                    \
+    {                                                                                              \
+        int32_t h = 0, l = 0, hh = 0, hl = 0, ll = 0; /* below 2^30 */                             \
+        for (size_t i = 0; i < n; i++) {                                                           \
+            const int16_t a = hi[i], b = lo[i];                                                    \
+            h += a;                                                                                \
+            l += b;                                                                                \
+            hh += a * a;                                                                           \
+            hl += a * b;                                                                           \
+            ll += b * b;                                                                           \
+        }                                                                                          \
+        *ret_sum = 128.0 * h + l;                                                                  \
+        *ret_squares = 128.0 * 128.0 * hh + 256.0 * hl + ll;                                       \
+    }
+#define DS_PLAIN_FILL(ops)                                                                         \
+    (ops)->largest = largest;                                                                      \
+    (ops)->times = times;                                                                          \
+    (ops)->less = less;                                                                            \
+    (ops)->plane_sums = plane_sums

@@ -259,6 +259,44 @@ static size_t ref_scan_block4(const struct simd_block4 *b, uint32_t *rows, float
     return found;
 }
 
+/* simd_sums.h, an element at a time. */
+static double ref_fold(double *s)
+{
+    for (int h = 8; h > 0; h /= 2) {
+        for (int i = 0; i < h; i++) {
+            s[i] += s[i + h];
+        }
+    }
+    return s[0];
+}
+
+static double ref_dot(const float *a, const float *b, size_t n)
+{
+    double s[16] = { 0 };
+    for (size_t i = 0; i < n; i++) {
+        s[i % 16] += (double)a[i] * (double)b[i];
+    }
+    return ref_fold(s);
+}
+
+static double ref_sum(const float *x, size_t n)
+{
+    double s[16] = { 0 };
+    for (size_t i = 0; i < n; i++) {
+        s[i % 16] += (double)x[i];
+    }
+    return ref_fold(s);
+}
+
+static void ref_scale(const float *x, size_t n, double by, float *out)
+{
+    for (size_t i = 0; i < n; i++) {
+        out[i] = (float)((double)x[i] * by);
+    }
+}
+
+DS_PLAIN
+
 #define REF_SLOT(op, type, TYPE)                                                                   \
     ops->op[TYPE].rows = ref_##op##_##type##_rows;                                                 \
     ops->op[TYPE].ids = ref_##op##_##type##_ids
@@ -299,6 +337,10 @@ void simd__fill_ref(struct simd_ops *ops)
     ops->round_bytes = round_bytes;
     ops->round_planes = round_planes;
     ops->hadamard = hadamard;
+    ops->dot = ref_dot;
+    ops->sum = ref_sum;
+    ops->scale = ref_scale;
+    DS_PLAIN_FILL(ops);
     ops->narrow[SIMD_F16] = ref_narrow_f16;
     ops->narrow[SIMD_BF16] = ref_narrow_bf16;
 }

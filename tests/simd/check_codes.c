@@ -1,6 +1,6 @@
 /*
  * check_codes.c - the slots on coded rows: scalar quantised codes, bit codes, f32 queries against
- * narrow rows, narrowing, the transform.
+ * narrow rows, narrowing, the transform, sums.
  */
 #include <math.h>
 #include <stdio.h>
@@ -357,6 +357,99 @@ static void check_hadamard(const struct simd_ops *ops, size_t n)
     guard_free(&g);
 }
 
+/* ---- what goes before coding ---- */
+
+static void same_f64(const char *slot, size_t n, double got, double want)
+{
+    if (memcmp(&got, &want, sizeof got) != 0 && !(isnan(got) && isnan(want))) {
+        check_fail(slot, n, "bits differ from the reference", (float)got, want, 0);
+    }
+}
+
+static void same_f32s(const char *slot, size_t n, const float *got, const float *want)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (memcmp(&got[i], &want[i], 4) != 0 && !(isnan(got[i]) && isnan(want[i]))) {
+            check_fail(slot, n, "bits differ from the reference", got[i], (double)want[i], 0);
+        }
+    }
+}
+
+/* wild: values that are no numbers, and ones that overflow. */
+static void check_sums(const struct simd_ops *ops, size_t n, bool wild)
+{
+    static struct simd_ops ref;
+    struct guard gx, gy, go;
+    float *want = malloc(n * sizeof *want);
+    double dot = 0, sum = 0, size = 0;
+    guard_new(&gx, n * 4);
+    guard_new(&gy, n * 4);
+    guard_new(&go, n * 4);
+    float *x = (float *)(void *)(gx.end - n * 4), *y = (float *)(void *)(gy.end - n * 4);
+    float *out = (float *)(void *)(go.end - n * 4);
+    simd_ops_at(SIMD_LEVEL_REF, &ref);
+    for (size_t i = 0; i < n; i++) {
+        x[i] = small_float();
+        y[i] = small_float();
+        if (wild && rng() % 40 == 0) {
+            static const float odd[] = { NAN, INFINITY, -INFINITY, 3e38f, -3e38f, 1e-45f, -0.0f };
+            x[i] = odd[rng() % 7];
+        }
+        dot += (double)x[i] * (double)y[i];
+        sum += (double)x[i];
+        size += fabs((double)x[i] * (double)y[i]) + fabs((double)x[i]);
+    }
+    same_f64("dot", n, ops->dot(x, y, n), ref.dot(x, y, n));
+    same_f64("sum", n, ops->sum(x, n), ref.sum(x, n));
+    if (!wild && !(fabs(ops->dot(x, y, n) - dot) + fabs(ops->sum(x, n) - sum) <= 1e-12 * size)) {
+        check_fail("dot", n, "value", (float)ops->dot(x, y, n), dot, 1e-12 * size);
+    }
+    same_f64("largest", n, (double)ops->largest(x, n), (double)ref.largest(x, n));
+    ops->scale(x, n, 1.0 / 3, out);
+    ref.scale(x, n, 1.0 / 3, want);
+    same_f32s("scale", n, out, want);
+    ops->less(x, y, n, 1.5f, out);
+    for (size_t i = 0; i < n; i++) {
+        float v = x[i] - y[i];
+        want[i] = v > 1.5f ? 1.5f : v < -1.5f ? -1.5f : v;
+    }
+    same_f32s("less", n, out, want);
+    for (size_t i = 0; i < n; i++) {
+        out[i] = x[i];
+        want[i] = x[i] * y[i];
+    }
+    ops->times(out, y, n);
+    same_f32s("times", n, out, want);
+    free(want);
+    guard_free(&gx);
+    guard_free(&gy);
+    guard_free(&go);
+}
+
+/* extreme: all that 32-bit sums have to hold. */
+static void check_plane_sums(const struct simd_ops *ops, size_t n, bool extreme)
+{
+    struct guard gh, gl;
+    int64_t sum = 0, squares = 0;
+    double got_sum, got_squares;
+    guard_new(&gh, n);
+    guard_new(&gl, n);
+    int8_t *hi = (int8_t *)gh.end - n, *lo = (int8_t *)gl.end - n;
+    for (size_t i = 0; i < n; i++) {
+        hi[i] = (int8_t)(extreme ? -127 : (int)(rng() % 255) - 127);
+        lo[i] = (int8_t)(extreme ? -64 : (int)(rng() % 128) - 64);
+        int64_t v = hi[i] * 128 + lo[i];
+        sum += v;
+        squares += v * v;
+    }
+    ops->plane_sums(hi, lo, n, &got_sum, &got_squares);
+    if (got_sum != (double)sum || got_squares != (double)squares) {
+        check_fail("plane_sums", n, "value", (float)got_squares, (double)squares, 0);
+    }
+    guard_free(&gh);
+    guard_free(&gl);
+}
+
 static void check_bits_le(const struct simd_ops *ops, size_t words, size_t n)
 {
     size_t blocks = (n + 7) / 8;
@@ -494,9 +587,13 @@ void check_codes(const struct simd_ops *ops)
         check_hadamard(ops, n);
     }
     for (size_t n = 1; n <= 200; n++) {
+        check_sums(ops, n, false);
+        check_sums(ops, n, true);
+        check_plane_sums(ops, n * 128, false);
         check_round(ops, n, 1);
         check_round(ops, n * 64, 2 + n % 7);
     }
+    check_plane_sums(ops, SIMD_SQ_DIM_MAX, true);
     for (int bits = SIMD_SQ8; bits < SIMD_SQ_NBITS; bits++) {
         for (int kind = 0; kind < 3; kind++) { /* where lanes come nearest to overflowing */
             check_sq_case(ops, (enum simd_sq_bits)bits, kind, 5, SIMD_SQ_DIM_MAX, true);

@@ -471,6 +471,17 @@ static void broken_hadamard(float *x, size_t n)
     good.hadamard(x, n);
     x[n - 1] *= n == 256 ? -1.0f : 1.0f;
 }
+static double broken_dot(const float *a, const float *b, size_t n)
+{
+    return n == 33 ? nextafter(good.dot(a, b, n), INFINITY) : good.dot(a, b, n);
+}
+static void broken_less(const float *x, const float *y, size_t n, float most, float *out)
+{
+    good.less(x, y, n, most, out);
+    for (size_t i = 0; i < n; i++) {
+        out[i] = out[i] == out[i] ? out[i] : most; /* what a minimum makes of a NaN */
+    }
+}
 static float broken_planes(const float *v, size_t n, float inv, size_t nplanes, uint64_t *planes,
                            int64_t *ret_sum)
 {
@@ -509,7 +520,7 @@ static int selftest(void)
     int missed = 0;
     quiet = true;
     simd_ops_at(SIMD_LEVEL_REF, &good);
-    for (int i = 0; i < 15; i++) {
+    for (int i = 0; i < 17; i++) {
         struct simd_ops bad = good;
         switch (i) {
         case 0:
@@ -553,6 +564,12 @@ static int selftest(void)
             break;
         case 13:
             bad.round_bytes = broken_bytes;
+            break;
+        case 14:
+            bad.dot = broken_dot;
+            break;
+        case 15:
+            bad.less = broken_less;
             break;
         default:
             bad.narrow[SIMD_F16] = broken_narrow;

@@ -229,17 +229,7 @@ size_t codec_query_bytes(const struct codec *c)
 /* Four sums, so that the additions do not wait for each other. */
 double codec__norm(const float *v, size_t n)
 {
-    double s[4] = { 0 };
-    size_t i = 0;
-    for (; i + 4 <= n; i += 4) {
-        for (int k = 0; k < 4; k++) {
-            s[k] += (double)v[i + k] * (double)v[i + k];
-        }
-    }
-    for (; i < n; i++) {
-        s[0] += (double)v[i] * (double)v[i];
-    }
-    return sqrt(s[0] + s[1] + s[2] + s[3]);
+    return sqrt(simd_ops()->dot(v, v, n));
 }
 
 float codec__up(double x)
@@ -252,10 +242,8 @@ void codec__widen(const struct codec *c, const void *row, float *out)
 {
     c->simd->widen[(enum simd_type)c->type](row, 0, 1, c->dim, out);
     if (c->metric == METRIC_COSINE) {
-        double norm = codec__norm(out, c->dim), inv = norm > 0 ? 1 / norm : 0;
-        for (size_t i = 0; i < c->dim; i++) {
-            out[i] = (float)((double)out[i] * inv);
-        }
+        double norm = codec__norm(out, c->dim);
+        c->simd->scale(out, c->dim, norm > 0 ? 1 / norm : 0, out);
     }
 }
 

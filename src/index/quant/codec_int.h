@@ -125,21 +125,6 @@ static inline float codec__f32(const uint8_t *p)
     return f;
 }
 
-/* Largest magnitude of v; not finite where one of v is not. Bits compare as values do. */
-static inline float codec__most(const float *v, size_t n)
-{
-    int32_t most = 0;
-    float f;
-    for (size_t i = 0; i < n; i++) {
-        int32_t b;
-        __builtin_memcpy(&b, v + i, sizeof b);
-        b &= INT32_MAX;
-        most = b > most ? b : most;
-    }
-    __builtin_memcpy(&f, &most, sizeof f);
-    return f;
-}
-
 static inline const uint8_t *codec__at(const uint8_t *base, size_t stride, const uint32_t *ids,
                                        size_t i)
 {

@@ -260,15 +260,16 @@ static void query_residual(const struct codec *c, const float *x, float *out, fl
                            float *ret_size)
 {
     const float *centre = c->u.rbq.centre;
+    const size_t dim = c->dim;
     *ret_dot = 0;
-    for (size_t i = 0; i < c->dim; i++) {
-        out[i] = x[i] - (centre ? centre[i] : 0);
-    }
-    memset(out + c->dim, 0, (c->u.rbq.padded - c->dim) * sizeof *out);
-    c->simd->norm2[SIMD_F32].rows(NULL, out, 0, 1, c->dim, ret_size);
     if (centre) {
-        c->simd->ip[SIMD_F32].rows(centre, out, 0, 1, c->dim, ret_dot);
+        c->simd->less(x, centre, dim, INFINITY, out);
+        c->simd->ip[SIMD_F32].rows(centre, out, 0, 1, dim, ret_dot);
+    } else {
+        memcpy(out, x, dim * sizeof *out);
     }
+    memset(out + dim, 0, (c->u.rbq.padded - dim) * sizeof *out);
+    c->simd->norm2[SIMD_F32].rows(NULL, out, 0, 1, dim, ret_size);
     rotate_run(c->simd, c->u.rbq.padded, c->u.rbq.signs, out);
 }
 
@@ -281,7 +282,7 @@ static void rbq_query(const struct codec *c, const void *query, void *pq)
     const float most = (float)((1 << (planes - 1)) - 1);
     int64_t sum;
     query_residual(c, query, p, &dot, &pp);
-    const float unit = codec__most(p, n) / most;
+    const float unit = c->simd->largest(p, n) / most;
     const float inv = unit > 0x1p-120f && unit < 0x1p120f ? 1 / unit : 0;
     memset(q->planes, 0, padded_words * 8 * planes);
     const float qerr = c->simd->round_planes(p, n, inv, planes, q->planes, &sum);

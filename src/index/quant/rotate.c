@@ -43,22 +43,15 @@ void rotate_init(size_t padded, uint64_t seed, float *signs)
     }
 }
 
-static void apply_signs(const float *signs, size_t n, float *x)
-{
-    for (size_t i = 0; i < n; i++) {
-        x[i] *= signs[i];
-    }
-}
-
 void rotate_run(const struct simd_ops *simd, size_t padded, const float *signs, float *x)
 {
     const size_t block = block_of(padded);
     for (int round = 0; round < ROUNDS; round++) {
-        apply_signs(signs, block, x);
+        simd->times(x, signs, block);
         simd->hadamard(x, block);
         signs += block;
         if (block != padded) {
-            apply_signs(signs, block, x + padded - block);
+            simd->times(x + padded - block, signs, block);
             simd->hadamard(x + padded - block, block);
             signs += block;
         }
@@ -74,10 +67,10 @@ void rotate_back(const struct simd_ops *simd, size_t padded, const float *signs,
         if (block != padded) {
             signs -= block;
             simd->hadamard(x + padded - block, block);
-            apply_signs(signs, block, x + padded - block);
+            simd->times(x + padded - block, signs, block);
         }
         signs -= block;
         simd->hadamard(x, block);
-        apply_signs(signs, block, x);
+        simd->times(x, signs, block);
     }
 }

@@ -156,11 +156,6 @@ static void sq_decode(const struct codec *c, const uint8_t *code, float *out)
 
 /* ---- Queries ---- */
 
-static float limited(float v)
-{
-    return v > CODEC_HUGE ? CODEC_HUGE : v < -CODEC_HUGE ? -CODEC_HUGE : v;
-}
-
 /* simd_sq_plane() of 4- and 6-bit codes. Becomes vector code. */
 static void evens_first(const int8_t *flat, size_t bytes, int8_t *plane)
 {
@@ -179,7 +174,7 @@ static void put_planes(const struct codec *c, const float *v, struct sq_query *p
     const bool two = c->u.sq.bits != SIMD_SQ4 || has_term(c);
     /* A little below 127 * 128 + 63, so that rounding cannot carry past it. */
     const float most = two ? 127 * 128 + 62 : 127;
-    const float top = codec__most(v, c->dim), bad = top - top;
+    const float top = c->simd->largest(v, c->dim), bad = top - top;
     float scale = top > 0 ? top / most : 0, inv = scale > 0x1p-120f ? 1 / scale : 0;
     int8_t *hi = pq->planes, *lo = hi + plane;
     memset(hi, 0, 2 * plane);
@@ -220,25 +215,35 @@ static void finish_l2(const struct codec *c, struct sq_query *pq, double add, do
     pq->side = 64 * (double)step * sqrt((double)c->dim);
 }
 
+/* Sums over all elements of the integers that the planes hold, and of their squares. */
+static void plane_sums(const struct codec *c, const struct sq_query *pq, double *ret_sum,
+                       double *ret_squares)
+{
+    c->simd->plane_sums(pq->q.hi, pq->q.lo, SIMD_SQ_PLANE(c->dim), ret_sum, ret_squares);
+}
+
 static void query_l2(const struct codec *c, const float *x, struct sq_query *pq)
 {
     float v[INDEX_DIM_MAX], scale;
+    const size_t dim = c->dim;
+    const float *offset = c->u.sq.offset;
     const float shift = c->u.sq.bits == SIMD_SQ8 ? 64 * c->u.sq.step[0] : 0;
-    double add[4] = { 0 }, gap = 0;
-    for (size_t i = 0; i < c->dim; i++) {
-        v[i] = limited(x[i] - c->u.sq.offset[i]) - shift;
+    double sum, squares, gap = 0;
+    c->simd->less(x, offset, dim, CODEC_HUGE, v);
+    for (size_t i = 0; shift != 0 && i < dim; i++) {
+        v[i] -= shift;
     }
     put_planes(c, v, pq, &scale);
-    for (size_t i = 0; i < c->dim; i++) { /* |w'|^2: of what the planes hold */
+    plane_sums(c, pq, &sum, &squares);
+    for (size_t i = 0; c->bounds && i < dim; i++) {
         double w = plane_value(c, pq, i, (double)scale) + (double)shift;
-        add[i % 4] += w * w;
-    }
-    for (size_t i = 0; c->bounds && i < c->dim; i++) {
-        double w = plane_value(c, pq, i, (double)scale) + (double)shift;
-        double d = (double)x[i] - (double)c->u.sq.offset[i] - w;
+        double d = (double)x[i] - (double)offset[i] - w;
         gap += d * d;
     }
-    finish_l2(c, pq, add[0] + add[1] + add[2] + add[3], gap, scale);
+    /* |w'|^2: of what the planes hold */
+    double add = (double)scale * (double)scale * squares + 2 * (double)scale * (double)shift * sum +
+                 (double)dim * (double)shift * (double)shift;
+    finish_l2(c, pq, add, gap, scale);
 }
 
 /* From a code, with one step: all integers, so that keys of two codes are the same both ways. */
@@ -274,97 +279,75 @@ static void query_code_l2(const struct codec *c, const uint8_t *code, struct sq_
 
 static void query_term(const struct codec *c, const float *x, struct sq_query *pq)
 {
-    float v[INDEX_DIM_MAX], scale;
-    double add = 0, off = 0, size = 0;
-    for (size_t i = 0; i < c->dim; i++) {
-        float w = limited(x[i] - c->u.sq.offset[i]);
-        v[i] = w * c->u.sq.step[i];
-        add += (double)w * (double)w;
+    float w[INDEX_DIM_MAX], v[INDEX_DIM_MAX], scale;
+    const size_t dim = c->dim;
+    const float *offset = c->u.sq.offset, *step = c->u.sq.step;
+    c->simd->less(x, offset, dim, CODEC_HUGE, w);
+    v[0] = 0;
+    for (size_t i = 0; i < dim; i++) {
+        v[i] = w[i] * step[i];
     }
     put_planes(c, v, pq, &scale);
-    const double half = 0.5 * (levels_of(c) - 1);
-    double mid = 0;
-    for (size_t i = 0; i < c->dim; i++) {
-        double kept = plane_value(c, pq, i, (double)scale), d = (double)v[i] - kept;
-        mid += half * d; /* what rounding takes from an average code is given back */
-        off += half * fabs(d);
-        size += 2 * half * fabs(kept);
-    }
-    pq->q.add = (float)(add - 2 * mid);
+    const double half = 0.5 * (levels_of(c) - 1), add = c->simd->dot(w, w, dim);
+    double sum, squares;
+    plane_sums(c, pq, &sum, &squares);
+    /* What rounding takes from an average code is given back. */
+    pq->q.add = (float)(add - 2 * half * (c->simd->sum(v, dim) - (double)scale * sum));
     pq->q.cross = -2 * scale;
-    pq->slack = 2 * off + SQ_ROUND * (2 * add + 4 * size);
     pq->gap = 0;
-}
-
-static double sum_of(const float *v, size_t n)
-{
-    double sum[4] = { 0 };
-    size_t i = 0;
-    for (; i + 4 <= n; i += 4) {
-        for (size_t k = 0; k < 4; k++) {
-            sum[k] += (double)v[i + k];
+    if (c->bounds) {
+        double off = 0, size = 0;
+        for (size_t i = 0; i < dim; i++) {
+            double kept = plane_value(c, pq, i, (double)scale);
+            off += half * fabs((double)v[i] - kept);
+            size += 2 * half * fabs(kept);
         }
+        pq->slack = 2 * off + SQ_ROUND * (2 * add + 4 * size);
     }
-    for (; i < n; i++) {
-        sum[0] += (double)v[i];
-    }
-    return sum[0] + sum[1] + sum[2] + sum[3];
-}
-
-/* Of the upper plane, the only one there is. */
-static double plane_sum(const struct sq_query *pq, size_t dim)
-{
-    int32_t sum = 0;
-    for (size_t i = 0; i < SIMD_SQ_PLANE(dim); i++) {
-        sum += pq->q.hi[i];
-    }
-    return sum;
 }
 
 static void query_ip(const struct codec *c, const float *x, struct sq_query *pq)
 {
-    float v[INDEX_DIM_MAX], scale;
-    double add[4] = { 0 }, off = 0, size = 0, mid = 0;
-    for (size_t i = 0; i < c->dim; i++) {
-        v[i] = limited(x[i]);
+    float v[INDEX_DIM_MAX], own[INDEX_DIM_MAX], scale;
+    const size_t dim = c->dim;
+    const float *offset = c->u.sq.offset, *step = c->u.sq.step;
+    double off = 0, size = 0, mid = 0, sum, squares;
+    const float *given = x;
+    if (!(c->simd->largest(x, dim) <= CODEC_HUGE)) {
+        static const float zeros[INDEX_DIM_MAX];
+        c->simd->less(x, zeros, dim, CODEC_HUGE, own);
+        x = own;
     }
-    for (size_t i = 0; i < c->dim / 4 * 4; i += 4) {
-        for (size_t k = 0; k < 4; k++) {
-            add[k] -= (double)v[i + k] * (double)c->u.sq.offset[i + k];
-        }
+    const double add = -c->simd->dot(x, offset, dim);
+    for (size_t i = 0; c->bounds && i < dim; i++) {
+        size += fabs((double)x[i] * (double)offset[i]);
     }
-    for (size_t i = c->dim / 4 * 4; i < c->dim; i++) {
-        add[i % 4] -= (double)v[i] * (double)c->u.sq.offset[i];
-    }
-    for (size_t i = 0; c->bounds && i < c->dim; i++) {
-        size += fabs((double)v[i] * (double)c->u.sq.offset[i]);
-    }
-    for (size_t i = 0; i < c->dim; i++) {
-        v[i] *= -c->u.sq.step[i];
+    v[0] = 0;
+    for (size_t i = 0; i < dim; i++) {
+        v[i] = x[i] * -step[i];
     }
     put_planes(c, v, pq, &scale);
     const double half = 0.5 * (levels_of(c) - 1);
     /* With 15 bits what rounding takes from an average code is far below what it takes at
      * random. */
-    for (size_t i = 0; c->bounds && i < c->dim; i++) {
-        double kept = plane_value(c, pq, i, (double)scale), d = (double)v[i] - kept;
-        mid += half * d;
-        off += half * fabs(d);
-        size += 2 * half * fabs(kept);
+    if (c->bounds || c->u.sq.bits == SIMD_SQ4) {
+        plane_sums(c, pq, &sum, &squares);
+        mid = half * (c->simd->sum(v, dim) - (double)scale * sum);
     }
-    if (!c->bounds && c->u.sq.bits == SIMD_SQ4) {
-        mid = half * (sum_of(v, c->dim) - (double)scale * 128 * plane_sum(pq, c->dim));
-    }
-    pq->q.add = (float)(add[0] + add[1] + add[2] + add[3] + mid);
+    pq->q.add = (float)(add + mid);
     pq->q.cross = scale;
     if (!c->bounds) {
         return;
     }
-    pq->norm = codec__norm(x, c->dim) * (1 + 1e-12);
-    pq->slack =
-        off + SQ_ROUND * size + codec__sum_error(c->dim) * pq->norm * c->u.sq.box;
+    for (size_t i = 0; i < dim; i++) {
+        double kept = plane_value(c, pq, i, (double)scale);
+        off += half * fabs((double)v[i] - kept);
+        size += 2 * half * fabs(kept);
+    }
+    pq->norm = codec__norm(given, dim) * (1 + 1e-12);
+    pq->slack = off + SQ_ROUND * size + codec__sum_error(dim) * pq->norm * c->u.sq.box;
     if (c->metric == METRIC_COSINE) {
-        pq->slack += 2 * codec__sum_error(c->dim);
+        pq->slack += 2 * codec__sum_error(dim);
     }
 }
 
