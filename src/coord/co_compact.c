@@ -480,20 +480,24 @@ static void plan_asked(struct look *lk)
     k->nasked = left;
 }
 
-/* Own plans of a pass, at most: one of a collection. */
+/* Ids taken at a time for plans of our own: a collection has one of them at a time. */
 #define IDS 16
 
 /* Holds: state, lock */
-static bool may_plan(struct coord *co)
+static bool may_plan(const struct co_compacts *k, const struct co_coll *c)
+{
+    return c->segs.n > 0 && wants_automatic(k, c) && !under_way(k, c->id);
+}
+
+/* Holds: state, lock */
+static bool may_plan_any(struct coord *co)
 {
     size_t pos = 0;
     int64_t id;
     uint64_t v;
 
     while (id_map_next(co->colls, &pos, &id, &v)) {
-        const struct co_coll *c = (const struct co_coll *)(uintptr_t)v;
-        if (c->segs.n > 0 && wants_automatic(co->compacts, c) &&
-            !under_way(co->compacts, c->id)) {
+        if (may_plan(co->compacts, (const struct co_coll *)(uintptr_t)v)) {
             return true;
         }
     }
@@ -509,11 +513,16 @@ static void plan_all(struct look *lk)
     int64_t coll;
     uint64_t v;
 
-    while (id_map_next(co->colls, &pos, &coll, &v) && k->next_id < k->end_id) {
+    while (id_map_next(co->colls, &pos, &coll, &v)) {
         const struct co_coll *c = (const struct co_coll *)(uintptr_t)v;
-        if (wants_automatic(k, c) && !under_way(k, c->id)) {
-            k->next_id += (int64_t)plan_collection(lk, c, k->next_id, 1, 0);
+        if (!may_plan(k, c)) {
+            continue;
         }
+        if (k->next_id == k->end_id) { /* the others with new ids, at once */
+            lk->next_ms = lk->now_ms;
+            break;
+        }
+        k->next_id += (int64_t)plan_collection(lk, c, k->next_id, 1, 0);
     }
 }
 
@@ -526,7 +535,7 @@ static int need_ids(struct coord *co, struct status *st)
 
     rwlock_read(&co->state);
     lock_acquire(&k->lock);
-    need = k->next_id == k->end_id && may_plan(co);
+    need = k->next_id == k->end_id && may_plan_any(co);
     lock_release(&k->lock);
     rwlock_release(&co->state);
     if (need) {
@@ -545,9 +554,11 @@ static int64_t pass(struct coord *co)
                        .next_ms = INT64_MAX };
     struct status st = STATUS_INIT;
     int64_t next = INT64_MAX, from_now;
+    bool ids;
 
     reap(k);
-    if (need_ids(co, &st) != 0) {
+    ids = need_ids(co, &st) == 0;
+    if (!ids) {
         LOG_W("no ids to rewrite segments: error=\"%s\"", st.msg);
         lk.next_ms = lk.now_ms + NO_IDS_MS;
     }
@@ -555,7 +566,9 @@ static int64_t pass(struct coord *co)
     lock_acquire(&k->lock);
     if (!k->stop) {
         plan_asked(&lk);
-        plan_all(&lk);
+        if (ids) {
+            plan_all(&lk);
+        }
         next = start_due(co, lk.ar);
     }
     lock_release(&k->lock);

@@ -156,7 +156,7 @@ static void apply(struct meta_mem *mem, const struct meta_change *c, int64_t rev
 /* Holds: mem->lock for writing */
 static bool to_fail(struct meta_mem *mem, const struct meta_change *changes, size_t n)
 {
-    if (mem->fail_in == 0) {
+    if (mem->fail_in <= 0) {
         return false;
     }
     for (size_t i = 0; i < n; i++) {

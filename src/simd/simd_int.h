@@ -156,7 +156,7 @@ void simd__fill_codes_neon(struct simd_ops *ops);
         for (size_t i = 0; i < n; i++) {                                                           \
             uint32_t b;                                                                            \
             memcpy(&b, x + i, sizeof b);                                                           \
-            b &= INT32_MAX;                                                                        \
+            b &= 0x7fffffffu;                                                                      \
             most = b > most ? b : most;                                                            \
         }                                                                                          \
         return simd_bits_to_f32(most);                                                             \

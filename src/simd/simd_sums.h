@@ -13,8 +13,10 @@
 /* As many as the level's registers hold; compilers take three instructions to widen where one does. */
 #if defined(__AVX512F__)
 #define DS_WIDE 8
-#else
+#elif defined(__AVX__)
 #define DS_WIDE 4
+#else
+#define DS_WIDE 2
 #endif
 typedef float ds_f __attribute__((vector_size(DS_WIDE * 4)));
 typedef double ds_d __attribute__((vector_size(DS_WIDE * 8)));

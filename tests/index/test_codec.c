@@ -601,6 +601,50 @@ static void test_query_when_its_spread_is_set_then_bounds_are_so_far(void **stat
     codec_free(c);
 }
 
+/* Queries whose own sums lose everything, values beyond what codes take, products that underflow. */
+static void test_query_when_at_the_edge_of_numbers_then_no_row_is_nearer(void **state)
+{
+    enum { N = 50, DIM = 37 };
+    static const enum codec_kind kinds[] = { CODEC_SQ8, CODEC_SQ6, CODEC_SQ4 };
+    static const float sizes[] = { 1, 1e-18f, 3e-20f };
+    static const float edges[] = { 0, 3e38f, -2e30f };
+    (void)state;
+    for (int at = 0; at < 3 * 3 * 3 * 2; at++) {
+        const enum metric metric = at % 2 ? METRIC_IP : METRIC_L2;
+        const float size = sizes[at / 2 % 3], edge = edges[at / 6 % 3];
+        struct status st = STATUS_INIT;
+        struct codec_spec spec = { .kind = kinds[at / 18], .seed = 7, .bounds = true };
+        float rows[N * DIM], query[DIM] = { 0 }, keys[N], lows[N];
+        for (int i = 0; i < N * DIM; i++) {
+            rows[i] = i < DIM ? 0 : size * fabsf(rng_unit()); /* least: 0 in every dimension */
+        }
+        query[3] = edge;
+        struct index_rows r = { .metric = metric, .type = VEC_F32, .dim = DIM, .base = rows,
+                                .stride = DIM * 4, .nrows = N };
+        struct codec *c;
+        ASSERT_OK(codec_train(&spec, &r, NULL, NULL, NULL, &c, &st));
+        uint8_t *codes = xalloc(N * codec_stride(c));
+        void *pq = alloc_try_aligned(64, codec_query_bytes(c));
+        codec_encode(c, rows, DIM * 4, N, codes);
+        codec_query(c, query, pq);
+        assert_true(codec_rows_bound(c, pq, codes, codec_stride(c), N, keys, lows));
+        for (int i = 0; i < N; i++) {
+            double key = 0;
+            for (int k = 0; k < DIM; k++) {
+                double x = (double)rows[i * DIM + k], q = (double)query[k];
+                key += metric == METRIC_IP ? -q * x : (q - x) * (q - x);
+            }
+            if (!((double)lows[i] <= key)) {
+                fail_msg("kind %d metric %d size %g edge %g row %d: low %g, true %g", spec.kind,
+                         metric, (double)size, (double)edge, i, (double)lows[i], key);
+            }
+        }
+        mem_free(pq);
+        mem_free(codes);
+        codec_free(c);
+    }
+}
+
 static void test_codec_when_bounds_are_asked_for_then_no_row_is_nearer(void **state)
 {
     each_world(check_bounds, true);
@@ -828,6 +872,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_codec_when_a_row_is_decoded_then_it_is_near),
         cmocka_unit_test(test_rabitq_when_keys_are_estimated_then_they_are_unbiased),
         cmocka_unit_test(test_query_when_its_spread_is_set_then_bounds_are_so_far),
+        cmocka_unit_test(test_query_when_at_the_edge_of_numbers_then_no_row_is_nearer),
         cmocka_unit_test(test_codec_when_bounds_are_asked_for_then_no_row_is_nearer),
         cmocka_unit_test(test_codec_when_a_query_is_a_code_then_keys_are_symmetrical),
         cmocka_unit_test(test_codec_when_a_blob_is_opened_then_it_is_the_same_codec_or_refused),

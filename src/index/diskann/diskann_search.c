@@ -642,7 +642,7 @@ static void plan(struct search *x)
     x->widen = (float)(WIDEN * (list / x->tk->k - 1));
     const double seeds = MIN(4 + list / 5, (double)SEED_CLUSTERS);
     const double bytes = (double)codec_stride(x->d->codec);
-    x->seeds = (uint32_t)MAX(seeds * MIN(SEED_CODE / bytes, 1.0) + 0.5, 1.0);
+    x->seeds = (uint32_t)MAX(seeds * MIN(SEED_CODE / bytes, 1.0), 1.0);
 }
 
 int diskann__search(const struct index *ix, const struct index_query *q, struct topk *tk,

@@ -229,7 +229,17 @@ size_t codec_query_bytes(const struct codec *c)
 /* Four sums, so that the additions do not wait for each other. */
 double codec__norm(const float *v, size_t n)
 {
-    return sqrt(simd_ops()->dot(v, v, n));
+    double s[4] = { 0 };
+    size_t i = 0;
+    for (; i + 4 <= n; i += 4) {
+        for (int k = 0; k < 4; k++) {
+            s[k] += (double)v[i + k] * (double)v[i + k];
+        }
+    }
+    for (; i < n; i++) {
+        s[0] += (double)v[i] * (double)v[i];
+    }
+    return sqrt(s[0] + s[1] + s[2] + s[3]);
 }
 
 float codec__up(double x)
@@ -238,11 +248,21 @@ float codec__up(double x)
     return (double)f < x ? nextafterf(f, INFINITY) : f;
 }
 
+/* The order of the sum is part of the format: files are checked against rows coded anew. */
 void codec__widen(const struct codec *c, const void *row, float *out)
 {
     c->simd->widen[(enum simd_type)c->type](row, 0, 1, c->dim, out);
     if (c->metric == METRIC_COSINE) {
         double norm = codec__norm(out, c->dim);
+        c->simd->scale(out, c->dim, norm > 0 ? 1 / norm : 0, out);
+    }
+}
+
+static void widen_query(const struct codec *c, const void *query, float *out)
+{
+    c->simd->widen[(enum simd_type)c->type](query, 0, 1, c->dim, out);
+    if (c->metric == METRIC_COSINE) {
+        double norm = sqrt(c->simd->dot(out, out, c->dim));
         c->simd->scale(out, c->dim, norm > 0 ? 1 / norm : 0, out);
     }
 }
@@ -304,7 +324,7 @@ void codec_query(const struct codec *c, const void *query, void *ret_pq)
 {
     float row[INDEX_DIM_MAX];
     if (c->ops->float_code) {
-        codec__widen(c, query, row);
+        widen_query(c, query, row);
         query = row;
     }
     c->ops->query(c, query, ret_pq);

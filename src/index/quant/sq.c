@@ -211,6 +211,9 @@ static void finish_l2(const struct codec *c, struct sq_query *pq, double add, do
     pq->q.self = step * step;
     pq->q.cross = -2 * step * scale;
     pq->gap = sqrt(gap) * (1 + 1e-12);
+    if (step > 0 && pq->q.self < 0x1p-100f) {
+        pq->gap = INFINITY; /* products that are not normal: no bound */
+    }
     pq->add = sqrt(add);
     pq->side = 64 * (double)step * sqrt((double)c->dim);
 }
@@ -243,7 +246,7 @@ static void query_l2(const struct codec *c, const float *x, struct sq_query *pq)
     /* |w'|^2: of what the planes hold */
     double add = (double)scale * (double)scale * squares + 2 * (double)scale * (double)shift * sum +
                  (double)dim * (double)shift * (double)shift;
-    finish_l2(c, pq, add, gap, scale);
+    finish_l2(c, pq, add < 0 ? 0 : add, gap, scale); /* below: what the sums lost */
 }
 
 /* From a code, with one step: all integers, so that keys of two codes are the same both ways. */
@@ -279,16 +282,12 @@ static void query_code_l2(const struct codec *c, const uint8_t *code, struct sq_
 
 static void query_term(const struct codec *c, const float *x, struct sq_query *pq)
 {
-    float w[INDEX_DIM_MAX], v[INDEX_DIM_MAX], scale;
+    float v[INDEX_DIM_MAX], scale;
     const size_t dim = c->dim;
-    const float *offset = c->u.sq.offset, *step = c->u.sq.step;
-    c->simd->less(x, offset, dim, CODEC_HUGE, w);
-    v[0] = 0;
-    for (size_t i = 0; i < dim; i++) {
-        v[i] = w[i] * step[i];
-    }
+    c->simd->less(x, c->u.sq.offset, dim, CODEC_HUGE, v);
+    const double half = 0.5 * (levels_of(c) - 1), add = c->simd->dot(v, v, dim);
+    c->simd->times(v, c->u.sq.step, dim);
     put_planes(c, v, pq, &scale);
-    const double half = 0.5 * (levels_of(c) - 1), add = c->simd->dot(w, w, dim);
     double sum, squares;
     plane_sums(c, pq, &sum, &squares);
     /* What rounding takes from an average code is given back. */
@@ -306,23 +305,15 @@ static void query_term(const struct codec *c, const float *x, struct sq_query *p
     }
 }
 
-static void query_ip(const struct codec *c, const float *x, struct sq_query *pq)
+/* clamped: x is not what was asked, and bounds nothing. */
+static void query_ip(const struct codec *c, const float *x, bool clamped, struct sq_query *pq)
 {
-    float v[INDEX_DIM_MAX], own[INDEX_DIM_MAX], scale;
+    float v[INDEX_DIM_MAX], scale;
     const size_t dim = c->dim;
     const float *offset = c->u.sq.offset, *step = c->u.sq.step;
     double off = 0, size = 0, mid = 0, sum, squares;
-    const float *given = x;
-    if (!(c->simd->largest(x, dim) <= CODEC_HUGE)) {
-        static const float zeros[INDEX_DIM_MAX];
-        c->simd->less(x, zeros, dim, CODEC_HUGE, own);
-        x = own;
-    }
     const double add = -c->simd->dot(x, offset, dim);
-    for (size_t i = 0; c->bounds && i < dim; i++) {
-        size += fabs((double)x[i] * (double)offset[i]);
-    }
-    v[0] = 0;
+    v[0] = 0; /* dim is not 0, which not every compiler sees */
     for (size_t i = 0; i < dim; i++) {
         v[i] = x[i] * -step[i];
     }
@@ -342,20 +333,37 @@ static void query_ip(const struct codec *c, const float *x, struct sq_query *pq)
     for (size_t i = 0; i < dim; i++) {
         double kept = plane_value(c, pq, i, (double)scale);
         off += half * fabs((double)v[i] - kept);
-        size += 2 * half * fabs(kept);
+        size += 2 * half * fabs(kept) + fabs((double)x[i] * (double)offset[i]);
     }
-    pq->norm = codec__norm(given, dim) * (1 + 1e-12);
+    pq->norm = codec__norm(x, dim) * (1 + 1e-12);
     pq->slack = off + SQ_ROUND * size + codec__sum_error(dim) * pq->norm * c->u.sq.box;
     if (c->metric == METRIC_COSINE) {
         pq->slack += 2 * codec__sum_error(dim);
     }
+    if (clamped) {
+        pq->slack = INFINITY;
+    }
+}
+
+/* Apart, so that its room is not on everyone's stack. */
+static __attribute__((noinline)) void query_ip_clamped(const struct codec *c, const float *x,
+                                                      struct sq_query *pq)
+{
+    static const float zeros[INDEX_DIM_MAX];
+    float own[INDEX_DIM_MAX];
+    c->simd->less(x, zeros, c->dim, CODEC_HUGE, own);
+    query_ip(c, own, true, pq);
 }
 
 static void sq_query(const struct codec *c, const void *query, void *pq)
 {
     memset(pq, 0, sizeof(struct sq_query));
     if (c->metric != METRIC_L2) {
-        query_ip(c, query, pq);
+        if (c->simd->largest(query, c->dim) <= CODEC_HUGE) {
+            query_ip(c, query, false, pq);
+        } else {
+            query_ip_clamped(c, query, pq);
+        }
     } else if (has_term(c)) {
         query_term(c, query, pq);
     } else {

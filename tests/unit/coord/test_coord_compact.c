@@ -1,5 +1,6 @@
 /* test_coord_compact.c - which segments are rewritten, what the store and the nodes see of it. */
 #include "coord_fixture.h"
+#include "coord/co_compact.h"
 #include "base/fault.h"
 #include "schema/types.h"
 #include <unistd.h>
@@ -200,6 +201,36 @@ static void test_segments_when_small_then_merged_and_the_old_ones_are_gone(void 
     fx_restart(fx);
     assert_int_equal(list(c)->n_segments, 1);
     assert_int_equal(objects(fx, "segments/"), 1);
+    fx_free(fx);
+}
+
+static size_t plans(struct fx *fx)
+{
+    struct co_compacts *k = fx->co->compacts;
+    lock_acquire(&k->lock);
+    size_t n = k->n;
+    lock_release(&k->lock);
+    return n;
+}
+
+/* Plans take ids in blocks of 16; nothing wakes the thread between. */
+static void test_collections_when_many_are_found_at_once_then_all_have_plans(void **state)
+{
+    enum { COLLS = 40 };
+    struct fx *fx = fx_new();
+    struct coll c[COLLS];
+    for (int i = 0; i < COLLS; i++) {
+        c[i] = make_auto(fx, arena_printf(fx->ar, "c%d", i));
+        for (int s = 0; s < 3; s++) {
+            flush(c[i], 5 + 3 * i + s, ROWS);
+        }
+    }
+    fx_restart(fx);
+    WAIT(plans(fx) == COLLS);
+    data_node(fx);
+    for (int i = 0; i < COLLS; i++) {
+        WAIT(list(c[i])->n_segments == 1);
+    }
     fx_free(fx);
 }
 
@@ -758,6 +789,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_segments_when_small_then_merged_and_the_old_ones_are_gone),
+        cmocka_unit_test(test_collections_when_many_are_found_at_once_then_all_have_plans),
         cmocka_unit_test(test_flush_when_committed_again_after_a_rewriting_then_rows_do_not_come_twice),
         cmocka_unit_test(test_segments_when_the_log_is_needed_for_them_then_left_alone),
         cmocka_unit_test(test_segments_when_of_other_partitions_or_not_wanted_then_not_merged),
