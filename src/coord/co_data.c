@@ -4,6 +4,7 @@
  * FLUSH     asks every shard to seal what it has and remembers the sealed ids until the shard
  *           commits them. A segment is flushed when it is in the store; one that is neither there
  *           nor among its shard's growing ones is gone (dropped, empty) and counts as flushed.
+ *           Deletes are flushed when their shard owes none up to the flush any more.
  * COMMIT    Segments, delete files and the shard's checkpoint become true together, under the
  *           condition that the shard record is the one seen: a shard that moved to another node
  *           has a greater term, and the old owner gets ST_FENCED. Sent twice it changes nothing.
@@ -42,6 +43,9 @@ static int seal_shards(struct coord *co, const struct call *call, int64_t id,
         }
         rwlock_write(&co->state);
         c = co__by_id(co, id);
+        if (c && resp.deletes) {
+            c->flushing_deletes = MAX(c->flushing_deletes, resp.flush_ts);
+        }
         for (size_t j = 0; c && j < resp.n_segment_ids; j++) {
             int64_t seg = resp.segment_ids[j];
             ids[res->n_sealed_segment_ids++] = seg;
@@ -126,44 +130,55 @@ static bool lists(Elanus__ShardStats *const *stats, size_t n, int64_t segment_id
     return false;
 }
 
+struct waiting {
+    int64_t collection_id;
+    size_t n;
+    int64_t *ids;
+    uint64_t deletes; /* co_coll's flushing_deletes */
+};
+
 /* A shard lists a segment until it has committed it, so one that is neither stored nor listed is
- * gone: its partition was dropped, or it was empty. *ret_all: none of the ids is still to come. */
-static void ask_shards(struct coord *co, const struct call *call, int64_t collection_id,
-                       const int64_t *ids, size_t n, bool *ret_all)
+ * gone: its partition was dropped, or it was empty. Whether nothing is still to come of the segments
+ * and of deletes up to flush_ts (0: whenever). */
+static bool is_flushed(struct coord *co, const struct call *call, const struct waiting *w,
+                       uint64_t flush_ts)
 {
     struct status st = STATUS_INIT;
     Elanus__ShardStats **stats = NULL;
     size_t nstats = 0;
     struct co_coll *c;
+    bool all = true, owed = false;
 
-    *ret_all = n == 0;
-    if (n == 0) {
-        return;
+    if (w->n == 0 && !w->deletes) {
+        return true;
     }
-    if (co__shard_stats(co, call, collection_id, &stats, &nstats, &st) != 0) {
-        LOG_D("not known whether flushed: coll=%" PRId64 " error=\"%s\"", collection_id, st.msg);
-        return; /* its owner is away: the caller asks again */
+    if (co__shard_stats(co, call, w->collection_id, &stats, &nstats, &st) != 0) {
+        LOG_D("not known whether flushed: coll=%" PRId64 " error=\"%s\"", w->collection_id, st.msg);
+        return false; /* its owner is away: the caller asks again */
     }
-    *ret_all = true;
+    for (size_t i = 0; i < nstats; i++) {
+        uint64_t ts = stats[i]->flushing_deletes_ts;
+        owed = owed || ts;
+        all = all && !(ts && (flush_ts == 0 || ts <= flush_ts));
+    }
     rwlock_write(&co->state);
-    c = co__by_id(co, collection_id);
-    for (size_t i = 0; i < n; i++) {
-        if (lists(stats, nstats, ids[i])) {
-            *ret_all &= c && co__list_get(&c->segs, ids[i]); /* committed since */
+    c = co__by_id(co, w->collection_id);
+    for (size_t i = 0; i < w->n; i++) {
+        if (lists(stats, nstats, w->ids[i])) {
+            all = all && c && co__list_get(&c->segs, w->ids[i]); /* committed since */
         } else if (c) {
-            id_map_remove(c->sealing, ids[i]);
+            id_map_remove(c->sealing, w->ids[i]);
         }
     }
+    if (c && !owed && c->flushing_deletes == w->deletes) {
+        c->flushing_deletes = 0;
+    }
     rwlock_release(&co->state);
+    return all;
 }
 
-struct waiting {
-    int64_t collection_id;
-    size_t n;
-    int64_t *ids;
-};
-
-/* Segments sealed at or before flush_ts (0: whenever) and not committed, by collection. */
+/* Collections with segments sealed at or before flush_ts (0: whenever) and not committed, or with
+ * deletes on their way to files. */
 static size_t all_waiting(struct coord *co, uint64_t flush_ts, struct arena *ar,
                           struct waiting **ret)
 {
@@ -179,14 +194,14 @@ static size_t all_waiting(struct coord *co, uint64_t flush_ts, struct arena *ar,
         size_t spos = 0;
         int64_t seg;
         uint64_t ts;
-        *w = (struct waiting){ .collection_id = id };
+        *w = (struct waiting){ .collection_id = id, .deletes = c->flushing_deletes };
         w->ids = arena_alloc(ar, (id_map_count(c->sealing) + 1) * sizeof *w->ids);
         while (id_map_next(c->sealing, &spos, &seg, &ts)) {
             if (flush_ts == 0 || ts <= flush_ts) {
                 w->ids[w->n++] = seg;
             }
         }
-        n += w->n > 0;
+        n += w->n > 0 || w->deletes;
     }
     rwlock_release(&co->state);
     return n;
@@ -212,6 +227,7 @@ int co__data_flush_state(void *self, const struct call *call, const Elanus__Flus
         }
         rwlock_read(&co->state);
         c = co__by_id(co, req->collection_id);
+        w->deletes = c ? c->flushing_deletes : 0;
         for (size_t i = 0; c && i < req->n_segment_ids; i++) {
             if (!co__list_get(&c->segs, req->segment_ids[i])) {
                 w->ids[w->n++] = req->segment_ids[i];
@@ -222,9 +238,7 @@ int co__data_flush_state(void *self, const struct call *call, const Elanus__Flus
     }
     resp->flushed = true;
     for (size_t i = 0; i < nw; i++) {
-        bool all;
-        ask_shards(co, call, w[i].collection_id, w[i].ids, w[i].n, &all);
-        resp->flushed &= all;
+        resp->flushed = is_flushed(co, call, &w[i], req->flush_ts) && resp->flushed;
     }
 out:
     return rc;

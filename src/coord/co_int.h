@@ -86,6 +86,7 @@ struct co_coll {
     struct co_list parts, indexes, aliases;
     struct co_list shards, segs, deltas; /* state */
     struct id_map *sealing;              /* state: segment -> timestamp of its seal */
+    uint64_t flushing_deletes;           /* state: of the last flush that owes deletes; 0: none */
     struct id_map *placed;               /* state: segment -> query node */
     struct co_loading loading;           /* state */
     bool busy;                           /* ddl: a load or release is under way */

@@ -328,10 +328,14 @@ struct rcoll *rcoll_new(struct roles *r, const char *name, int nshards)
     ireq.collection_name = c->name;
     ireq.field_name = "vec";
     ireq.index_name = "vec";
-    ireq.params = arena_alloc(r->ar, 2 * sizeof(pb_kv *));
+    ireq.params = arena_alloc(r->ar, 4 * sizeof(pb_kv *));
     ireq.params[0] = kv(r->ar, "index_type", r->o.index_type ? r->o.index_type : "FLAT");
     ireq.params[1] = kv(r->ar, "metric_type", "L2");
     ireq.n_params = 2;
+    if (strcmp(ireq.params[0]->value, "HNSW") == 0) { /* a race detector's builds take long */
+        ireq.params[ireq.n_params++] = kv(r->ar, "M", "8");
+        ireq.params[ireq.n_params++] = kv(r->ar, "efConstruction", "40");
+    }
     CALL_OK(r, data, create_index, &ireq, &e);
     rcoll_refresh(c);
     return c;

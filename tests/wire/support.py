@@ -1,5 +1,7 @@
 """What several wire tests share: expectations, collections, rows, exact answers, raw stubs."""
 import contextlib
+import os
+import pathlib
 import struct
 import time
 
@@ -25,6 +27,11 @@ def fails(code, *texts):
     if code is not ANY:
         assert e.code == code, f"code {e.code}, message {e.message!r}"
     assert len(e.message) < 4000
+
+
+def object_files(server, folder=""):
+    """Of a server's objects. os.walk() does not mind folders that it removes meanwhile."""
+    return [pathlib.Path(at) / f for at, _, files in os.walk(server.data / "objects" / folder) for f in files]
 
 
 def eventually(what, seconds=10):

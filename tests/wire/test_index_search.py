@@ -1,7 +1,5 @@
 """Searches through every index type: recall, filters, ranges, iterators, deletes, other indexes after
 it, restarts; progress of builds and what becomes of those that cannot be."""
-import os
-import pathlib
 import re
 import time
 
@@ -9,7 +7,7 @@ import numpy as np
 import pytest
 from pymilvus import DataType, MilvusClient, MilvusException
 from server import Server
-from support import bits, connected, eventually, fails, index, kv, schema_of, scores, to_bf16
+from support import bits, connected, eventually, fails, index, kv, object_files, schema_of, scores, to_bf16
 
 FLOAT, BINARY, INT8 = DataType.FLOAT_VECTOR, DataType.BINARY_VECTOR, DataType.INT8_VECTOR
 HALF, BHALF = DataType.FLOAT16_VECTOR, DataType.BFLOAT16_VECTOR
@@ -50,9 +48,7 @@ IDS = [f"{k}-{d.name}-{m}" for k, d, m, *_ in KINDS]
 
 
 def index_files(sv):
-    """os.walk() does not mind folders that the server removes meanwhile."""
-    return [pathlib.Path(at) / f for at, _, files in os.walk(sv.data / "objects") for f in files
-            if f.endswith(".ix")]
+    return [p for p in object_files(sv) if p.suffix == ".ix"]
 
 
 def clustered(n, seed, dim=DIM):

@@ -139,7 +139,8 @@ static int seal(struct sn_channel *ch, struct sn_msg *m)
     }
     job->resp->position = ch->applied_position;
     job->resp->flush_ts = ch->applied_ts;
-    if (job->resp->n_segment_ids || sh->deletes.n) {
+    job->resp->deletes = sh->deletes.n > 0;
+    if (job->resp->n_segment_ids || job->resp->deletes) {
         sh->flush_deletes_to = ch->applied_position;
         sn__flush_queue(ch->sn, sh);
     }
@@ -391,6 +392,9 @@ static int shard_stats(struct sn_channel *ch, struct sn_msg *m)
     }
     for (size_t i = 0; i < sh->nsealed; i++) {
         s->sealed_rows += sh->sealed[i].meta->num_rows;
+    }
+    if (sh->deletes.n && sh->flush_deletes_to > sh->delta_position) {
+        s->flushing_deletes_ts = sh->deletes.at[0].ts;
     }
     return 0;
 }

@@ -45,6 +45,7 @@ struct fx {
     int fail_code;       /* ... with this code, once */
     int64_t seal_ids[4];
     size_t nseal;
+    bool seal_deletes;
     Elanus__ShardStats stats;
     struct id_map *on; /* streaming node: shards opened by hash of name */
     size_t placements_at_open, segments_at_open;
@@ -168,6 +169,7 @@ static UNUSED int fx_seal(void *self, const struct call *call, const Elanus__Sea
     resp->segment_ids = fx->seal_ids;
     resp->n_segment_ids = fx->nseal;
     resp->flush_ts = 77;
+    resp->deletes = fx->seal_deletes;
     return fx_fail(fx, "seal", st);
 }
 static UNUSED int fx_set_load(void *self, const struct call *call, const Elanus__SetLoadReq *req,

@@ -106,6 +106,36 @@ static bool flushed(struct fx *fx, int64_t coll, int64_t seg, bool all, uint64_t
     return resp.flushed;
 }
 
+static void test_flush_when_deletes_are_owed_then_waits_until_they_are_in_files(void **state)
+{
+    struct fx *fx = fx_new();
+    struct coll c = make(fx, "c");
+    Elanus__FlushReq req = ELANUS__FLUSH_REQ__INIT;
+    Elanus__FlushResp resp = ELANUS__FLUSH_RESP__INIT;
+    req.collection_ids = &c.id;
+    req.n_collection_ids = 1;
+    fx->seal_deletes = true;
+    fx->stats.flushing_deletes_ts = 70;
+    ASSERT_CALL(CALL(fx, data, flush, &req, &resp));
+    assert_int_equal(resp.results[0]->n_sealed_segment_ids, 0);
+    assert_false(flushed(fx, c.id, 0, false, 77));
+    assert_false(flushed(fx, c.id, 0, false, 0)); /* a client that does not say when */
+    assert_false(flushed(fx, 0, 0, true, 77));
+    assert_true(flushed(fx, c.id, 0, false, 69)); /* the flush before is done */
+    fx->fail_on = "stats";
+    fx->fail_code = ST_UNAVAILABLE;
+    assert_false(flushed(fx, c.id, 0, false, 77)); /* nobody knows */
+    fx->stats.flushing_deletes_ts = 80; /* younger ones, of a flush to come */
+    assert_true(flushed(fx, c.id, 0, false, 77));
+    assert_false(flushed(fx, c.id, 0, false, 80));
+    fx->stats.flushing_deletes_ts = 0;
+    assert_true(flushed(fx, 0, 0, true, 80));
+    fx->fail_on = "stats";
+    assert_true(flushed(fx, c.id, 0, false, 80)); /* no shard is asked any more */
+    fx->fail_on = NULL;
+    fx_free(fx);
+}
+
 static void test_flush_when_sealed_then_waits_until_committed(void **state)
 {
     struct fx *fx = fx_new();
@@ -239,6 +269,7 @@ int main(void)
         cmocka_unit_test(test_create_index_when_repeated_then_only_the_same_succeeds),
         cmocka_unit_test(test_index_when_described_altered_dropped_then_texts_of_the_api),
         cmocka_unit_test(test_flush_when_sealed_then_waits_until_committed),
+        cmocka_unit_test(test_flush_when_deletes_are_owed_then_waits_until_they_are_in_files),
         cmocka_unit_test(test_commit_flush_when_repeated_then_nothing_changes),
         cmocka_unit_test(test_stats_when_growing_and_flushed_then_each_row_once),
     };
