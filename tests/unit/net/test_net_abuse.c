@@ -476,6 +476,7 @@ static void test_deadline_when_it_passes_in_the_queue_then_never_run(void **stat
     n += hp_put(head + n, "grpc-timeout", "1m");
     assert_true(h2_put(fd, H2_HEADERS, 4, 5, head, n));
     assert_true(h2_put(fd, H2_DATA, 1, 5, "\0\0\0\0\0", 5));
+    wait_for(h_calls_open(h) == 3); /* its time runs from when it came */
     {
         int64_t later = deadline_in_ms(5);
         wait_for(clock_mono_us() > later);
