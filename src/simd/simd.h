@@ -219,8 +219,8 @@ struct simd_ops {
     void (*hadamard)(float *x, size_t n);
     /* What goes before coding; the same bits at every level.
      * Sums of a[i] * b[i] and of x[i] in f64. out[i] = x[i] * by in f64, then rounded; out may be x.
-     * The largest |x[i]|, a NaN if there is one. x[i] *= y[i]. out[i] = x[i] - y[i], limited to -most .. most, a
-     * NaN stays one. Sums of hi[i] * 128 + lo[i] and of its square, of -127 .. 127 and -64 .. 63;
+     * The largest |x[i]|, a NaN if there is one. x[i] *= y[i]. out[i] = x[i] - y[i], limited to
+     * -most .. most, a NaN stays one. Sums of hi[i] * 128 + lo[i] and of its square, of -127 .. 127 and -64 .. 63;
      * n up to SIMD_SQ_DIM_MAX, a multiple of 128. */
     double (*dot)(const float *a, const float *b, size_t n);
     double (*sum)(const float *x, size_t n);

@@ -57,7 +57,8 @@ INL double ds_fold(double *s)
     return s[0];
 }
 
-static double dot(const float *a, const float *b, size_t n)
+/* two is a constant where this is inlined; without, b is not looked at. */
+INL double ds_sum(bool two, const float *a, const float *b, size_t n)
 {
     ds_d v[DS_LANES / DS_WIDE] = { { 0 } };
     double s[DS_LANES];
@@ -65,32 +66,25 @@ static double dot(const float *a, const float *b, size_t n)
     for (; i + DS_LANES <= n; i += DS_LANES) {
         UNROLL
         for (size_t k = 0; k < DS_LANES / DS_WIDE; k++) {
-            v[k] += ds_load(a + i + DS_WIDE * k) * ds_load(b + i + DS_WIDE * k);
+            const ds_d x = ds_load(a + i + DS_WIDE * k);
+            v[k] += two ? x * ds_load(b + i + DS_WIDE * k) : x;
         }
     }
     memcpy(s, v, sizeof s);
     for (size_t k = 0; i < n; i++, k++) {
-        s[k] += (double)a[i] * (double)b[i];
+        s[k] += two ? (double)a[i] * (double)b[i] : (double)a[i];
     }
     return ds_fold(s);
 }
 
+static double dot(const float *a, const float *b, size_t n)
+{
+    return ds_sum(true, a, b, n);
+}
+
 static double sum(const float *x, size_t n)
 {
-    ds_d v[DS_LANES / DS_WIDE] = { { 0 } };
-    double s[DS_LANES];
-    size_t i = 0;
-    for (; i + DS_LANES <= n; i += DS_LANES) {
-        UNROLL
-        for (size_t k = 0; k < DS_LANES / DS_WIDE; k++) {
-            v[k] += ds_load(x + i + DS_WIDE * k);
-        }
-    }
-    memcpy(s, v, sizeof s);
-    for (size_t k = 0; i < n; i++, k++) {
-        s[k] += (double)x[i];
-    }
-    return ds_fold(s);
+    return ds_sum(false, x, x, n);
 }
 
 static void scale(const float *x, size_t n, double by, float *out)
