@@ -150,6 +150,24 @@ static void bench_hadamard(const struct simd_ops *ops, size_t n, double hz)
     free(x);
 }
 
+static void bench_sums(const struct simd_ops *ops, size_t n, double hz)
+{
+    float *x = calloc(n, sizeof *x);
+    volatile double keep = 0;
+    double best = 1e9;
+    for (int pass = 0; pass < 200; pass++) {
+        double t0 = bench_now();
+        for (int i = 0; i < 20; i++) {
+            keep += ops->dot(x, x, n) + ops->sum(x, n);
+            ops->scale(x, n, 0.5, x);
+        }
+        double t = (bench_now() - t0) / 20;
+        best = t < best ? t : best;
+    }
+    printf("dot, sum and scale n %5zu  %8.0f cycles\n", n, best * hz);
+    free(x);
+}
+
 void bench_codes(const struct simd_ops *ops, double hz)
 {
     static const size_t dims[] = { 64, 100, 128, 384, 768, 1536 };
@@ -163,5 +181,6 @@ void bench_codes(const struct simd_ops *ops, double hz)
     }
     for (size_t n = 128; n <= 1024; n *= 2) {
         bench_hadamard(ops, n, hz);
+        bench_sums(ops, n, hz);
     }
 }

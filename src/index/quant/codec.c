@@ -248,23 +248,20 @@ float codec__up(double x)
     return (double)f < x ? nextafterf(f, INFINITY) : f;
 }
 
-/* The order of the sum is part of the format: files are checked against rows coded anew. */
-void codec__widen(const struct codec *c, const void *row, float *out)
+static void widen(const struct codec *c, const void *row, bool is_query, float *out)
 {
     c->simd->widen[(enum simd_type)c->type](row, 0, 1, c->dim, out);
     if (c->metric == METRIC_COSINE) {
-        double norm = codec__norm(out, c->dim);
+        /* Of rows the order of the sum is part of the format: files are checked against rows coded
+         * anew. */
+        double norm = is_query ? sqrt(c->simd->dot(out, out, c->dim)) : codec__norm(out, c->dim);
         c->simd->scale(out, c->dim, norm > 0 ? 1 / norm : 0, out);
     }
 }
 
-static void widen_query(const struct codec *c, const void *query, float *out)
+void codec__widen(const struct codec *c, const void *row, float *out)
 {
-    c->simd->widen[(enum simd_type)c->type](query, 0, 1, c->dim, out);
-    if (c->metric == METRIC_COSINE) {
-        double norm = sqrt(c->simd->dot(out, out, c->dim));
-        c->simd->scale(out, c->dim, norm > 0 ? 1 / norm : 0, out);
-    }
+    widen(c, row, false, out);
 }
 
 int codec__sample(const struct codec *c, const struct codec_train *t, size_t max_rows,
@@ -324,7 +321,7 @@ void codec_query(const struct codec *c, const void *query, void *ret_pq)
 {
     float row[INDEX_DIM_MAX];
     if (c->ops->float_code) {
-        widen_query(c, query, row);
+        widen(c, query, true, row);
         query = row;
     }
     c->ops->query(c, query, ret_pq);
